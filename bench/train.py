@@ -1,0 +1,170 @@
+"""Ticks trained a second: dense, against a loop as the lecture writes it, on the same layers.
+
+    python -m bench.train [--json] [--lengths 32 256] [--repeats 5]
+
+`loop` is a Dataset that slices a DataFrame for each sample, in a DataLoader with shuffling and
+batches of 64 windows; `dense` is `nexttick.train`, gradients clipped and weights stepped as in a
+real run; `bare` is forward and backward alone, on one dense batch that already lies in memory.
+All use the same network (4 layers, 64 wide), sequence length, features and threads. They are
+timed in turn within one run and medians are compared: absolute times mean nothing on a shared
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from nexttick.batches import gather, shuffled_batches
+from nexttick.config import LabelOptions, ModelOptions, Recipe, TrainOptions
+from nexttick.job import Prepared, prepare, training_data
+from nexttick.models import build_model
+from nexttick.models.base import TickModel
+from nexttick.sources.simulated import SimulatedMarket, simulate
+from nexttick.train import Fitting, TrainingData, train_steps
+
+CPU = torch.device("cpu")
+SLICE_S = 2.0  # how long each contestant runs in one turn
+
+
+class FrameDataset(Dataset[tuple[Tensor, Tensor]]):
+    """The lecture's custom dataset: a slice of a DataFrame for each sample."""
+
+    def __init__(self, frame: pd.DataFrame, rise: pd.Series, sequence_length: int):
+        self.frame, self.rise, self.length = frame, rise, sequence_length
+
+    def __len__(self) -> int:
+        return len(self.frame) - self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        window = self.frame.iloc[index : index + self.length]
+        rise = self.rise.iloc[index + self.length - 1]
+        return torch.from_numpy(window.to_numpy()), torch.tensor([rise], dtype=torch.float32)
+
+
+def dense_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
+    """Steps of a real training, epoch after epoch; yields predictions trained."""
+    options = TrainOptions()
+    fitting = Fitting.fresh(model, options)
+    epoch = 0
+    while True:
+        yield from (
+            s.ticks for s in train_steps(fitting, data, options, np.random.default_rng(epoch))
+        )
+        epoch += 1
+
+
+def bare_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
+    """Forward and backward on one batch in memory; yields predictions."""
+    options = TrainOptions()
+    length = max(256, 4 * model.context)
+    runs = next(shuffled_batches(data.train, length, options.batch_size, np.random.default_rng(0)))
+    batch = gather(data.x_NF, data.train_y_NH, runs, model.context, length)
+    target = batch.y_BKH.clamp(min=0)
+    criterion = nn.BCEWithLogitsLoss()
+    model.train()
+    while True:
+        model.zero_grad()
+        criterion(model(batch.x_BTF), target).backward()
+        yield options.batch_size * length
+
+
+def loop_steps(model: TickModel, prepared: Prepared) -> Iterator[int]:
+    """The lecture's loop; yields samples trained."""
+    columns = list(prepared.spec.names)
+    frame = pd.DataFrame(prepared.scaler(prepared.features_NF), columns=columns)
+    rise = pd.Series(prepared.labels.y_NH[:, 0])
+    dataset = FrameDataset(frame, rise, model.context)
+    loader = DataLoader(dataset, batch_size=64, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters())
+    criterion = nn.BCEWithLogitsLoss()
+    model.train()
+    while True:
+        for x_BLF, y_BH in loader:
+            optimizer.zero_grad()
+            criterion(model(x_BLF)[:, 0], y_BH).backward()
+            optimizer.step()
+            yield len(x_BLF)
+
+
+def rates(contestants: dict[str, Iterator[int]], repeats: int) -> dict[str, float]:
+    """Median ticks a second of each contestant, timed in turn; the first turn warms up."""
+    seen: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(repeats + 1):
+        for name, steps in contestants.items():
+            next(steps)
+            ticks, start = 0, time.perf_counter()
+            while (spent := time.perf_counter() - start) < SLICE_S:
+                ticks += sum(islice(steps, 2))
+            if turn:
+                seen[name].append(ticks / spent)
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def measure(kind: str, length: int, prepared: Prepared, repeats: int) -> dict[str, float]:
+    options = ModelOptions(type=kind, num_layers=4, hidden_size=64, sequence_length=length)
+
+    def fresh() -> TickModel:
+        torch.manual_seed(0)
+        return build_model(options, len(prepared.spec.names), 1)
+
+    data = training_data(prepared, fresh(), CPU)
+    contestants = {
+        "dense": dense_steps(fresh(), data),
+        "bare": bare_steps(fresh(), data),
+        "loop": loop_steps(fresh(), prepared),
+    }
+    rate = rates(contestants, repeats)
+    return {
+        "dense_ticks_per_s": rate["dense"],
+        "loop_samples_per_s": rate["loop"],
+        "ratio": rate["dense"] / rate["loop"],
+        "bare_share": rate["dense"] / rate["bare"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 256])
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    ticks = simulate(SimulatedMarket(ticks=60_000, seed=0))
+    prepared = prepare(ticks, Recipe(labels=LabelOptions(horizon=("1",))))
+    result = {
+        kind: {str(n): measure(kind, n, prepared, args.repeats) for n in args.lengths}
+        for kind in ("cnn", "rnn")
+    }
+    if args.json:
+        print(json.dumps(result))
+        return
+    table = Table(
+        "network", "sequence length", "dense, ticks/s", "loop, samples/s", "ratio", "bare share"
+    )
+    for kind, by_length in result.items():
+        for n, told in by_length.items():
+            table.add_row(
+                kind,
+                n,
+                f"{told['dense_ticks_per_s']:,.0f}",
+                f"{told['loop_samples_per_s']:,.0f}",
+                f"{told['ratio']:.1f}",
+                f"{told['bare_share']:.3f}",
+            )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

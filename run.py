@@ -1,0 +1,7 @@
+"""The lecture's command: `python run.py --type rnn ticks.csv` is `nexttick run --type rnn …`."""
+
+import sys
+
+from nexttick.cli import main
+
+sys.exit(main(["run", *sys.argv[1:]]))

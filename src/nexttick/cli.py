@@ -1,0 +1,148 @@
+"""The commands. Nothing heavy is imported until a command runs, so that `--help` starts fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import nexttick
+from nexttick.config import OutputOptions, ReadOptions, Recipe
+
+Files = tyro.conf.Positional[tuple[str, ...]]
+RunFolder = tyro.conf.Positional[Path]
+OutFile = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+def run(
+    files: Files = (), recipe: Recipe = Recipe(), output: OutputOptions = OutputOptions()
+) -> None:
+    """Train a network on files of ticks, test it on the last part, write its predictions.
+
+    Args:
+        files: files, folders or globs of ticks.
+        recipe: what decides the run.
+        output: where it goes.
+    """
+    from nexttick import commands
+
+    commands.run(files, recipe, output)
+
+
+def train(
+    files: Files = (), recipe: Recipe = Recipe(), output: OutputOptions = OutputOptions()
+) -> None:
+    """Train a network only; the last part of the ticks stays unseen, for `nexttick test`.
+
+    Args:
+        files: files, folders or globs of ticks.
+        recipe: what decides the run.
+        output: where it goes.
+    """
+    from nexttick import commands
+
+    commands.train(files, recipe, output)
+
+
+def test(
+    run: RunFolder,
+    files: Files,
+    out: Path | None = None,
+    seen: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> None:
+    """Test a trained network on ticks that it has not seen.
+
+    Args:
+        run: run folder made by train or run.
+        files: files, folders or globs of ticks.
+        out: folder for metrics.json and predictions.parquet; printed only when not given.
+        seen: score also events from the time that training saw; for another market's ticks.
+        overwrite: replace an earlier test in --out.
+        device: auto, cpu or cuda.
+    """
+    from nexttick import commands
+
+    commands.test(run, files, out, seen=seen, overwrite=overwrite, device=device)
+
+
+def predict(run: RunFolder, files: Files, output: OutFile, device: str = "auto") -> None:
+    """Write the probability of a rise for every event.
+
+    The columns are time, price, p_rise@1 and so on, one a horizon.
+
+    Args:
+        run: run folder made by train or run.
+        files: files, folders or globs of ticks.
+        output: Parquet or CSV file to write.
+        device: auto, cpu or cuda.
+    """
+    from nexttick import commands
+
+    commands.predict(run, files, output, device=device)
+
+
+def ticks(
+    files: Files,
+    read: ReadOptions = ReadOptions(),
+    convert: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Read, check and describe files of ticks; convert them to Parquet or CSV.
+
+    Args:
+        files: files, folders or globs of ticks.
+        read: see the group below.
+        convert: write the cleaned ticks to this .parquet or .csv file.
+        json: print one JSON object instead of tables.
+    """
+    from nexttick import commands
+
+    commands.ticks(files, read, convert, as_json=json)
+
+
+def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: int = 0) -> None:
+    """Write a simulated market whose true probability of a rise is known tick by tick.
+
+    Args:
+        output: Parquet or CSV file to write.
+        ticks: number of ticks.
+        signal: how much can be known beyond the bid-ask bounce, 0 to 1.
+        seed: seed of the random numbers.
+    """
+    from nexttick import commands
+
+    commands.simulate(output, ticks, signal, seed)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "train": train,
+    "test": test,
+    "predict": predict,
+    "ticks": ticks,
+    "simulate": simulate,
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 2 where the user can mend what went wrong."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="nexttick",
+            args=args,
+            description=nexttick.__doc__,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"nexttick: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nexttick: stopped before there was anything to keep", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,198 @@
+"""What the commands do: the steps of the main job and the run folder, printed by `screen`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from nexttick import runs, screen
+from nexttick.config import OutputOptions, ReadOptions, Recipe
+from nexttick.formats import describe, read_ticks
+from nexttick.job import Prepared, prepare, prepare_for, train_network
+from nexttick.judge import fit_on_training, judge
+from nexttick.predictor import Predictor
+from nexttick.sources.simulated import SimulatedMarket
+from nexttick.sources.simulated import simulate as simulate_market
+from nexttick.ticks import TickError
+from nexttick.train import pick_device
+from nexttick.writing import check_table_path, write_table
+
+
+def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
+    """`nexttick run`: train, test on the last part, write everything to the run folder."""
+    if recipe.split.test == 0:
+        raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
+    folder, prepared, predictor = _train(files, recipe, output)
+    fitted = fit_on_training(prepared)
+    runs.save_trained(folder, predictor, fitted)
+    tested = judge(predictor, fitted, prepared, prepared.split.test)
+    runs.write_test(folder, tested, _data_report(prepared, prepared.split.test))
+    screen.show_test(tested)
+    screen.say(f"Everything is in {folder}")
+
+
+def train(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
+    """`nexttick train`: train only, the test part stays unseen."""
+    folder, prepared, predictor = _train(files, recipe, output)
+    runs.save_trained(folder, predictor, fit_on_training(prepared))
+    screen.say(f"The predictor is in {folder}; test it with: nexttick test {folder} FILE…")
+
+
+def test(
+    run: Path, files: Sequence[str], out: Path | None, *, seen: bool, overwrite: bool, device: str
+) -> None:
+    """`nexttick test`: score a trained network on events after the time that training saw."""
+    predictor, fitted = runs.load_trained(run, device)
+    config = runs.read_config(run)
+    table, _ = _read(files, config.recipe.read)
+    prepared = prepare_for(predictor, table, config.recipe)
+    begin = 0 if seen else _first_unseen(prepared, predictor)
+    tested = judge(predictor, fitted, prepared, begin)
+    if out is not None:
+        folder = runs.create(out, out.name, overwrite)
+        runs.write_config(folder, runs.RunConfig(config.recipe, tuple(files), prepared.data_hash))
+        runs.write_test(folder, tested, _data_report(prepared, begin))
+    screen.show_test(tested)
+
+
+def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> None:
+    """`nexttick predict`: a probability for every event and horizon."""
+    check_table_path(output)
+    predictor, _ = runs.load_trained(run, device)
+    ticks, _ = _read(files, runs.read_config(run).recipe.read)
+    table = predictor.predict(ticks)
+    without = table.select(pl.last()).null_count().item()
+    if without == len(table):
+        raise TickError(
+            f"{len(table)} events are fewer than the {predictor.model.context} that one prediction "
+            f"looks at: give more ticks"
+        )
+    write_table(table, output)
+    screen.say(f"{len(table):,} events in {output}, {without:,} of them without enough history")
+
+
+def ticks(files: Sequence[str], read: ReadOptions, convert: Path | None, *, as_json: bool) -> None:
+    """`nexttick ticks`: read, check, describe and convert."""
+    if convert is not None:
+        check_table_path(convert)
+    table, set_aside = _read(files, read)
+    if convert is not None:
+        write_table(table, convert)
+    if as_json:
+        report = {"ticks": describe(table), "set_aside": set_aside.to_dicts()}
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        return
+    screen.show_description(describe(table))
+    screen.show_set_aside(set_aside)
+    if convert is not None:
+        screen.say(f"{len(table):,} ticks written to {convert}")
+
+
+def simulate(output: Path, ticks: int, signal: float, seed: int) -> None:
+    """`nexttick simulate`: a market whose truth is known."""
+    write_table(simulate_market(SimulatedMarket(ticks=ticks, signal=signal, seed=seed)), output)
+    screen.say(f"{ticks:,} simulated ticks written to {output}")
+
+
+def _train(
+    files: Sequence[str], recipe: Recipe, output: OutputOptions
+) -> tuple[Path, Prepared, Predictor]:
+    files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
+    recipe.validate()
+    device = pick_device(recipe.train.device)
+    table, set_aside = _read(files, recipe.read)
+    if not output.quiet:
+        screen.show_set_aside(set_aside)
+    prepared = prepare(table, recipe)
+    folder = _folder(files, recipe, output, prepared.data_hash)
+    with screen.Training(prepared, recipe.train.epochs, str(device), output.quiet) as progress:
+
+        def on_epoch(record: runs.EpochRecord) -> None:
+            progress.records.append(record)
+            runs.write_log(folder, progress.records)
+            progress.show_epoch(record)
+
+        checkpoint = folder / runs.CHECKPOINT
+        predictor = train_network(prepared, recipe, checkpoint, on_epoch, progress.show_step)
+    return folder, prepared, predictor
+
+
+def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_hash: str) -> Path:
+    """The new run's folder, or the old one's where it goes on."""
+    if output.resume and output.out is not None:
+        if runs.read_config(output.out).data_hash != data_hash:
+            raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
+        return output.out
+    stem = Path(str(files[0])).name.split(".")[0] or "ticks"
+    folder = runs.create(output.out, f"{recipe.model.type}-{stem}", output.overwrite)
+    runs.write_config(folder, runs.RunConfig(recipe, tuple(files), data_hash))
+    return folder
+
+
+def _resumed(
+    files: Sequence[str], recipe: Recipe, output: OutputOptions
+) -> tuple[Sequence[str], Recipe]:
+    """Files and recipe of the run that goes on; what the command line says must not differ."""
+    if output.out is None:
+        raise ValueError("--resume needs --out: which run shall go on?")
+    config = runs.read_config(output.out)
+    if (output.out / "predictor").exists():
+        raise ValueError(f"{output.out} is finished: there is nothing to resume")
+    if recipe not in (Recipe(), config.recipe):
+        raise ValueError(
+            f"--resume goes on with the recipe in {output.out / 'config.json'}, and the options "
+            f"given here differ from it: leave them out, or start a new run"
+        )
+    if files and tuple(files) != config.files:
+        raise ValueError(f"--resume goes on with {', '.join(config.files)}: name no other files")
+    return config.files, config.recipe
+
+
+def _read(files: Sequence[str], read: ReadOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if not files:
+        raise ValueError("no file of ticks was named, e.g.: nexttick run --type rnn ticks.csv")
+    return read_ticks(list(files), **dataclasses.asdict(read))
+
+
+def _first_unseen(prepared: Prepared, predictor: Predictor) -> int:
+    """The first event after the time that training and validation saw."""
+    time_ns = prepared.events["time"].to_numpy()
+    first_ns, last_ns = predictor.provenance["first_ns"], predictor.provenance["last_ns"]
+    if time_ns[-1] < first_ns:
+        return 0
+    begin = int(np.searchsorted(time_ns, last_ns, side="right"))
+    if begin == len(time_ns):
+        raise TickError(
+            f"all {begin} events lie in the time that training saw: give later ticks, or --seen "
+            f"if they are another market's"
+        )
+    if begin > 0:
+        screen.say(f"{begin:,} events from the time that training saw are not scored (--seen does)")
+    return begin
+
+
+def _data_report(prepared: Prepared, begin: int) -> dict[str, object]:
+    """What `metrics.json` says of the data."""
+    events, labels, split = prepared.events, prepared.labels, prepared.split
+    return {
+        "hash": prepared.data_hash,
+        "ticks": int(events["count"].sum()),
+        "events": len(events),
+        "segments": len(prepared.starts),
+        "max_gap_s": prepared.spec.max_gap_ns / 1e9,
+        "train_events": split.valid,
+        "valid_events": split.test - split.valid,
+        "test_events": len(events) - begin,
+        "first_ns": events["time"][0],
+        "test_from_ns": events["time"][begin],
+        "last_ns": events["time"][-1],
+        "ties": {
+            name: float(labels.tie_NH[begin:, h].mean()) for h, name in enumerate(labels.names)
+        },
+    }

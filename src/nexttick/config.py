@@ -1,0 +1,293 @@
+"""Every option of a run, in one place and free of heavy imports, so that `--help` starts fast.
+
+A recipe is a tree of frozen dataclasses. It is written to each run folder as `config.json` and
+read back closed to unknown keys; all of a user's mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+NS_PER: dict[str, int] = {
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How files become ticks."""
+
+    columns: str | None = None
+    """Which column is which, as time=NAME,price=NAME,amount=NAME; recognised when not given."""
+    time_unit: str | None = None
+    """Unit of integer times: s, ms, us or ns; recognised from plausible dates when not given."""
+    outliers: bool = True
+    """Set isolated price outliers aside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EventOptions:
+    """How ticks become events, and where a segment ends."""
+
+    raw_ticks: bool = False
+    """Keep the ticks of one time stamp apart instead of merging them into one event."""
+    max_gap: str | None = None
+    """A longer pause ends a segment, e.g. 10m; by default found from the training part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """How long the features remember."""
+
+    half_lives_events: tuple[float, ...] = (2.0, 8.0, 32.0, 128.0)
+    """Half-lives of the exponential averages counted in events."""
+    half_lives_s: tuple[float, ...] = (2.0, 20.0, 200.0)
+    """Half-lives of the exponential averages counted in seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """What the model is asked."""
+
+    horizon: tuple[str, ...] = ("1", "10")
+    """Horizons: a number of events (10), a time (5s, 2m) or move (the next different price)."""
+    ties: str = "down"
+    """An unchanged price counts as no rise (down) or is left out (skip)."""
+    smooth: bool = False
+    """Compare the mean price of the next h events with the price now (event horizons only)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitOptions:
+    """The parts of the ticks, in time order: training, validation, test."""
+
+    valid: float = 0.1
+    """Share of the events that chooses the epoch; it lies before the test part."""
+    test: float = 0.2
+    """Share of the events, the last ones, that judges."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The network."""
+
+    type: str = "cnn"
+    """The model: cnn or rnn."""
+    num_layers: int = 2
+    """Number of layers (the lecture takes 4)."""
+    hidden_size: int = 64
+    """Width of each layer."""
+    sequence_length: int = 32
+    """Ticks that one prediction looks at (cnn); burn-in and truncation of BPTT (rnn)."""
+    kernel_size: int = 5
+    """Ticks that one convolution spans (cnn)."""
+    norm: str = "layer"
+    """Normalisation after each convolution: layer (over channels), batch or none (cnn)."""
+    dropout: float = 0.0
+    """Share of units dropped between layers while training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How the network is trained."""
+
+    epochs: int = 12
+    """Passes over the training part at the most."""
+    patience: int = 3
+    """Epochs without a better validation loss before training stops."""
+    lr: float = 3e-3
+    """Learning rate of Adam (AdamW: the weight decay is decoupled)."""
+    lr_step: int = 2
+    """Epochs between two cuts of the learning rate (StepLR)."""
+    lr_gamma: float = 0.5
+    """Factor of each cut (StepLR)."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    average: float = 0.995
+    """Weights that are judged and kept: a running mean with this decay a step; 0 for none."""
+    batch_size: int = 8
+    """Segments in one step."""
+    segment_length: int | None = None
+    """Predictions in one segment, history not counted; 256 or 4 x sequence_length, the longer."""
+    seed: int = 0
+    """Seed of weights, segments and dropout."""
+    device: str = "auto"
+    """auto, cpu, cuda, or any other device of PyTorch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOptions:
+    """Where a run goes; no part of the recipe."""
+
+    out: Path | None = None
+    """Run folder to make; by default the first free one of runs/TYPE-FILE."""
+    overwrite: bool = False
+    """Replace an earlier run in --out."""
+    resume: bool = False
+    """Go on with the run in --out where it stopped, with its own files and recipe."""
+    quiet: bool = False
+    """Print results only, no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a run, data apart."""
+
+    read: ReadOptions = ReadOptions()
+    events: EventOptions = EventOptions()
+    features: FeatureOptions = FeatureOptions()
+    labels: LabelOptions = LabelOptions()
+    split: SplitOptions = SplitOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainOptions = TrainOptions()
+
+    def validate(self) -> None:
+        """Raise one ValueError that lists every bad value with its cure."""
+        mistakes = list(_mistakes(self))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+
+
+def parse_duration_ns(text: str) -> int | None:
+    """`"5s"` to nanoseconds; None where the text is no duration."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if match is None:
+        return None
+    return round(float(match[1]) * NS_PER[match[2]]) or None
+
+
+def is_horizon(text: str) -> bool:
+    """Whether the text is a horizon: a count of events, a duration or `move`."""
+    return (
+        text == "move"
+        or bool(re.fullmatch(r"[1-9]\d*", text))
+        or parse_duration_ns(text) is not None
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: what was probably meant, and all that is known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(known)}"
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values."""
+    return dataclasses.asdict(recipe)
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """A recipe from plain values, closed to unknown keys.
+
+    Raises:
+        ValueError: every unknown section and key, each with the nearest known one.
+    """
+    sections: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Recipe)}
+    mistakes = [
+        f"unknown section {name!r}: {nearest(name, sections)}"
+        for name in values
+        if name not in sections
+    ]
+    parts = {}
+    for name, section in sections.items():
+        known = [field.name for field in dataclasses.fields(section)]
+        given = values.get(name, {})
+        mistakes += [
+            f"unknown key {key!r} in {name!r}: {nearest(key, known)}"
+            for key in given
+            if key not in known
+        ]
+        parts[name] = {key: _tuples(value) for key, value in given.items() if key in known}
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return Recipe(**{name: sections[name](**given) for name, given in parts.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _mistakes(recipe: Recipe) -> Iterable[str]:
+    yield from _word_mistakes(recipe)
+    yield from _range_mistakes(recipe)
+    yield from _label_mistakes(recipe.labels)
+    gap = recipe.events.max_gap
+    if gap is not None and parse_duration_ns(gap) is None:
+        yield f"--max-gap {gap!r} is no duration: give a number and ms, s, m, h or d, e.g. 10m"
+    model = recipe.model
+    least = 1 + model.num_layers * (model.kernel_size - 1)
+    if model.type == "cnn" and model.sequence_length < least:
+        yield (
+            f"--sequence-length {model.sequence_length} is shorter than what {model.num_layers} "
+            f"layers of kernel {model.kernel_size} see: give at least {least}, or fewer layers"
+        )
+    if recipe.split.valid + recipe.split.test >= 1:
+        yield "--valid and --test together leave nothing to train on: give less than 1 in all"
+
+
+def _word_mistakes(recipe: Recipe) -> Iterable[str]:
+    choices = {
+        "--ties": (recipe.labels.ties, ("down", "skip")),
+        "--norm": (recipe.model.norm, ("none", "batch", "layer")),
+        "--type": (recipe.model.type, ("cnn", "rnn")),
+        "--time-unit": (recipe.read.time_unit or "s", ("s", "ms", "us", "ns")),
+    }
+    for option, (value, known) in choices.items():
+        if value not in known:
+            yield f"{option} {value!r} is unknown: {nearest(value, known)}"
+
+
+def _range_mistakes(recipe: Recipe) -> Iterable[str]:
+    model, train, split = recipe.model, recipe.train, recipe.split
+    at_least_one = {
+        "--num-layers": model.num_layers,
+        "--hidden-size": model.hidden_size,
+        "--sequence-length": model.sequence_length,
+        "--kernel-size": model.kernel_size,
+        "--epochs": train.epochs,
+        "--patience": train.patience,
+        "--lr-step": train.lr_step,
+        "--batch-size": train.batch_size,
+        "--segment-length": 1 if train.segment_length is None else train.segment_length,
+    }
+    above_zero = {"--lr": train.lr, "--lr-gamma": train.lr_gamma, "--clip-norm": train.clip_norm}
+    half_lives = recipe.features.half_lives_events + recipe.features.half_lives_s
+    yield from (f"{k} {v} must be at least 1" for k, v in at_least_one.items() if v < 1)
+    yield from (f"{k} {v} must be above 0" for k, v in above_zero.items() if not v > 0)
+    if not 0 < split.valid < 1:
+        yield f"--valid {split.valid} must lie between 0 and 1"
+    if not 0 <= split.test < 1:
+        yield f"--test {split.test} must be at least 0 and below 1"
+    if not all(half_life > 0 for half_life in half_lives):
+        yield "half-lives must be above 0"
+    if not 0 <= model.dropout < 1:
+        yield f"--dropout {model.dropout} must be at least 0 and below 1"
+    if not 0 <= train.average < 1:
+        yield f"--average {train.average} must be at least 0 and below 1"
+    if train.weight_decay < 0:
+        yield f"--weight-decay {train.weight_decay} must not be negative"
+
+
+def _label_mistakes(labels: LabelOptions) -> Iterable[str]:
+    if not labels.horizon:
+        yield "--horizon needs at least one horizon, e.g. 1 10 5s move"
+    for text in labels.horizon:
+        if not is_horizon(text):
+            yield f"--horizon {text!r} is unknown: give events (10), a time (5s, 2m) or move"
+        elif labels.smooth and not text.isdigit():
+            yield f"--smooth takes horizons in events only, not {text!r}"
+    if len(set(labels.horizon)) < len(labels.horizon):
+        yield "--horizon names one horizon twice"

@@ -1,0 +1,200 @@
+"""The main job up to the test: ticks to features, labels and parts, and to a trained predictor."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from nexttick.batches import predictable
+from nexttick.config import Recipe, parse_duration_ns, to_dict
+from nexttick.events import merge_events, segment_starts, usual_max_gap_ns
+from nexttick.features import FeatureSpec, compute_features
+from nexttick.labels import Labels, make_labels
+from nexttick.models import build_model
+from nexttick.models.base import TickModel
+from nexttick.predictor import Predictor, Scaler
+from nexttick.splits import Split, chronological_split, purged
+from nexttick.ticks import TickError
+from nexttick.train import EpochRecord, OnStep, TrainingData, fit, pick_device
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Ticks on their way to tensors: N events with features and labels, and their parts.
+
+    Attributes:
+        events: from `merge_events`.
+        spec: the features, the gap that ends a segment included.
+        starts: where segments start.
+        features_NF: unscaled.
+        labels: of all events.
+        split: training, validation and test part.
+        scaler: fitted on the training part.
+        data_hash: fingerprint of the ticks.
+    """
+
+    events: pl.DataFrame
+    spec: FeatureSpec
+    starts: NDArray[np.int64]
+    features_NF: NDArray[np.float32]
+    labels: Labels
+    split: Split
+    scaler: Scaler
+    data_hash: str
+
+
+def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
+    """Merge, cut, compute features and labels, and split; whatever is fitted sees training only.
+
+    Raises:
+        TickError: there are too few ticks to learn from, or their price never changes.
+    """
+    events = merge_events(ticks, raw_ticks=recipe.events.raw_ticks)
+    time_ns = events["time"].to_numpy()
+    split = chronological_split(len(events), recipe.split)
+    _check_enough(events, split, recipe)
+    max_gap_ns = resolve_max_gap_ns(time_ns[: split.valid], recipe.events.max_gap)
+    spec = FeatureSpec(max_gap_ns, **dataclasses.asdict(recipe.features))
+    features = compute_features(events, spec)
+    return Prepared(
+        events,
+        spec,
+        segment_starts(time_ns, max_gap_ns),
+        features,
+        make_labels(events, recipe.labels, max_gap_ns),
+        split,
+        Scaler.fit(features[: split.valid]),
+        fingerprint(ticks),
+    )
+
+
+def prepare_for(predictor: Predictor, ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
+    """The same with a trained predictor's own features, gap and scaler; nothing is fitted."""
+    events = merge_events(ticks, raw_ticks=predictor.raw_ticks)
+    spec, n = predictor.spec, len(events)
+    return Prepared(
+        events,
+        spec,
+        segment_starts(events["time"].to_numpy(), spec.max_gap_ns),
+        compute_features(events, spec),
+        make_labels(events, recipe.labels, spec.max_gap_ns),
+        Split(valid=0, test=0, end=n),
+        predictor.scaler,
+        fingerprint(ticks),
+    )
+
+
+def _check_enough(events: pl.DataFrame, split: Split, recipe: Recipe) -> None:
+    least = recipe.model.sequence_length
+    if min(split.valid, split.test - split.valid) < least:
+        raise TickError(
+            f"{len(events)} events leave {split.valid} to train on and {split.test - split.valid} "
+            f"to validate; one window alone takes {least}: give more ticks or a shorter "
+            f"--sequence-length"
+        )
+    price = events["price"]
+    if price[: split.valid].n_unique() == 1:
+        raise TickError(
+            f"all {split.valid} prices of the training part are {price[0]:g}: nothing ever rises, "
+            f"so nothing can be learned; check --columns, or give ticks of a market that moves"
+        )
+
+
+def resolve_max_gap_ns(time_ns: NDArray[np.int64], told: str | None) -> int:
+    """The gap that was told, or else the rule of `usual_max_gap_ns` over the training part."""
+    if told is None:
+        return usual_max_gap_ns(time_ns)
+    duration_ns = parse_duration_ns(told)
+    if duration_ns is None:
+        raise ValueError(f"--max-gap {told!r} is no duration: e.g. 10m")
+    return duration_ns
+
+
+def fingerprint(ticks: pl.DataFrame) -> str:
+    """SHA-256 of times, prices, amounts and sides."""
+    digest = hashlib.sha256()
+    for name in ("time", "price", "amount", "side"):
+        digest.update(ticks[name].to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train_network(
+    prepared: Prepared,
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: OnStep | None = None,
+) -> Predictor:
+    """Train on the training part, choose the epoch on the validation part.
+
+    Ctrl-C ends the training with the best weights so far, once there is an epoch.
+    """
+    device = pick_device(recipe.train.device)
+    torch.manual_seed(recipe.train.seed)
+    horizons = prepared.labels.names
+    model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
+    data = training_data(prepared, model, device)
+    records: list[EpochRecord] = []
+    try:
+        for record in fit(model, data, recipe.train, checkpoint, on_step):
+            records.append(record)
+            if on_epoch is not None:
+                on_epoch(record)
+    except KeyboardInterrupt:
+        if not records:
+            raise
+    seen = prepared.events["time"][: prepared.split.test]
+    provenance = {
+        "recipe": to_dict(recipe),
+        "data_hash": prepared.data_hash,
+        "first_ns": seen[0],
+        "last_ns": seen[-1],
+        "epochs": len(records),
+        "torch": torch.__version__,
+    }
+    return Predictor(
+        prepared.spec,
+        prepared.scaler,
+        recipe.model,
+        horizons,
+        model,
+        recipe.events.raw_ticks,
+        provenance,
+    )
+
+
+def training_data(prepared: Prepared, model: TickModel, device: torch.device) -> TrainingData:
+    """Features, purged labels and ranges on the device.
+
+    Raises:
+        TickError: a part has no event with enough history and a known label.
+    """
+    split, n = prepared.split, len(prepared.events)
+    train = purged(prepared.labels, 0, split.valid)
+    valid = purged(prepared.labels, split.valid, split.test)
+    parts = {"training": (0, split.valid), "validation": (split.valid, split.test)}
+    ranges = {}
+    for name, part in parts.items():
+        ranges[name] = predictable(prepared.starts, n, model.context, part)
+        y_NH = train if name == "training" else valid
+        known = sum(int((y_NH[a:b] >= 0).sum()) for a, b in ranges[name])
+        if known == 0:
+            raise TickError(
+                f"no event of the {name} part has {model.context} events of history and a known "
+                f"label: give more ticks, a shorter --sequence-length or a shorter --horizon"
+            )
+    return TrainingData(
+        torch.from_numpy(prepared.scaler(prepared.features_NF)).to(device),
+        torch.from_numpy(train).to(device),
+        torch.from_numpy(valid).to(device),
+        ranges["training"],
+        ranges["validation"],
+    )

@@ -1,0 +1,50 @@
+"""The contract of every model: dense logits over runs of ticks, and the same one tick at a time.
+
+Axes: B segments, T ticks, F features, H horizons, K = T - context + 1 predictions, L window.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+
+class TickModel(nn.Module, ABC):
+    """A network that says of each tick how likely a rise is at each horizon.
+
+    Attributes:
+        context: ticks of history that the first prediction needs, itself included.
+    """
+
+    context: int
+
+    @abstractmethod
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        """Logits of shape (B, K, H); the k-th speaks about tick k + context - 1.
+
+        No tick later than that may touch it. Probabilities are the sigmoid of logits.
+        """
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> State:
+        """The state before the first tick of `batch` markets."""
+
+    @abstractmethod
+    def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
+        """One tick in: logits of shape (B, H) and the next state.
+
+        From tick `context` on, the numbers are those of the dense call over the same ticks.
+        """
+
+    def stream(self, x_TF: Tensor, chunk: int) -> Iterator[Tensor]:
+        """Logits of one long segment, shape (k, H) each, in memory bounded by `chunk` ticks.
+
+        Together they are those of `step` over all ticks, from tick `context` on. This is the form
+        for finite memory: pieces overlap by the context.
+        """
+        for begin in range(0, len(x_TF) - self.context + 1, chunk):
+            yield self(x_TF[begin : begin + chunk + self.context - 1].unsqueeze(0))[0]

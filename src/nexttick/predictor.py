@@ -1,0 +1,225 @@
+"""The artefact that leaves training: feature spec, scaler, model and provenance, in one folder.
+
+Weights are safetensors, everything else is JSON that can be read; no pickle is ever loaded.
+`predict` computes a history densely, `step` takes one event, and both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from nexttick import __version__
+from nexttick.config import ModelOptions, nearest
+from nexttick.events import merge_events, segment_starts
+from nexttick.features import FeatureSpec, compute_features, update
+from nexttick.models import MODELS, build_model
+from nexttick.models.base import TickModel
+
+FORMAT = 1
+_CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Affine scaling of the features, fitted on training rows only: (x - mean) / scale."""
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, x_NF: NDArray[np.float32]) -> Scaler:
+        """Mean and standard deviation of each feature; a constant feature is only centred."""
+        scale = x_NF.std(axis=0, dtype=np.float64)
+        scale[scale < 1e-6] = 1.0
+        mean = x_NF.mean(axis=0, dtype=np.float64)
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale rows or one row of features."""
+        return (x - self.mean) / self.scale
+
+
+@dataclass
+class Live:
+    """State of a predictor between two events."""
+
+    features: NDArray[np.float64]
+    model: tuple[torch.Tensor, ...]
+    seen: int = 0
+    last_ns: int = 0
+
+
+@dataclass
+class Predictor:
+    """A trained network and all it needs to speak about ticks.
+
+    Attributes:
+        spec: the features.
+        scaler: their scaling.
+        model_options: how to build the network.
+        horizons: H names, `rise@h`.
+        model: the network.
+        raw_ticks: whether it was trained on ticks kept apart.
+        provenance: training configuration, data hash, code version, metrics.
+    """
+
+    spec: FeatureSpec
+    scaler: Scaler
+    model_options: ModelOptions
+    horizons: tuple[str, ...]
+    model: TickModel
+    raw_ticks: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, ticks: pl.DataFrame) -> pl.DataFrame:
+        """Probabilities of a rise for every event of a run of ticks.
+
+        Args:
+            ticks: the tick record, cleaned and in time order.
+
+        Returns:
+            `time` (ns), `price`, and one `p_rise@h` a horizon; null where there is less history
+            than the model's context.
+        """
+        events = merge_events(ticks, raw_ticks=self.raw_ticks)
+        starts = segment_starts(events["time"].to_numpy(), self.spec.max_gap_ns)
+        return as_table(events, self.horizons, self.probabilities(events, starts))
+
+    def probabilities(self, events: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities of shape (N, H); NaN where the history is too short."""
+        return self.score(self.scaler(compute_features(events, self.spec)), starts)
+
+    @torch.inference_mode()
+    def score(self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities of shape (N, H) from scaled features, segment by segment."""
+        self.model.eval()
+        out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
+        x_device = torch.from_numpy(x_NF).to(next(self.model.parameters()).device)
+        for start, stop in zip(starts, np.append(starts[1:], len(x_NF)), strict=True):
+            ready = start + self.model.context - 1
+            pieces = list(self.model.stream(x_device[start:stop], _CHUNK))
+            if pieces:
+                out_NH[ready:stop] = torch.sigmoid(torch.cat(pieces)).float().cpu().numpy()
+        return out_NH
+
+    def start(self) -> Live:
+        """The state before the first event."""
+        return Live(self.spec.initial_state(), self.model.eval().initial_state(1))
+
+    @torch.inference_mode()
+    def step(self, event: tuple[Any, ...], live: Live) -> NDArray[np.float32] | None:
+        """Take one event in; probabilities of the H horizons.
+
+        Args:
+            event: the values named in `features.EVENT`.
+            live: from `start`; advanced in place, and begun anew after a gap.
+
+        Returns:
+            float32 array of H probabilities; None while there is less history than the context.
+        """
+        if live.seen and event[0] - live.last_ns > self.spec.max_gap_ns:
+            live.model, live.seen = self.model.initial_state(1), 0
+        x = np.empty(len(self.spec.names), np.float32)
+        update(live.features, event, x, self.spec.constants())
+        logits, live.model = self.model.step(torch.from_numpy(self.scaler(x))[None], live.model)
+        live.seen, live.last_ns = live.seen + 1, event[0]
+        return torch.sigmoid(logits)[0].numpy() if live.seen >= self.model.context else None
+
+    def save(self, folder: Path) -> None:
+        """Write the predictor as a new folder, whole or not at all."""
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = partial / "weights.safetensors"
+        save_file({k: v.cpu().contiguous() for k, v in self.model.state_dict().items()}, weights)
+        description = {
+            "format": FORMAT,
+            "nexttick": __version__,
+            "weights_sha256": _sha256(weights),
+            "features": {**asdict(self.spec), "names": self.spec.names},
+            "scaler": {"mean": self.scaler.mean.tolist(), "scale": self.scaler.scale.tolist()},
+            "model": asdict(self.model_options),
+            "horizons": self.horizons,
+            "raw_ticks": self.raw_ticks,
+            "provenance": self.provenance,
+        }
+        (partial / "predictor.json").write_text(json.dumps(description, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> Predictor:
+        """Read a predictor back.
+
+        Raises:
+            ValueError: a file is missing, damaged, of another format, or does not fit the others.
+        """
+        told = _read_description(folder)
+        weights = folder / "weights.safetensors"
+        if not weights.exists() or _sha256(weights) != told["weights_sha256"]:
+            raise ValueError(f"{weights}: missing, or not the weights that predictor.json names")
+        half_lives = {
+            key: tuple(told["features"][key]) for key in ("half_lives_events", "half_lives_s")
+        }
+        spec = FeatureSpec(told["features"]["max_gap_ns"], **half_lives)
+        if list(spec.names) != told["features"]["names"]:
+            raise ValueError(
+                f"{folder}: its features are not those of nexttick {__version__} "
+                f"(it was made by {told['nexttick']}): train again, or use that version"
+            )
+        options = ModelOptions(**told["model"])
+        if options.type not in MODELS:
+            raise ValueError(f"{folder}: model {options.type!r}: {nearest(options.type, MODELS)}")
+        model = build_model(options, len(spec.names), len(told["horizons"]))
+        model.load_state_dict(load_file(weights))
+        mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
+        return cls(
+            spec,
+            Scaler(mean, scale),
+            options,
+            tuple(told["horizons"]),
+            model.to(device).eval(),
+            told["raw_ticks"],
+            told["provenance"],
+        )
+
+
+def as_table(
+    events: pl.DataFrame, horizons: tuple[str, ...], p_NH: NDArray[np.floating]
+) -> pl.DataFrame:
+    """Predictions as a table: `time`, `price`, `p_rise@h`, null where there is none."""
+    columns = {f"p_{name}": p_NH[:, h] for h, name in enumerate(horizons)}
+    table = events.select("time", "price").with_columns(
+        **{name: pl.Series(values) for name, values in columns.items()}
+    )
+    return table.with_columns(pl.col(list(columns)).fill_nan(None))
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "predictor.json"
+    try:
+        told = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no predictor: name a run folder made by train or run"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
+    if told.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {told.get('format')!r}, this version reads {FORMAT}")
+    return told
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

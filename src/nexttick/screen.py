@@ -1,0 +1,151 @@
+"""What the commands print: tables and one progress bar, by rich."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nexttick.job import Prepared
+from nexttick.judge import Tested
+from nexttick.metrics import Comparison
+from nexttick.train import EpochRecord, Step
+
+console = Console(highlight=False)
+_REFRESH_S = 0.2
+
+COLUMNS = {
+    "log_loss": "log loss",
+    "bits": "bits",
+    "auc": "AUC",
+    "mcc": "MCC",
+    "brier": "Brier",
+    "accuracy": "accuracy",
+}
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def show_set_aside(set_aside: pl.DataFrame) -> None:
+    """Where rows went that did not become ticks as they stood."""
+    if set_aside.is_empty():
+        return
+    table = Table(*set_aside.columns, title="Rows set aside or mended", title_justify="left")
+    for row in set_aside.rows():
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console.print(table)
+
+
+def show_description(told: dict[str, Any]) -> None:
+    """What `describe` found, a line each."""
+    table = Table(show_header=False)
+    for name, value in told.items():
+        table.add_row(name.replace("_", " "), _readable(value))
+    console.print(table)
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show_test(tested: Tested) -> None:
+    """The network and its baselines side by side, then a sentence for each horizon."""
+    for horizon, comparison in tested.comparisons.items():
+        first = tested.network[horizon]
+        table = Table(
+            title=f"{horizon}: {first['n']:,} events, {first['base_rate']:.1%} rise",
+            title_justify="left",
+        )
+        for heading in ("", *COLUMNS.values()):
+            table.add_column(heading, justify="right" if heading else "left")
+        contestants = {"network": tested.network, **tested.baselines}
+        for name, scores in contestants.items():
+            cells = (f"{scores[horizon][key]:.4f}" for key in COLUMNS)
+            table.add_row(name, *cells, style="bold" if name == "network" else None)
+        console.print(table)
+        say(sentence(horizon, comparison))
+        for name, share in tested.attainable.get(horizon, {}).items():
+            say(f"  {name}: {share:.3f} of the attainable information")
+
+
+def sentence(horizon: str, comparison: Comparison) -> str:
+    """Whether the network knows more than its best baseline, in words."""
+    amount = f"{comparison.bits:+.4f} ± {comparison.margin:.4f} bits an event"
+    ending = {
+        "more": "knows more than",
+        "less": "knows less than",
+        "no surely different": "is not surely different from",
+    }[comparison.verdict]
+    return f"At {horizon} the network {ending} its best baseline, {comparison.baseline}: {amount}."
+
+
+class Training:
+    """A progress bar over the steps of each epoch, and a line for each epoch.
+
+    Args:
+        prepared: what is trained on.
+        epochs: how many there are at the most.
+        device: where it happens.
+        quiet: show nothing.
+    """
+
+    def __init__(self, prepared: Prepared, epochs: int, device: str, quiet: bool):
+        self.records: list[EpochRecord] = []
+        self._quiet, self._epochs, self._device = quiet, epochs, device
+        self._prepared = prepared
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} ticks/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet,
+        )
+        self._task = self._progress.add_task(
+            "", total=prepared.split.valid, epoch=1, loss=0, speed=0
+        )
+        self._pending, self._shown_s = 0, time.monotonic()
+
+    def __enter__(self) -> Training:
+        if not self._quiet:
+            split, names = self._prepared.split, len(self._prepared.spec.names)
+            say(
+                f"{split.valid:,} events to train on, {split.test - split.valid:,} to choose the "
+                f"epoch, {split.end - split.test:,} to test; {names} features; {self._device}"
+            )
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def show_step(self, step: Step) -> None:
+        """Move the bar, at most five times a second: an update costs more than a small step."""
+        self._pending += step.ticks
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= _REFRESH_S:
+            speed = self._pending / (now_s - self._shown_s)
+            self._progress.update(self._task, advance=self._pending, loss=step.loss, speed=speed)
+            self._pending, self._shown_s = 0, now_s
+
+    def show_epoch(self, record: EpochRecord) -> None:
+        """Print the epoch and begin the next one."""
+        fields = {"epoch": record.epoch + 1, "loss": record.train_loss, "speed": record.ticks_per_s}
+        self._progress.reset(self._task, **fields)
+        self._pending = 0
+        if not self._quiet:
+            say(
+                f"epoch {record.epoch:3}/{self._epochs}  train {record.train_loss:.4f}  "
+                f"valid {record.valid_loss:.4f}{'*' if record.best else ' '}  "
+                f"{record.ticks_per_s:,.0f} ticks/s  {record.seconds:.1f} s"
+            )
