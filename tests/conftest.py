@@ -25,10 +25,10 @@ def data_dir() -> Path:
     return folder
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [
-        report
-        for report in terminalreporter.stats.get("skipped", [])
-        if NO_TICKS in str(report.longrepr)
-    ]
-    terminalreporter.write_line(f"tests skipped for want of recorded ticks: {len(skipped)}")
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print, after all else, how many tests were skipped for want of recorded ticks."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker that has no terminal
+        return
+    skipped = [r for r in reporter.stats.get("skipped", []) if NO_TICKS in str(r.longrepr)]
+    reporter.write_line(f"tests skipped for want of recorded ticks: {len(skipped)}")

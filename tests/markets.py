@@ -37,11 +37,14 @@ def random_ticks(seed: int, n: int = 120, *, sides: str = "mixed", gaps: int = 2
     pause_ns = np.minimum(pause_ns, GAP_NS // 2)
     pause_ns[rng.random(n) < 0.3] = 0
     pause_ns[rng.integers(1, n, gaps)] = GAP_NS + rng.integers(1, 10**13, gaps)
+    time = START_NS + np.cumsum(pause_ns)
+    if rng.random() < 0.5:  # some venues' clocks know whole seconds only
+        time = time // S_NS * S_NS
     steps = rng.choice([-2, -1, 0, 0, 0, 1, 2], n)
     side = rng.choice(np.array([-1, 1], np.int8), n)
     # A sweep is one order: its ticks share time and side.
     for i in range(1, n):
-        if pause_ns[i] == 0 and rng.random() < 0.7:
+        if time[i] == time[i - 1] and rng.random() < 0.7:
             side[i] = side[i - 1]
     if sides == "unknown":
         side[:] = 0
@@ -49,7 +52,7 @@ def random_ticks(seed: int, n: int = 120, *, sides: str = "mixed", gaps: int = 2
         side[rng.random(n) < 0.4] = 0
     return pl.DataFrame(
         {
-            "time": START_NS + np.cumsum(pause_ns),
+            "time": time,
             "price": 100 + 0.1 * np.cumsum(steps),
             "amount": np.round(rng.lognormal(0, 1.5, n), 3) + 0.001,
             "side": side,

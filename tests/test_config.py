@@ -77,6 +77,7 @@ MISTAKES = {
     "--hidden-size": Recipe(model=ModelOptions(hidden_size=0)),
     "--sequence-length": Recipe(model=ModelOptions("rnn", sequence_length=0)),
     "--kernel-size": Recipe(model=ModelOptions(kernel_size=0)),
+    "--bins": Recipe(model=ModelOptions(bins=-1)),
     "--dropout": Recipe(model=ModelOptions(dropout=1.0)),
     "--epochs": Recipe(train=TrainOptions(epochs=0)),
     "--patience": Recipe(train=TrainOptions(patience=0)),

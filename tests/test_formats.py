@@ -17,8 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexttick.formats import describe, read_pandas, read_ticks, to_pandas, write_ticks
+from nexttick import plain_csv
+from nexttick.formats import (
+    describe,
+    read_chunks,
+    read_pandas,
+    read_ticks,
+    to_pandas,
+)
 from nexttick.ticks import TickError, year_ns
+from nexttick.writing import write_table
 
 S = 1_600_000_000  # a Sunday in September 2020, in seconds
 NS = 10**9
@@ -378,6 +386,44 @@ def test_prices_read_as_python_reads_them(tmp_path_factory, prices):
     assert ticks["price"].to_list() == [float(text) for text in texts]
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_plain_numbers_in_many_blocks(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(plain_csv, "_BLOCK_BYTES", 200)
+    rng = np.random.default_rng(2)
+    texts = [
+        f"{x:.{d}f}" for x, d in zip(rng.uniform(1, 9, 500), rng.integers(0, 13, 500), strict=True)
+    ]
+    texts[10], texts[300] = "0.1234567890123456789", "12345678901234567890"
+    texts += ["7.", ".5", "00.25"]
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "".join(f"x,{S + k},{t},{k + 1}{ending}" for k, t in enumerate(texts)), newline=""
+    )
+    columns = [plain_csv.Column(), whole("t"), plain_csv.Column("p"), plain_csv.Column("a")]
+    for body in (path, path.read_bytes()):
+        frame = plain_csv.read_plain(body, columns, has_header=False)
+        assert frame["p"].to_list() == [float(text) for text in texts]
+        assert frame["t"].to_list() == [S + k for k in range(len(texts))]
+        assert frame["a"].to_list() == [k + 1.0 for k in range(len(texts))]
+
+
+def whole(name: str) -> plain_csv.Column:
+    return plain_csv.Column(name, whole=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("1,", ",1", "1", "1,1,1", "1,1e3", "1,-1", "1,nan", "1,1.2.3", "1,.", "1, 1", '1,"1"'),
+        *("1.5,1", "1.,1", "-1,1", "1234567890123456789,1", "x,1", ""),
+    ],
+)
+def test_lines_that_are_not_plain_are_left_to_the_general_reader(line):
+    columns = [whole("t"), plain_csv.Column("p")]
+    for text in (f"{line}\n1,1\n", f"1,1\n{line}\n", f"1,1\n{line or 'x'}"):
+        assert plain_csv.read_plain(text.encode(), columns, has_header=False) is None
+
+
 # --- bad input
 
 
@@ -546,7 +592,7 @@ def test_what_is_written_reads_back(tmp_path_factory, rows, with_ids, suffix):
     if with_ids:
         data = data.with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
     ticks, _ = read_ticks(data)
-    path = write_ticks(ticks, tmp_path_factory.mktemp("written") / f"t{suffix}")
+    path = write_table(ticks, tmp_path_factory.mktemp("written") / f"t{suffix}")
     back, set_aside = read_ticks(path)
     assert back.equals(ticks)
     assert set_aside.is_empty()
@@ -555,7 +601,7 @@ def test_what_is_written_reads_back(tmp_path_factory, rows, with_ids, suffix):
 def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     ticks, _ = read_ticks(write(tmp_path, OWN))
     for _ in range(2):
-        assert write_ticks(ticks, tmp_path / "out.parquet") == tmp_path / "out.parquet"
+        assert write_table(ticks, tmp_path / "out.parquet") == tmp_path / "out.parquet"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.parquet", "ticks.csv"]
     assert (tmp_path / "out.parquet").stat().st_mode & 0o777 == 0o666 & ~_mask()
 
@@ -577,17 +623,32 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, code, message)
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=rf"out\.csv: .*{message}") as caught:
-        write_ticks(ticks, tmp_path / "out.csv")
+        write_table(ticks, tmp_path / "out.csv")
     assert caught.value.errno == code
     assert [p.name for p in tmp_path.iterdir()] == ["ticks.csv"]
+
+
+def test_chunks_of_a_long_file(tmp_path):
+    n = 1000
+    frame = pl.DataFrame({"time": ns(*range(n)), "price": [10.0] * n, "amount": [1.0] * n})
+    ticks, _ = read_ticks(frame)
+    path = write_table(ticks, tmp_path / "t.parquet")
+    chunks = list(read_chunks(path, 300))
+    assert [len(chunk) for chunk in chunks] == [300, 300, 300, 100]
+    assert pl.concat(chunks).equals(ticks)
+    write_table(ticks.reverse(), path)
+    with pytest.raises(TickError, match="times step back"):
+        list(read_chunks(path, 300))
+    with pytest.raises(TickError, match=r"no Parquet of ticks"):
+        list(read_chunks(write(tmp_path, CHARTS), 300))
 
 
 def test_writing_to_no_folder_or_another_ending(tmp_path):
     ticks, _ = read_ticks(write(tmp_path, OWN))
     with pytest.raises(OSError, match="there is no such folder"):
-        write_ticks(ticks, tmp_path / "no" / "out.csv")
+        write_table(ticks, tmp_path / "no" / "out.csv")
     with pytest.raises(ValueError, match=r"\.parquet or \.csv"):
-        write_ticks(ticks, tmp_path / "out.xlsx")
+        write_table(ticks, tmp_path / "out.xlsx")
 
 
 def test_describe(tmp_path):
@@ -620,15 +681,15 @@ def test_describe(tmp_path):
     ("name", "kept", "gone"),
     [
         ("lecture/bitstampUSD_2018-08.csv.gz", 102_588, 0),
-        ("bitcoincharts/okcoinUSD.csv.gz", 640_129, 90),
-        ("bitcoincharts/krakenCAD.csv.gz", 251_962, 10),
+        ("bitcoincharts/okcoinUSD.csv.gz", 640_142, 77),
+        ("bitcoincharts/krakenCAD.csv.gz", 251_966, 6),
         ("bitcoincharts/coinfalconEUR.csv.gz", 191_834, 1),
         ("bitflyer/bitflyer.execution.20180121.BTC_JPY.csv.gz", 143_011, 96),
         ("bitflyer/bitflyer.execution.20180126.BTC_JPY.csv.gz", 100_803, 0),
         ("dialects/bcmPXGAU.csv.gz", 84, 1),
         ("dialects/bitflyer_v2_head.csv.gz", 2_999, 0),
         ("dialects/bitkonanUSD_head.csv.gz", 2_385, 17_615),
-        ("dialects/bitmarketEUR.csv.gz", 63_827, 2_021),
+        ("dialects/bitmarketEUR.csv.gz", 63_825, 2_023),
         ("dialects/freqtrade_XRP_ETH-trades.json.gz", 12_477, 0),
         ("dialects/freqtrade_XRP_ETH-trades.parquet", 12_477, 0),
         ("dialects/gct_binance_BTCUSDT_2020-11-16.csv", 1_000, 0),

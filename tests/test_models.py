@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,6 +19,7 @@ from nexttick.config import ModelOptions
 from nexttick.models import MODELS, build_model
 from nexttick.models.base import TickModel
 from nexttick.models.cnn import ChannelNorm, WideConv
+from nexttick.models.encoding import Encoding, fit_encodings
 from nexttick.models.rnn import RNN
 from nexttick.models.windowed import Windowed
 from nexttick.train import masked_loss
@@ -26,12 +28,12 @@ F, H, CONTEXT = 5, 3, 9
 FINITE = ("cnn",)  # models that remember no more than their context
 NORMS = ("none", "batch", "layer")
 VARIANTS = [
-    pytest.param(options, id=f"{kind}-{options.norm}-{options.dropout}")
+    pytest.param(options, id=f"{kind}-{options.norm}-{options.dropout}-{options.bins}")
     for kind in MODELS
     for options in (
-        ModelOptions(kind, 2, 8, CONTEXT, kernel_size=3, norm=norm, dropout=dropout)
+        ModelOptions(kind, 2, 8, CONTEXT, bins=bins, kernel_size=3, norm=norm, dropout=dropout)
         for norm in (NORMS if kind == "cnn" else NORMS[:1])
-        for dropout in (0.0, 0.3)
+        for dropout, bins in ((0.0, 0), (0.3, 0), (0.0, 4))
     )
 ]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -56,6 +58,7 @@ def seasoned(options: ModelOptions, dtype: torch.dtype = torch.float32) -> TickM
     """A model as training leaves one: running statistics moved, no weight at its start."""
     torch.manual_seed(1)
     model = build_model(options, F, H).to(dtype)
+    fit_encodings(model, random_ticks(1, 200)[0].numpy())
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -222,7 +225,7 @@ def test_a_step_leaves_the_state_it_was_given_as_it_was(options: ModelOptions) -
 @pytest.mark.parametrize("layers", [1, 3])
 @torch.no_grad()
 def test_one_horizon_one_layer_and_a_window_of_one_tick(kind: str, layers: int) -> None:
-    options = ModelOptions(kind, layers, 4, 1, kernel_size=1)
+    options = ModelOptions(kind, layers, 4, sequence_length=1, kernel_size=1)
     model = build_model(options, F, 1).eval()
     x_BTF = random_ticks(2, 5)
     assert model(x_BTF).shape == (2, 5, 1)
@@ -292,6 +295,41 @@ def test_gradients_stop_after_sequence_length_ticks_and_the_state_goes_on() -> N
     other = x_BTF.detach().clone()
     other[0, 0] += 1
     assert not torch.equal(model(other)[0, -1], model(x_BTF)[0, -1])
+
+
+# The encoding of features
+
+
+@quick
+@given(seeds, st.integers(1, 6))
+def test_bins_fill_as_in_the_paper(seed: int, bins: int) -> None:
+    """Equation 1 of Gorishniy et al. 2022, bin by bin, within the range of the training rows."""
+    x_NF = np.random.default_rng(seed).normal(size=(50, 2)).astype(np.float32)
+    encoding = Encoding(2, bins, 4)
+    encoding.fit(x_NF)
+    encoding.linear = nn.Identity()  # type: ignore[assignment]
+    encoded = encoding(torch.from_numpy(x_NF))
+    assert torch.equal(encoded[:, :2], torch.from_numpy(x_NF))
+    for f in range(2):
+        edges = np.quantile(x_NF[:, f], np.linspace(0, 1, bins + 1))
+        for q in range(bins):
+            filled = np.clip((x_NF[:, f] - edges[q]) / (edges[q + 1] - edges[q]), 0, 1)
+            assert encoded[:, 2 + f * bins + q].numpy() == pytest.approx(filled, abs=1e-3)
+
+
+def test_what_lies_beyond_the_training_rows_fills_all_bins_or_none() -> None:
+    encoding = Encoding(1, 3, 4)
+    encoding.fit(np.linspace(0, 1, 100, dtype=np.float32)[:, None])
+    encoding.linear = nn.Identity()  # type: ignore[assignment]
+    encoded = encoding(torch.tensor([[-5.0], [7.0]]))
+    assert encoded.tolist() == [[-5, 0, 0, 0], [7, 1, 1, 1]]
+
+
+def test_a_constant_feature_is_encoded_in_finite_numbers() -> None:
+    x_NF = np.zeros((20, 2), np.float32)
+    encoding = Encoding(2, 3, 4)
+    encoding.fit(x_NF)
+    assert torch.isfinite(encoding(torch.from_numpy(x_NF))).all()
 
 
 # The adapter

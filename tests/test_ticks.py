@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from nexttick.outliers import (
     CONFIRM,
     FLOOR,
-    believed_ticks,
+    MEMORY,
+    disbelieved_rows,
     new_outlier_state,
     outlier_step,
 )
@@ -277,15 +278,35 @@ def test_the_future_changes_no_decision(past, future):
     np.testing.assert_array_equal(mask_of(past + future)[:n], mask_of(past))
 
 
-@given(prices, st.integers(1, 5))
-@settings(max_examples=150, deadline=None)
-def test_the_loop_over_chunks_decides_as_the_step_does(price, n_chunks):
+quiet_and_jumps = st.lists(
+    st.tuples(st.integers(1, 3 * MEMORY), st.sampled_from([100.0, 130.0, 500.0, 1e6])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(quiet_and_jumps, st.integers(0, 9), st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_looking_near_jumps_alone_decides_as_the_step_does(stretches, seed, n_chunks):
+    rng = np.random.default_rng(seed)
+    price = np.concatenate([level * rng.uniform(0.9, 1.1, n) for n, level in stretches])
     time = START + SECOND * np.arange(len(price))
-    cuts = np.array_split(np.arange(len(price)), min(n_chunks, len(price)))
-    chunks = [[np.asarray(column)[cut] for cut in cuts] for column in (time, np.array(price))]
-    believed = believed_ticks(*chunks)
-    expected = mask_of(price)
-    assert expected.all() if believed is None else (believed == expected).all()
+    cuts = [cut for cut in np.array_split(np.arange(len(price)), n_chunks) if len(cut)]
+    chunks = [pl.DataFrame({"time": time[cut], "price": price[cut]}) for cut in cuts]
+    frame = pl.concat(chunks, rechunk=False)
+    rows = disbelieved_rows(frame["time"], frame["price"])
+    np.testing.assert_array_equal(rows, np.flatnonzero(~mask_of(price)))
+
+
+def test_jumps_far_apart_decide_as_the_step_does():
+    rng = np.random.default_rng(5)
+    price = 100 * np.exp(np.cumsum(rng.normal(0, 0.001, 60_000)))
+    price[[3, 4095, 4096, 20_000, 20_030, 59_999]] *= 50.0
+    price[30_000:30_010] *= 2.0
+    price[40_000:] *= 3.0
+    time = START + SECOND * np.arange(len(price))
+    rows = disbelieved_rows(pl.Series(time), pl.Series(price))
+    np.testing.assert_array_equal(rows, np.flatnonzero(~mask_of(price)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 4), st.integers(1, 9)), min_size=1))

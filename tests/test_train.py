@@ -148,6 +148,16 @@ def test_each_step_is_told() -> None:
     assert records[0].grad_norm == pytest.approx(np.mean([step.grad_norm for step in steps]))
 
 
+def test_each_epoch_cuts_and_orders_its_runs_anew() -> None:
+    losses: list[list[float]] = [[]]
+    options = replace(OPTIONS, epochs=2, batch_size=1, lr=1e-12)  # what differs is what is seen
+    for _ in fit(network(), toy(), options, on_step=lambda step: losses[-1].append(step.loss)):
+        losses.append([])
+    assert len(losses[0]) > 5
+    common = set(np.round(losses[0], 6)) & set(np.round(losses[1], 6))
+    assert len(common) <= len(toy().train)  # the start of each range is a run in every epoch
+
+
 # The loss
 
 

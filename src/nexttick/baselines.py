@@ -7,6 +7,7 @@ beside the network as JSON and judges it again on other files.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from nexttick.features import FIXED
 
 DIRECTION = FIXED.index("direction")
+_SURE = 16.0  # logit of a probability within 1e-6 of 0 or 1
 _PRIOR = 10.0  # events of the base rate mixed into each cell, so that a rare one says little
 
 
@@ -78,6 +80,9 @@ class Logistic:
     @classmethod
     def fit(cls, seen: Seen, y_N: NDArray[np.int8]) -> Logistic:
         """Maximise the likelihood with a weak ridge penalty."""
+        rate = float(y_N.mean())
+        if rate in (0.0, 1.0):  # nothing to tell apart, and scikit-learn refuses
+            return cls([0.0] * seen.x_NF.shape[1], math.copysign(_SURE, rate - 0.5))
         model = LogisticRegression(max_iter=2000).fit(seen.x_NF, y_N)
         return cls(model.coef_[0].tolist(), float(model.intercept_[0]))
 

@@ -88,6 +88,8 @@ class ModelOptions:
     """Width of each layer."""
     sequence_length: int = 32
     """Ticks that one prediction looks at (cnn); burn-in and truncation of BPTT (rnn)."""
+    bins: int = 8
+    """Bins of the piecewise-linear encoding of each feature; 0 for the features as they are."""
     kernel_size: int = 5
     """Ticks that one convolution spans (cnn)."""
     norm: str = "layer"
@@ -124,6 +126,8 @@ class TrainOptions:
     """Seed of weights, segments and dropout."""
     device: str = "auto"
     """auto, cpu, cuda, or any other device of PyTorch."""
+    threads: int | None = None
+    """CPU threads; by default all (cnn), or 1 (rnn: its steps are too small to share)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +265,7 @@ def _range_mistakes(recipe: Recipe) -> Iterable[str]:
         "--patience": train.patience,
         "--lr-step": train.lr_step,
         "--batch-size": train.batch_size,
+        "--threads": 1 if train.threads is None else train.threads,
         "--segment-length": 1 if train.segment_length is None else train.segment_length,
     }
     above_zero = {"--lr": train.lr, "--lr-gamma": train.lr_gamma, "--clip-norm": train.clip_norm}
@@ -273,6 +278,8 @@ def _range_mistakes(recipe: Recipe) -> Iterable[str]:
         yield f"--test {split.test} must be at least 0 and below 1"
     if not all(half_life > 0 for half_life in half_lives):
         yield "half-lives must be above 0"
+    if model.bins < 0:
+        yield f"--bins {model.bins} must not be negative"
     if not 0 <= model.dropout < 1:
         yield f"--dropout {model.dropout} must be at least 0 and below 1"
     if not 0 <= train.average < 1:

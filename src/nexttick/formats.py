@@ -14,21 +14,18 @@ maker's), and which of two columns that could be the amount is in units of the b
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
 
-from nexttick.delimited import read_delimited
-from nexttick.dialects import check_time_unit, parse_columns, roles_by_name
-from nexttick.files import PARQUET, Opened, expand, open_file
-from nexttick.ticks import Ledger, Part, TickError, clean_parts
-from nexttick.values import Origin, Raw, to_record
+from nexttick.reading.delimited import read_delimited
+from nexttick.reading.dialects import check_time_unit, parse_columns, roles_by_name
+from nexttick.reading.files import PARQUET, Opened, expand, open_file
+from nexttick.reading.values import Origin, Raw, to_record
+from nexttick.ticks import Ledger, Part, TickError, check_record, clean_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,6 +214,32 @@ def _pandas_column(column: Any) -> pl.Series:
     )
 
 
+def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
+    """Go through a Parquet file of clean ticks, as `write_table` writes it, in flat memory.
+
+    Args:
+        path: The file. Other files are converted first: cleaning has to see all ticks.
+        rows: Ticks a chunk.
+
+    Yields:
+        The record's columns, in the file's order.
+
+    Raises:
+        TickError: The file is no Parquet of the record, or its times step back.
+    """
+    lazy, last_ns = pl.scan_parquet(path, glob=False), 0
+    try:
+        for start in range(0, lazy.select(pl.len()).collect().item(), rows):
+            chunk = check_record(lazy.slice(start, rows).collect())
+            if chunk["time"][0] < last_ns or not chunk["time"].is_sorted():
+                raise TickError(f"{path}, rows {start} on: times step back; read_ticks sorts them")
+            last_ns = chunk["time"][-1]
+            yield chunk
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise TickError(f"{path}: no Parquet of ticks ({reason}); convert it first") from error
+
+
 # --- pandas out
 
 
@@ -258,68 +281,7 @@ def to_pandas(ticks: pl.DataFrame) -> pd.DataFrame:
     return frame
 
 
-# --- writing and describing
-
-
-def write_ticks(ticks: pl.DataFrame, path: str | Path) -> Path:
-    """Write ticks to Parquet or CSV, by the path's ending, whole or not at all.
-
-    Args:
-        ticks: The record. CSV keeps times as integer ns and floats to the last bit.
-        path: Ends in `.parquet` or `.csv`. An existing file is replaced.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: Another ending.
-        OSError: No such folder, no permission, a full disk; no part of the file is left.
-    """
-    path = Path(path)
-    writers: dict[str, Callable[[pl.DataFrame, IO[bytes]], object]] = {
-        ".parquet": lambda frame, file: frame.write_parquet(file),
-        ".csv": lambda frame, file: frame.write_csv(file),
-    }
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path}: ticks are written to .parquet or .csv")
-    try:
-        _write_whole(path, lambda file: writers[path.suffix.lower()](ticks, file))
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: {_cure_of(error)}") from error
-    return path
-
-
-def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """Return the process's mask of file modes; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _cure_of(error: OSError) -> str:
-    cures = {
-        errno.EACCES: "no permission to write in this folder; choose another or change its mode",
-        errno.EPERM: "no permission to write in this folder; choose another or change its mode",
-        errno.EROFS: "the file system is read-only; choose another folder",
-        errno.ENOSPC: "the disk is full; make room or choose another disk",
-        errno.EDQUOT: "the disk quota is used up; make room or choose another disk",
-        errno.ENOENT: "there is no such folder; make it first",
-        errno.ENOTDIR: "its parent is no folder; choose another path",
-    }
-    return cures.get(error.errno or 0, f"cannot be written: {error.strerror or error}")
+# --- describing
 
 
 def describe(ticks: pl.DataFrame) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from nexttick.features import FeatureSpec, compute_features
 from nexttick.labels import Labels, make_labels
 from nexttick.models import build_model
 from nexttick.models.base import TickModel
+from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
 from nexttick.splits import Split, chronological_split, purged
 from nexttick.ticks import TickError
-from nexttick.train import EpochRecord, OnStep, TrainingData, fit, pick_device
+from nexttick.train import EpochRecord, OnStep, TrainingData, fit, pick_device, set_threads
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def train_network(
     torch.manual_seed(recipe.train.seed)
     horizons = prepared.labels.names
     model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
+    set_threads(model, recipe.train.threads)
+    fit_encodings(model, prepared.scaler(prepared.features_NF[: prepared.split.valid]))
     data = training_data(prepared, model, device)
     records: list[EpochRecord] = []
     try:
@@ -175,7 +178,7 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     """Features, purged labels and ranges on the device.
 
     Raises:
-        TickError: a part has no event with enough history and a known label.
+        TickError: a part has no event with enough history and a known label at some horizon.
     """
     split, n = prepared.split, len(prepared.events)
     train = purged(prepared.labels, 0, split.valid)
@@ -185,11 +188,16 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     for name, part in parts.items():
         ranges[name] = predictable(prepared.starts, n, model.context, part)
         y_NH = train if name == "training" else valid
-        known = sum(int((y_NH[a:b] >= 0).sum()) for a, b in ranges[name])
-        if known == 0:
+        rows = np.concatenate([np.arange(*one) for one in ranges[name]] or [np.arange(0)])
+        known_H = (y_NH[rows] >= 0).any(axis=0)
+        if not known_H.all():
+            unknown = [
+                h for h, known in zip(prepared.labels.names, known_H, strict=True) if not known
+            ]
             raise TickError(
                 f"no event of the {name} part has {model.context} events of history and a known "
-                f"label: give more ticks, a shorter --sequence-length or a shorter --horizon"
+                f"label {' or '.join(unknown)}: give more ticks, a shorter --sequence-length or a "
+                f"shorter --horizon"
             )
     return TrainingData(
         torch.from_numpy(prepared.scaler(prepared.features_NF)).to(device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from nexttick.baselines import DIRECTION, Fitted, Seen, fit_baselines, last_moves
 from nexttick.job import Prepared
+from nexttick.labels import MISSING
 from nexttick.metrics import Comparison, compare, log_losses, score
 from nexttick.predictor import Predictor, Scaler, as_table
 from nexttick.splits import purged
@@ -39,7 +41,7 @@ class Tested:
     predictions: pl.DataFrame
 
     def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` holds of the test."""
+        """What `metrics.json` holds of the test; null where a score is not defined."""
         told: dict[str, Any] = {"test": self.network, "baselines": self.baselines}
         told["comparison"] = {
             name: {"best_baseline": c.baseline, "bits_more": c.bits, "margin_95": c.margin}
@@ -51,7 +53,13 @@ class Tested:
                 name: {key: share for key, share in by.items() if key != "network"}
                 for name, by in self.attainable.items()
             }
-        return told
+        return _with_nulls(told)
+
+
+def _with_nulls(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {key: _with_nulls(value) for key, value in told.items()}
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 def see(prepared: Prepared, scaler: Scaler) -> Seen:
@@ -116,7 +124,10 @@ def _judge_horizon(
         by_horizon[horizon] = scores[name]
     best = min(tested.baselines, key=lambda name: scores[name]["log_loss"])
     tested.comparisons[horizon] = compare(best, y, contestants["network"], contestants[best])
-    if horizon == "rise@1" and "truth" in prepared.events.columns:
+    ties_N = prepared.labels.tie_NH[:, h]
+    # The truth is that of a rise among all next prices: where ties are left out, it is no measure.
+    asked = horizon == "rise@1" and not (ties_N & (prepared.labels.y_NH[:, h] == MISSING)).any()
+    if asked and "truth" in prepared.events.columns:
         truth = log_losses(y, prepared.events["truth"].to_numpy()[rows]).mean()
         tested.attainable[horizon] = {
             name: float((base - one["log_loss"]) / (base - truth)) for name, one in scores.items()

@@ -2,8 +2,8 @@
 
 A venue's record holds prices that nobody could have traded on: a misplaced comma, a test order, a
 market order that met an empty book. `outlier_step` decides on a tick from this tick and earlier
-ones alone. It adapts to the market (an exponential mean of its moves, and the length of pauses),
-and a price that stays becomes the new level.
+ones alone. It adapts to the market (the mean of its last `MEMORY` moves, and the length of
+pauses), and a price that stays becomes the new level.
 
 A rule that needs a few ticks to believe a new level loses those ticks. So it loses them again on
 ticks that it has cleaned already; switch it off there.
@@ -12,67 +12,25 @@ ticks that it has cleaned already; switch it off there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numba
 import numpy as np
+import polars as pl
 
 FLOOR = 0.25  # a move of up to 25 % of the lower price is always believed
 USUAL_MOVES = 10.0  # and so is one of up to ten times the usual move
-ALPHA = 0.02  # the usual move is a mean over some fifty ticks
+MEMORY = 50  # ticks that the usual move is a mean of
 PAUSE_S = 3600.0  # a pause of an hour widens the limit by the square root of two
 CONFIRM = 3  # so many ticks make a new level,
 CONFIRM_SLOPE = 4.0  # and four more for each factor of e that it lies away
 _LOG_FLOOR = math.log1p(FLOOR)
-_STATE_SIZE = 6
+_LAST, _LAST_NS, _LEVEL, _AGREED, _SEEN, _NEXT, _MOVES = range(7)  # places in the state
+_HOP = 4096
 
 
 def new_outlier_state() -> np.ndarray:
-    """Return the state of `outlier_step` before the first tick: six zeros, float64."""
-    return np.zeros(_STATE_SIZE)
-
-
-def believed_ticks(time_ns: Sequence[np.ndarray], price: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Run `outlier_step` over ticks in time order, given in one chunk or several.
-
-    Args:
-        time_ns: int64, each of shape (T_k,), ascending.
-        price: float64, each of shape (T_k,), positive and finite.
-
-    Returns:
-        bool, shape (sum of T_k,): True where the tick is believed. None where all are.
-    """
-    # Where no tick lies beyond the floor from the one before, the rule can reject nothing.
-    before = [math.nan, *(float(chunk[-1]) for chunk in price[:-1])]
-    if not any(_has_jump(last, chunk) for last, chunk in zip(before, price, strict=True)):
-        return None
-    state = (0.0,) * _STATE_SIZE
-    believed = []
-    for times, prices in zip(time_ns, price, strict=True):
-        mask, state = _believed(state, times, prices)
-        believed.append(mask)
-    return np.concatenate(believed)
-
-
-@numba.njit(cache=True)
-def _step(state, time_ns, price):  # type: ignore[no-untyped-def]
-    last, last_ns, usual, level, agreed, seen = state
-    if last == 0.0:
-        return True, (price, time_ns, usual, level, agreed, 1.0)
-    move = abs(price - last) / min(price, last)
-    if move > FLOOR:
-        d = math.log1p(move)
-        pause_s = max(time_ns - last_ns, 0.0) * 1e-9
-        limit = _LOG_FLOOR * math.sqrt(1.0 + pause_s / PAUSE_S)
-        if d > max(limit, USUAL_MOVES * usual):
-            near = agreed > 0.0 and abs(math.log(price / level)) <= _LOG_FLOOR
-            agreed = agreed + 1.0 if near else 1.0
-            usual = (1.0 - ALPHA) * usual + ALPHA * FLOOR
-            if agreed < min(max(seen, CONFIRM), CONFIRM + CONFIRM_SLOPE * d):
-                return False, (last, last_ns, usual, price, agreed, seen)
-            return True, (price, time_ns, usual, price, 0.0, agreed)
-    usual = (1.0 - ALPHA) * usual + ALPHA * min(move, FLOOR)
-    return True, (price, time_ns, usual, level, 0.0, seen + 1.0)
+    """Return the state of `outlier_step` before the first tick: zeros, float64."""
+    return np.zeros(_MOVES + MEMORY)
 
 
 @numba.njit(cache=True)
@@ -81,8 +39,8 @@ def outlier_step(state: np.ndarray, time_ns: int, price: float) -> bool:
 
     Let p be the last price believed, r = max(price, p) / min(price, p) and d = ln r. The tick is
     believed if r - 1 is at most `FLOOR`, or if d is at most the greater of `USUAL_MOVES` times
-    the usual move and ln(1 + `FLOOR`) sqrt(1 + pause / `PAUSE_S`). The usual move is an
-    exponential mean of min(r - 1, `FLOOR`) over all ticks, so a market that often jumps may.
+    the usual move and ln(1 + `FLOOR`) sqrt(1 + pause / `PAUSE_S`). The usual move is the mean of
+    min(r - 1, `FLOOR`) over the last `MEMORY` ticks, so a market that often jumps may.
 
     Otherwise it is an outlier; unless outliers in a row, each within the floor of the one before,
     have become `CONFIRM` + `CONFIRM_SLOPE` d in number. Then the market has moved, and this tick
@@ -97,25 +55,108 @@ def outlier_step(state: np.ndarray, time_ns: int, price: float) -> bool:
     Returns:
         True to keep the tick, False to set it aside.
     """
-    before = (state[0], state[1], state[2], state[3], state[4], state[5])
-    believed, after = _step(before, float(time_ns), price)
-    state[0], state[1], state[2], state[3], state[4], state[5] = after
-    return believed
+    last = state[_LAST]
+    if last == 0.0:
+        state[_LAST], state[_LAST_NS], state[_SEEN] = price, time_ns, 1.0
+        return True
+    move = abs(price - last) / min(price, last)
+    if move > FLOOR and not _may_jump(state, time_ns, move):
+        near = state[_AGREED] > 0.0 and abs(math.log(price / state[_LEVEL])) <= _LOG_FLOOR
+        state[_AGREED] = state[_AGREED] + 1.0 if near else 1.0
+        state[_LEVEL] = price
+        needed = CONFIRM + CONFIRM_SLOPE * math.log1p(move)
+        if state[_AGREED] < min(max(state[_SEEN], CONFIRM), needed):
+            _remember(state, move)
+            return False
+        state[_SEEN] = state[_AGREED] - 1.0
+    _remember(state, move)
+    state[_LAST], state[_LAST_NS], state[_AGREED] = price, time_ns, 0.0
+    state[_SEEN] = min(state[_SEEN] + 1.0, MEMORY)
+    return True
 
 
 @numba.njit(cache=True)
-def _believed(state, time_ns, price):  # type: ignore[no-untyped-def]
-    # The same step in a loop; its state stays in registers, not in an array.
-    believed = np.empty(len(price), np.bool_)
+def _may_jump(state: np.ndarray, time_ns: int, move: float) -> bool:
+    usual = 0.0
+    for k in range(MEMORY):  # oldest first, so that the sum depends on nothing but the moves
+        usual += state[_MOVES + (int(state[_NEXT]) + k) % MEMORY]
+    pause_s = max(time_ns - state[_LAST_NS], 0.0) * 1e-9
+    limit = _LOG_FLOOR * math.sqrt(1.0 + pause_s / PAUSE_S)
+    return math.log1p(move) <= max(limit, USUAL_MOVES * usual / MEMORY)
+
+
+@numba.njit(cache=True)
+def _remember(state: np.ndarray, move: float) -> None:
+    place = int(state[_NEXT])
+    state[_MOVES + place] = min(move, FLOOR)
+    state[_NEXT] = (place + 1) % MEMORY
+
+
+def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
+    """Run `outlier_step` over ticks in time order and return the rows that it sets aside.
+
+    Where no tick lies beyond the floor from the one before, the rule rejects nothing, and it
+    remembers `MEMORY` ticks only. So the step runs near jumps alone, with the same result.
+
+    Args:
+        time_ns: int64, ascending.
+        price: float64, positive and finite.
+
+    Returns:
+        int64, ascending.
+    """
+    jumps = _jumps(price)
+    rows, done = [np.empty(0, np.int64)], 0
+    while len(jumps := jumps[jumps >= done]):
+        start = max(int(jumps[0]) - MEMORY - 1, 0)
+        found, done = _rows_from(start, time_ns, price, jumps)
+        rows.append(found)
+    return np.concatenate(rows)
+
+
+def _rows_from(
+    start: int, time_ns: pl.Series, price: pl.Series, jumps: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Run the step from a start until all is quiet; return the rows set aside, and where."""
+    state, rows = new_outlier_state(), []
+    while start < len(price):
+        end = min(start + _HOP, len(price))
+        believed = np.empty(end - start, np.bool_)
+        _run(state, time_ns[start:end].to_numpy(), price[start:end].to_numpy(), believed)
+        rows.append(start + np.flatnonzero(~believed))
+        start = end
+        following = np.searchsorted(jumps, end)
+        far = following == len(jumps) or jumps[following] > end + MEMORY
+        if believed[-1] and far:
+            break
+    return np.concatenate(rows), start
+
+
+@numba.njit(cache=True)
+def _run(state: np.ndarray, time_ns: np.ndarray, price: np.ndarray, believed: np.ndarray) -> None:
     for i in range(len(price)):
-        believed[i], state = _step(state, float(time_ns[i]), price[i])
-    return believed, state
+        believed[i] = outlier_step(state, time_ns[i], price[i])
+
+
+def _jumps(price: pl.Series) -> np.ndarray:
+    """Return the rows whose price lies beyond the floor from the one before."""
+    rows, before, start = [np.empty(0, np.int64)], math.nan, 0
+    for chunk in price.get_chunks():
+        values = chunk.to_numpy()
+        if len(values) and _has_jump(before, values):
+            ratio = values / np.concatenate([[before], values[:-1]])
+            rows.append(start + np.flatnonzero(np.maximum(ratio, 1.0 / ratio) > _NEAR))
+        before = values[-1] if len(values) else before
+        start += len(values)
+    return np.concatenate(rows)
+
+
+_NEAR = 1.0 + 0.999 * FLOOR  # a little less, so that rounding errs towards a closer look
 
 
 @numba.njit(cache=True)
 def _has_jump(before: float, price: np.ndarray) -> bool:
-    near = 1.0 + 0.999 * FLOOR  # a little less, so that rounding errs towards a closer look
-    jumps = (price[0] > before * near) | (before > price[0] * near)
+    jumps = (price[0] > before * _NEAR) | (before > price[0] * _NEAR)
     for i in range(1, len(price)):  # counting without a branch runs in vector registers
-        jumps += (price[i] > price[i - 1] * near) | (price[i - 1] > price[i] * near)
+        jumps += (price[i] > price[i - 1] * _NEAR) | (price[i - 1] > price[i] * _NEAR)
     return jumps > 0

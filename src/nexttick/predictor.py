@@ -106,7 +106,8 @@ class Predictor:
         self.model.eval()
         out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
         x_device = torch.from_numpy(x_NF).to(next(self.model.parameters()).device)
-        for start, stop in zip(starts, np.append(starts[1:], len(x_NF)), strict=True):
+        stops = np.append(starts[1:], len(x_NF))[: len(starts)]
+        for start, stop in zip(starts, stops, strict=True):
             ready = start + self.model.context - 1
             pieces = list(self.model.stream(x_device[start:stop], _CHUNK))
             if pieces:
@@ -132,9 +133,10 @@ class Predictor:
             live.model, live.seen = self.model.initial_state(1), 0
         x = np.empty(len(self.spec.names), np.float32)
         update(live.features, event, x, self.spec.constants())
-        logits, live.model = self.model.step(torch.from_numpy(self.scaler(x))[None], live.model)
+        x_BF = torch.from_numpy(self.scaler(x))[None].to(next(self.model.parameters()).device)
+        logits, live.model = self.model.step(x_BF, live.model)
         live.seen, live.last_ns = live.seen + 1, event[0]
-        return torch.sigmoid(logits)[0].numpy() if live.seen >= self.model.context else None
+        return torch.sigmoid(logits)[0].cpu().numpy() if live.seen >= self.model.context else None
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a new folder, whole or not at all."""
@@ -166,6 +168,18 @@ class Predictor:
             ValueError: a file is missing, damaged, of another format, or does not fit the others.
         """
         told = _read_description(folder)
+        try:
+            predictor = cls._assembled(folder, told)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{folder}: predictor.json is damaged or does not fit the weights "
+                f"({type(error).__name__}: {error}): train again"
+            ) from error
+        predictor.model.to(device)
+        return predictor
+
+    @classmethod
+    def _assembled(cls, folder: Path, told: dict[str, Any]) -> Predictor:
         weights = folder / "weights.safetensors"
         if not weights.exists() or _sha256(weights) != told["weights_sha256"]:
             raise ValueError(f"{weights}: missing, or not the weights that predictor.json names")
@@ -184,12 +198,14 @@ class Predictor:
         model = build_model(options, len(spec.names), len(told["horizons"]))
         model.load_state_dict(load_file(weights))
         mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
+        if not len(mean) == len(scale) == len(spec.names):
+            raise ValueError(f"{folder}: its scaler is not one of {len(spec.names)} features")
         return cls(
             spec,
             Scaler(mean, scale),
             options,
             tuple(told["horizons"]),
-            model.to(device).eval(),
+            model.eval(),
             told["raw_ticks"],
             told["provenance"],
         )
@@ -216,8 +232,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
         ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
-    if told.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {told.get('format')!r}, this version reads {FORMAT}")
+    form = told.get("format") if isinstance(told, dict) else None
+    if form != FORMAT:
+        raise ValueError(f"{path}: format {form!r}, this version reads {FORMAT}")
     return told
 
 

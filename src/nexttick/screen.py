@@ -140,8 +140,9 @@ class Training:
 
     def show_epoch(self, record: EpochRecord) -> None:
         """Print the epoch and begin the next one."""
-        fields = {"epoch": record.epoch + 1, "loss": record.train_loss, "speed": record.ticks_per_s}
-        self._progress.reset(self._task, **fields)
+        self._progress.reset(
+            self._task, epoch=record.epoch + 1, loss=record.train_loss, speed=record.ticks_per_s
+        )
         self._pending = 0
         if not self._quiet:
             say(

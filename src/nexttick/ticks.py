@@ -30,7 +30,7 @@ import numba
 import numpy as np
 import polars as pl
 
-from nexttick.outliers import believed_ticks
+from nexttick.outliers import disbelieved_rows
 
 SCHEMA: dict[str, pl.DataType] = {
     "time": pl.Int64(),  # ns since 1970-01-01, UTC
@@ -225,7 +225,8 @@ def _without_bad_values(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.D
 def _rows_outside(values: pl.Series, lowest: float, highest: float) -> np.ndarray:
     """Return the rows whose value is not between two bounds, NaN among them."""
     rows, start = [np.empty(0, np.int64)], 0
-    for chunk in _chunks(values)[0]:
+    for piece in values.get_chunks():
+        chunk = piece.to_numpy()
         if _count_outside(chunk, lowest, highest):
             rows.append(start + np.flatnonzero(~((chunk >= lowest) & (chunk <= highest))))
         start += len(chunk)
@@ -383,19 +384,5 @@ def _first_of_each_id(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
 
 
 def _without_outliers(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
-    if frame.is_empty():
-        return frame
-    believed = believed_ticks(*_chunks(frame["time"], frame["price"]))
-    if believed is None:
-        return frame
-    rows = np.flatnonzero(~believed)
+    rows = disbelieved_rows(frame["time"], frame["price"])
     return _drop(frame, rows, "isolated price outlier", "price", ledger)
-
-
-def _chunks(*columns: pl.Series) -> list[list[np.ndarray]]:
-    """Return columns as arrays without a copy: one a chunk, where all are cut alike."""
-    chunks = [column.get_chunks() for column in columns]
-    lengths = {tuple(map(len, pieces)) for pieces in chunks}
-    if len(lengths) > 1 or 0 in next(iter(lengths)):
-        return [[column.to_numpy()] for column in columns]
-    return [[piece.to_numpy() for piece in pieces] for pieces in chunks]

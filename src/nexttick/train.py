@@ -24,6 +24,7 @@ from nexttick.labels import MISSING
 from nexttick.models.base import TickModel
 
 Ranges = list[tuple[int, int]]
+_ALL_THREADS = torch.get_num_threads()  # what PyTorch would take, OMP_NUM_THREADS included
 
 
 class Step(NamedTuple):
@@ -96,6 +97,11 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {name!r} cannot be used ({reason}): try auto or cpu") from error
+
+
+def set_threads(model: TickModel, threads: int | None) -> None:
+    """Use so many CPU threads, or as many as one step of the model is worth."""
+    torch.set_num_threads(threads or (_ALL_THREADS if model.shares_threads else 1))
 
 
 def masked_loss(logits_BKH: Tensor, y_BKH: Tensor) -> Tensor:

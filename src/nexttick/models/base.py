@@ -18,9 +18,11 @@ class TickModel(nn.Module, ABC):
 
     Attributes:
         context: ticks of history that the first prediction needs, itself included.
+        shares_threads: whether one step of training is work enough for several CPU threads.
     """
 
     context: int
+    shares_threads = True
 
     @abstractmethod
     def forward(self, x_BTF: Tensor) -> Tensor:

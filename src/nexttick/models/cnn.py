@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nexttick.config import ModelOptions
 from nexttick.models.base import State, TickModel
+from nexttick.models.encoding import encoder
 
 
 class CNN(TickModel):
@@ -27,7 +28,8 @@ class CNN(TickModel):
         super().__init__()
         self.context = options.sequence_length
         kernel, width = options.kernel_size, options.hidden_size
-        widths = [num_features] + [width] * options.num_layers
+        self.encoder, channels = encoder(num_features, options.bins, width)
+        widths = [channels] + [width] * options.num_layers
         self.layers = nn.ModuleList(
             _layer(c_in, c_out, kernel, options) for c_in, c_out in pairwise(widths)
         )
@@ -36,7 +38,7 @@ class CNN(TickModel):
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Logits of every tick that has `sequence_length` ticks of history."""
-        x_BCT = x_BTF.transpose(1, 2)
+        x_BCT = self.encoder(x_BTF).transpose(1, 2)
         for layer in self.layers:
             x_BCT = layer(x_BCT)
         return self.head(x_BCT).transpose(1, 2)
@@ -51,7 +53,7 @@ class CNN(TickModel):
 
     def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """Each convolution sees its last inputs and the new one, and gives one output."""
-        x_BC1 = x_BF.unsqueeze(2)
+        x_BC1 = self.encoder(x_BF).unsqueeze(2)
         after = []
         for layer, past in zip([*self.layers, self.head], state, strict=True):
             window = torch.cat([past, x_BC1], dim=2)
@@ -76,7 +78,7 @@ class WideConv(nn.Conv1d):
         B, C, T = x_BCT.shape
         (lags,) = self.kernel_size
         K = T - lags + 1
-        if K < lags:  # most products would lie outside every window
+        if lags > K:  # most products would lie outside every window
             return super().forward(x_BCT)
         weight = self.weight.transpose(1, 2).reshape(-1, C)
         products = (weight @ x_BCT).view(B, -1, lags * T)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nexttick.config import ModelOptions
 from nexttick.models.base import State, TickModel
+from nexttick.models.encoding import encoder
 
 
 class RNN(TickModel):
@@ -21,12 +22,15 @@ class RNN(TickModel):
     Shapes: x_BTF to logits_BKH with K = T - sequence_length + 1.
     """
 
+    shares_threads = False
+
     def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
         super().__init__()
         self.context = options.sequence_length
+        self.encoder, channels = encoder(num_features, options.bins, options.hidden_size)
         dropout = options.dropout if options.num_layers > 1 else 0.0
         self.lstm = nn.LSTM(
-            num_features,
+            channels,
             options.hidden_size,
             options.num_layers,
             batch_first=True,
@@ -36,7 +40,7 @@ class RNN(TickModel):
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Logits of every tick behind the burn-in, from a state of zeros."""
-        h_BTC = self._truncated(x_BTF) if self.training else self.lstm(x_BTF)[0]
+        h_BTC = self._truncated(x_BTF) if self.training else self._run(x_BTF)[0]
         return self.head(h_BTC[:, self.context - 1 :])
 
     def initial_state(self, batch: int) -> State:
@@ -46,21 +50,25 @@ class RNN(TickModel):
 
     def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """One tick through all layers."""
-        h_B1C, after = self.lstm(x_BF.unsqueeze(1), state)
+        h_B1C, after = self._run(x_BF.unsqueeze(1), state)
         return self.head(h_B1C.squeeze(1)), after
 
     def stream(self, x_TF: Tensor, chunk: int) -> Iterator[Tensor]:
         """Logits of one long segment with the state carried through, as in `step`."""
         state = self.initial_state(1)
         for begin in range(0, len(x_TF), chunk):
-            h_1TC, state = self.lstm(x_TF[begin : begin + chunk].unsqueeze(0), state)
+            h_1TC, state = self._run(x_TF[begin : begin + chunk].unsqueeze(0), state)
             yield self.head(h_1TC[0, max(self.context - 1 - begin, 0) :])
+
+    def _run(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        h_BTC, after = self.lstm(self.encoder(x_BTF), state)
+        return h_BTC, after
 
     def _truncated(self, x_BTF: Tensor) -> Tensor:
         state = self.initial_state(x_BTF.shape[0])
         pieces = []
         for x_piece in x_BTF.split(self.context, dim=1):
-            h_piece, state = self.lstm(x_piece, state)
+            h_piece, state = self._run(x_piece, state)
             state = (state[0].detach(), state[1].detach())
             pieces.append(h_piece)
         return torch.cat(pieces, dim=1)

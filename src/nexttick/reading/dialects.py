@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from nexttick.reading.values import INFERRED_FROM, TOLD_FROM, UNITS_NS, dates_by_unit, plausible
 from nexttick.ticks import TickError
-from nexttick.values import INFERRED_FROM, TOLD_FROM, UNITS_NS, dates_by_unit, plausible
 
 NAMES: dict[str, tuple[str, ...]] = {
     "time": (

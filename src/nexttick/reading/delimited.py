@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import polars as pl
 
-from nexttick.dialects import Layout, recognise, sample_unit
-from nexttick.files import Opened
-from nexttick.plain_csv import Column, read_plain
+from nexttick.reading.dialects import Layout, recognise, sample_unit
+from nexttick.reading.files import Opened
+from nexttick.reading.plain_csv import Column, read_plain
+from nexttick.reading.values import UNITS_NS, Origin, Raw, integer_ids, numbers, plausible
 from nexttick.ticks import Ledger, TickError
-from nexttick.values import UNITS_NS, Origin, Raw, integer_ids, numbers, plausible
 
 _SAMPLE_ROWS = 200
 _NUMERIC = ("price", "amount", "truth")

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 _SKIP, _INTEGER, _FLOAT = 0, 1, 2
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 _THREADS = max(1, min(os.cpu_count() or 1, 8))
 _POWERS = 10.0 ** np.arange(23)
 _EXACT = 2**53

@@ -1,0 +1,223 @@
+"""The test: all contestants on the same events, and what could have been known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from markets import FINITE_TAMPERINGS, S_NS, random_ticks, simulated_ticks, tampered, tiny_recipe
+from nexttick.baselines import Fitted
+from nexttick.config import EventOptions, LabelOptions, SplitOptions
+from nexttick.job import Prepared, prepare, prepare_for, train_network
+from nexttick.judge import Tested as Judged  # pytest takes Test… for its own
+from nexttick.judge import fit_on_training, judge
+from nexttick.labels import MISSING
+from nexttick.metrics import log_losses, score
+from nexttick.models import MODELS
+from nexttick.predictor import Predictor
+from nexttick.ticks import TickError
+
+N = 1000
+HORIZONS = ("rise@1", "rise@5", "rise@5s", "rise@move")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def market() -> pl.DataFrame:
+    """Simulated ticks with an outage in the test part."""
+    return simulated_ticks(N).with_columns(
+        time=pl.col("time") + (pl.col("id") >= 900).cast(pl.Int64) * 3600 * S_NS
+    )
+
+
+@cache
+def run(kind: str = "cnn") -> tuple[Prepared, Predictor, Fitted, Judged]:
+    recipe = replace(tiny_recipe(kind, epochs=1), events=EventOptions(max_gap="10m"))
+    prepared = prepare(market(), recipe)
+    predictor = train_network(prepared, recipe)
+    fitted = fit_on_training(prepared)
+    return prepared, predictor, fitted, judge(predictor, fitted, prepared, prepared.split.test)
+
+
+def scored(kind: str, h: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the test part that can be scored, their labels and the network's answers."""
+    prepared, predictor, _, _ = run(kind)
+    table = predictor.predict(market())
+    p = table[f"p_{HORIZONS[h]}"].to_numpy()
+    y = prepared.labels.y_NH[:, h]
+    rows = np.array(
+        [i for i in range(prepared.split.test, N) if y[i] != MISSING and not np.isnan(p[i])]
+    )
+    return rows, y[rows], p[rows]
+
+
+every_kind = pytest.mark.parametrize("kind", MODELS)
+every_horizon = pytest.mark.parametrize("h", range(len(HORIZONS)))
+
+
+@every_kind
+@every_horizon
+def test_all_contestants_are_scored_on_the_same_events(kind: str, h: int) -> None:
+    prepared, _, fitted, tested = run(kind)
+    rows, y, p = scored(kind, h)
+    assert 0 < len(rows) < N - prepared.split.test  # the outage and the end cost some
+    contestants = [tested.network, *tested.baselines.values()]
+    assert [one[HORIZONS[h]]["n"] for one in contestants] == [len(rows)] * 4
+    assert {one[HORIZONS[h]]["base_rate"] for one in contestants} == {float(y.mean())}
+    base = log_losses(y, np.full(len(y), fitted["base_rate"][h].rate)).mean()  # type: ignore[union-attr]
+    assert tested.network[HORIZONS[h]] == pytest.approx(score(y, p, base), abs=1e-6)
+    assert tested.baselines["base_rate"][HORIZONS[h]]["bits"] == 0
+
+
+@every_kind
+def test_predictions_of_the_part_are_those_of_the_predictor(kind: str) -> None:
+    prepared, predictor, _, tested = run(kind)
+    expected = predictor.predict(market())[prepared.split.test :]
+    assert tested.predictions.columns == ["time", "price", *(f"p_{name}" for name in HORIZONS)]
+    assert tested.predictions.equals(expected)
+    assert tested.predictions["p_rise@1"].null_count() > 0
+
+
+@every_kind
+def test_the_network_is_compared_with_the_baseline_of_the_lowest_loss(kind: str) -> None:
+    *_, tested = run(kind)
+    for horizon in HORIZONS:
+        losses = {name: one[horizon]["log_loss"] for name, one in tested.baselines.items()}
+        comparison = tested.comparisons[horizon]
+        assert losses[comparison.baseline] == min(losses.values())
+        bits = (min(losses.values()) - tested.network[horizon]["log_loss"]) / np.log(2)
+        assert comparison.bits == pytest.approx(bits, abs=1e-9)
+
+
+@every_kind
+def test_the_attainable_share_is_what_the_truth_would_gain(kind: str) -> None:
+    prepared, _, _, tested = run(kind)
+    rows, y, p = scored(kind, 0)
+    truth = market()["truth"].to_numpy()[rows]
+    base = tested.baselines["base_rate"]["rise@1"]["log_loss"]
+
+    def loss(p: np.ndarray) -> float:
+        return float(-np.mean(np.where(y == 1, np.log(p), np.log(1 - p))))
+
+    share = (base - loss(p)) / (base - loss(truth))
+    assert tested.attainable["rise@1"]["network"] == pytest.approx(share, rel=1e-5)
+    assert tested.attainable["rise@1"]["base_rate"] == 0
+    assert set(tested.attainable) == {"rise@1"}
+    assert prepared.labels.names[0] == "rise@1"
+
+
+def test_who_knows_the_truth_gets_all_that_is_attainable(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, predictor, fitted, _ = run()
+    truth = market()["truth"].to_numpy().astype(np.float32)
+    known = np.tile(truth[:, None], len(HORIZONS))
+    monkeypatch.setattr(predictor, "score", lambda x_NF, starts: known)
+    tested = judge(predictor, fitted, prepared, prepared.split.test)
+    assert tested.attainable["rise@1"]["network"] == pytest.approx(1, abs=1e-5)
+
+
+def test_real_ticks_have_no_attainable_share() -> None:
+    _, predictor, fitted, _ = run()
+    prepared = prepare_for(predictor, market().drop("truth"), tiny_recipe())
+    tested = judge(predictor, fitted, prepared, 0)
+    assert tested.attainable == {}
+    assert "attainable" not in tested.metrics()
+
+
+@pytest.mark.parametrize("labels", [LabelOptions(("1",), "skip"), LabelOptions(("5",))])
+def test_a_truth_about_another_question_is_no_measure(labels: LabelOptions) -> None:
+    """`truth` is the probability that the next price is higher, of all next prices."""
+    recipe = replace(tiny_recipe(epochs=1), labels=labels)
+    prepared = prepare(market(), recipe)
+    predictor = train_network(prepared, recipe)
+    tested = judge(predictor, fit_on_training(prepared), prepared, prepared.split.test)
+    assert tested.attainable == {}
+
+
+def test_another_file_is_judged_with_what_was_fitted_before() -> None:
+    _, predictor, fitted, _ = run()
+    other = random_ticks(7, 400, sides="known")
+    prepared = prepare_for(predictor, other, tiny_recipe())
+    tested = judge(predictor, fitted, prepared, 0)
+    assert len(tested.predictions) == len(prepared.events)
+    assert tested.network["rise@1"]["n"] > 100
+
+
+def test_a_part_without_a_scorable_event_is_refused() -> None:
+    _, predictor, fitted, _ = run()
+    short = prepare_for(predictor, market()[:7], tiny_recipe())
+    with pytest.raises(TickError, match=r"rise@1.*8 events of history"):
+        judge(predictor, fitted, short, 0)
+
+
+@pytest.mark.parametrize("how", FINITE_TAMPERINGS)
+def test_baselines_see_the_training_part_only(how: str) -> None:
+    prepared, _, fitted, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare(tampered(market(), prepared.split.valid, how), recipe)
+    assert other.split == prepared.split
+    assert fit_on_training(other) == fitted
+
+
+def test_baselines_do_see_the_training_part() -> None:
+    prepared, _, fitted, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare(tampered(market(), prepared.split.valid - 200, "noise"), recipe)
+    refitted = fit_on_training(other)
+    for name, ones in fitted.items():
+        assert refitted[name] != ones
+
+
+# metrics.json
+
+
+def test_metrics_are_json_and_hold_every_horizon_and_baseline() -> None:
+    *_, tested = run()
+    told = json.loads(json.dumps(tested.metrics(), allow_nan=False))
+    names = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
+    assert set(told["baselines"]) == {"base_rate", "last_moves", "logistic"}
+    for scores in (told["test"], *told["baselines"].values()):
+        assert set(scores) == set(HORIZONS)
+        assert all(set(one) == names for one in scores.values())
+    assert set(told["attainable"]) == {"rise@1"}
+    assert set(told["attainable_baselines"]["rise@1"]) == set(told["baselines"])
+    assert set(told["comparison"]["rise@1"]) == {"best_baseline", "bits_more", "margin_95"}
+
+
+def test_scores_that_are_not_defined_are_null_in_json() -> None:
+    """One scorable event: its AUC is undefined, and the interval knows no bounds."""
+    _, predictor, fitted, _ = run()
+    labels = LabelOptions(("1", "1", "1", "1"))
+    one = prepare_for(predictor, market()[:9], replace(tiny_recipe(), labels=labels))
+    told = judge(predictor, fitted, one, 0).metrics()
+    assert told["test"]["rise@1"]["n"] == 1
+    assert told["test"]["rise@1"]["auc"] is None
+    assert told["comparison"]["rise@1"]["margin_95"] is None
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_market_that_only_rises_is_judged() -> None:
+    rising = market().with_columns(price=100.0 + pl.col("id"))
+    recipe = replace(
+        tiny_recipe(epochs=1), labels=LabelOptions(("1",)), split=SplitOptions(0.1, 0.2)
+    )
+    prepared = prepare(rising, recipe)
+    predictor = train_network(prepared, recipe)
+    tested = judge(predictor, fit_on_training(prepared), prepared, prepared.split.test)
+    for scores in (tested.network, *tested.baselines.values()):
+        assert scores["rise@1"]["base_rate"] == 1
+        assert np.isnan(scores["rise@1"]["auc"])
+    assert tested.baselines["logistic"]["rise@1"]["log_loss"] < 1e-3
