@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from markets import quick
+from nexttick.checks import validate
 from nexttick.config import (
     EventOptions,
     FeatureOptions,
@@ -42,7 +43,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_survives_json(recipe: Recipe) -> None:
-    recipe.validate()
+    validate(recipe)
     assert from_dict(json.loads(json.dumps(to_dict(recipe)))) == recipe
 
 
@@ -100,7 +101,7 @@ MISTAKES = {
 @pytest.mark.parametrize("option", MISTAKES)
 def test_each_mistake_is_named_by_its_option(option: str) -> None:
     with pytest.raises(ValueError, match=f"^{option} ") as caught:
-        MISTAKES[option].validate()
+        validate(MISTAKES[option])
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -112,7 +113,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         split=SplitOptions(valid=0.6, test=0.6),
     )
     with pytest.raises(ValueError, match="--ties") as caught:
-        bad.validate()
+        validate(bad)
     told = str(caught.value)
     for word in ("--horizon 'x'", "twice", "--type", "--num-layers", "--lr", "--epochs", "--valid"):
         assert word in told
@@ -120,15 +121,15 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_no_horizon_at_all_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="--horizon needs"):
-        Recipe(labels=LabelOptions(())).validate()
+        validate(Recipe(labels=LabelOptions(())))
 
 
 def test_a_cnn_needs_a_window_as_long_as_its_layers_see() -> None:
     model = ModelOptions("cnn", num_layers=3, kernel_size=5, sequence_length=13)
-    Recipe(model=model).validate()
+    validate(Recipe(model=model))
     with pytest.raises(ValueError, match="at least 13"):
-        Recipe(model=replace(model, sequence_length=12)).validate()
-    Recipe(model=replace(model, type="rnn", sequence_length=12)).validate()
+        validate(Recipe(model=replace(model, sequence_length=12)))
+    validate(Recipe(model=replace(model, type="rnn", sequence_length=12)))
 
 
 @pytest.mark.parametrize(

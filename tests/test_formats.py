@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexttick import plain_csv
 from nexttick.formats import (
     describe,
     read_chunks,
@@ -25,6 +24,7 @@ from nexttick.formats import (
     read_ticks,
     to_pandas,
 )
+from nexttick.reading import plain_csv
 from nexttick.ticks import TickError, year_ns
 from nexttick.writing import write_table
 

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from nexttick import runs, screen
+from nexttick.checks import validate
 from nexttick.config import OutputOptions, ReadOptions, Recipe
 from nexttick.formats import describe, read_ticks
 from nexttick.job import Prepared, prepare, prepare_for, train_network
@@ -104,7 +105,7 @@ def _train(
     files: Sequence[str], recipe: Recipe, output: OutputOptions
 ) -> tuple[Path, Prepared, Predictor]:
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
-    recipe.validate()
+    validate(recipe)
     device = pick_device(recipe.train.device)
     table, set_aside = _read(files, recipe.read)
     if not output.quiet:

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 MIN_GAP_NS = 60_000_000_000
-GAP_FACTOR = 10
+GAP_FACTOR = 30
 
 
 def merge_events(ticks: pl.DataFrame, *, raw_ticks: bool = False) -> pl.DataFrame:
@@ -67,14 +67,14 @@ def merge_chunks(
 
 
 def usual_max_gap_ns(time_ns: NDArray[np.int64]) -> int:
-    """The pause beyond which a market counts as interrupted: 10 times the 99.9th percentile.
+    """The pause beyond which a market counts as interrupted: 30 times the 99th percentile.
 
     Never less than a minute. A pause this long is an outage or a closed market; features and
     labels on both sides of it have nothing to do with each other.
     """
     if len(time_ns) < 2:
         return MIN_GAP_NS
-    usual = np.quantile(np.diff(time_ns), 0.999)
+    usual = np.quantile(np.diff(time_ns), 0.99)
     return max(MIN_GAP_NS, int(GAP_FACTOR * usual))
 
 
