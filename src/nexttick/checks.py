@@ -73,6 +73,8 @@ def _range_mistakes(recipe: Recipe) -> Iterable[str]:
         yield f"--test {split.test} must be at least 0 and below 1"
     if not all(0 < half_life < math.inf for half_life in half_lives):
         yield "half-lives must be above 0 and finite"
+    if train.seed < 0:
+        yield f"--seed {train.seed} must not be negative"
     if model.bins < 0:
         yield f"--bins {model.bins} must not be negative"
     if not 0 <= model.dropout < 1:

@@ -178,7 +178,7 @@ def is_horizon(text: str) -> bool:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: what was probably meant, and all that is known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(known)}"
 

@@ -17,14 +17,14 @@ from nexttick.batches import predictable
 from nexttick.config import Recipe, parse_duration_ns, to_dict
 from nexttick.events import merge_events, segment_starts, usual_max_gap_ns
 from nexttick.features import FeatureSpec, compute_features
-from nexttick.labels import Labels, make_labels
+from nexttick.labels import MISSING, Labels, make_labels
 from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
 from nexttick.splits import Split, chronological_split, purged
 from nexttick.ticks import TickError
-from nexttick.train import EpochRecord, OnStep, TrainingData, fit, pick_device, set_threads
+from nexttick.train import EpochRecord, OnStep, Ranges, TrainingData, fit, pick_device, set_threads
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,7 @@ def train_network(
     fit_encodings(model, prepared.scaler(prepared.features_NF[: prepared.split.valid]))
     data = training_data(prepared, model, device)
     records: list[EpochRecord] = []
+    stopped = False
     try:
         for record in fit(model, data, recipe.train, checkpoint, on_step):
             records.append(record)
@@ -154,6 +155,7 @@ def train_network(
     except KeyboardInterrupt:
         if not records:
             raise
+        stopped = True
     seen = prepared.events["time"][: prepared.split.test]
     provenance = {
         "recipe": to_dict(recipe),
@@ -161,6 +163,7 @@ def train_network(
         "first_ns": seen[0],
         "last_ns": seen[-1],
         "epochs": len(records),
+        "stopped": stopped,
         "torch": torch.__version__,
     }
     return Predictor(
@@ -180,29 +183,52 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     Raises:
         TickError: a part has no event with enough history and a known label at some horizon.
     """
-    split, n = prepared.split, len(prepared.events)
-    train = purged(prepared.labels, 0, split.valid)
-    valid = purged(prepared.labels, split.valid, split.test)
-    parts = {"training": (0, split.valid), "validation": (split.valid, split.test)}
-    ranges = {}
-    for name, part in parts.items():
-        ranges[name] = predictable(prepared.starts, n, model.context, part)
-        y_NH = train if name == "training" else valid
-        rows = np.concatenate([np.arange(*one) for one in ranges[name]] or [np.arange(0)])
-        known_H = (y_NH[rows] >= 0).any(axis=0)
-        if not known_H.all():
-            unknown = [
-                h for h, known in zip(prepared.labels.names, known_H, strict=True) if not known
-            ]
-            raise TickError(
-                f"no event of the {name} part has {model.context} events of history and a known "
-                f"label {' or '.join(unknown)}: give more ticks, a shorter --sequence-length or a "
-                f"shorter --horizon"
-            )
+    split = prepared.split
+    train_y_NH, train = _part(prepared, model.context, "training", (0, split.valid))
+    valid_y_NH, valid = _part(prepared, model.context, "validation", (split.valid, split.test))
     return TrainingData(
         torch.from_numpy(prepared.scaler(prepared.features_NF)).to(device),
-        torch.from_numpy(train).to(device),
-        torch.from_numpy(valid).to(device),
-        ranges["training"],
-        ranges["validation"],
+        torch.from_numpy(train_y_NH).to(device),
+        torch.from_numpy(valid_y_NH).to(device),
+        train,
+        valid,
     )
+
+
+def check_parts(prepared: Prepared, recipe: Recipe, *, tested: bool) -> None:
+    """Find out before the training whether there is something to learn from and to judge by.
+
+    Args:
+        prepared: from `prepare`.
+        recipe: the same.
+        tested: whether the test part will be scored.
+
+    Raises:
+        TickError: a part has no event with enough history and a known label at some horizon.
+    """
+    split, horizons = prepared.split, prepared.labels.names
+    context = build_model(recipe.model, len(prepared.spec.names), len(horizons)).context
+    _part(prepared, context, "training", (0, split.valid))
+    _part(prepared, context, "validation", (split.valid, split.test))
+    if tested:
+        _part(prepared, context, "test", (split.test, split.end))
+
+
+def _part(
+    prepared: Prepared, context: int, name: str, part: tuple[int, int]
+) -> tuple[NDArray[np.int8], Ranges]:
+    """Labels of a part, purged, and ranges of its events with enough history."""
+    y_NH = purged(prepared.labels, *part)
+    ranges = predictable(prepared.starts, len(prepared.events), context, part)
+    known_H = np.zeros(y_NH.shape[1], bool)
+    for start, stop in ranges:
+        known_H |= (y_NH[start:stop] != MISSING).any(axis=0)
+    if not known_H.all():
+        names = zip(prepared.labels.names, known_H, strict=True)
+        unknown = " or ".join(horizon for horizon, known in names if not known)
+        raise TickError(
+            f"no event of the {name} part has {context} events of history and a known label "
+            f"{unknown}: give more ticks, a shorter --sequence-length or --horizon, or a longer "
+            f"--max-gap (now {prepared.spec.max_gap_ns / 1e9:g}s)"
+        )
+    return y_NH, ranges

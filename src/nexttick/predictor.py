@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as weights_to_bytes
 
 from nexttick import __version__
 from nexttick.config import ModelOptions, nearest
@@ -25,6 +26,7 @@ from nexttick.events import merge_events, segment_starts
 from nexttick.features import FeatureSpec, compute_features, update
 from nexttick.models import MODELS, build_model
 from nexttick.models.base import TickModel
+from nexttick.writing import write_text, write_whole
 
 FORMAT = 1
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
@@ -142,9 +144,19 @@ class Predictor:
         """Write the predictor as a new folder, whole or not at all."""
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        weights = partial / "weights.safetensors"
-        save_file({k: v.cpu().contiguous() for k, v in self.model.state_dict().items()}, weights)
+        try:
+            partial.mkdir(parents=True)
+            self._write(partial)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def _write(self, folder: Path) -> None:
+        state = {k: v.cpu().contiguous() for k, v in self.model.state_dict().items()}
+        weights = folder / "weights.safetensors"
+        write_whole(weights, lambda file: file.write(weights_to_bytes(state)))
         description = {
             "format": FORMAT,
             "nexttick": __version__,
@@ -156,9 +168,7 @@ class Predictor:
             "raw_ticks": self.raw_ticks,
             "provenance": self.provenance,
         }
-        (partial / "predictor.json").write_text(json.dumps(description, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> Predictor:

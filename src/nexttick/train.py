@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -22,6 +22,7 @@ from nexttick.batches import Batch, Runs, cut_runs, gather, shuffled_batches
 from nexttick.config import TrainOptions
 from nexttick.labels import MISSING
 from nexttick.models.base import TickModel
+from nexttick.writing import write_whole
 
 Ranges = list[tuple[int, int]]
 _ALL_THREADS = torch.get_num_threads()  # what PyTorch would take, OMP_NUM_THREADS included
@@ -93,7 +94,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        probe = torch.zeros(1, device=name)
+        probe.item()  # the device `meta` holds no values
+        return probe.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {name!r} cannot be used ({reason}): try auto or cpu") from error
@@ -301,14 +304,20 @@ def save_checkpoint(fitting: Fitting, path: Path) -> None:
         "records": json.dumps([asdict(record) for record in fitting.records]),
         "scheduler": json.dumps(fitting.scheduler.state_dict()),
     }
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, told)
-    partial.replace(path)
+    whole = save({k: v.contiguous() for k, v in tensors.items()}, told)
+    write_whole(path, lambda file: file.write(whole))
 
 
 def load_checkpoint(fitting: Fitting, path: Path) -> None:
-    """Put a fresh `fitting` where the one that wrote the file was."""
-    tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
+    """Put a fresh `fitting` where the one that wrote the file was.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}): start a new run") from error
     fitting.model.load_state_dict(_behind("model.", tensors))
     fitting.average.load_state_dict(_behind("average.", tensors))
     fitting.best = _behind("best.", tensors)
