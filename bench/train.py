@@ -85,7 +85,7 @@ def bare_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
 def loop_steps(model: TickModel, prepared: Prepared) -> Iterator[int]:
     """The lecture's loop; yields samples trained."""
     columns = list(prepared.spec.names)
-    frame = pd.DataFrame(prepared.scaler(prepared.features_NF), columns=columns)
+    frame = pd.DataFrame(prepared.x_NF, columns=columns)
     rise = pd.Series(prepared.labels.y_NH[:, 0])
     dataset = FrameDataset(frame, rise, model.context)
     loader = DataLoader(dataset, batch_size=64, shuffle=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated
 import tyro
 
 import nexttick
-from nexttick.config import OutputOptions, ReadOptions, Recipe
+from nexttick.config import OutputOptions, ReadOptions, Recipe, is_horizon, nearest
 
 Files = tyro.conf.Positional[tuple[str, ...]]
 RunFolder = tyro.conf.Positional[Path]
@@ -130,23 +131,64 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+_MANY = ("--horizon", "--half-lives-events", "--half-lives-s")  # options that take several words
+_FILE = re.compile(r"[/*?\\]|\.[A-Za-z]\w*$")
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 2 where the user can mend what went wrong."""
     # OpenMP's threads wait in a busy loop, and where another process wants the same core, training
     # was measured 12 times slower for it. Read once, when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
+        _run_command(list(sys.argv[1:] if args is None else args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except (ValueError, OSError, RuntimeError) as error:
+        for line in _told(error).splitlines():
+            print(f"nexttick: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nexttick: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run_command(args: list[str]) -> None:
+    if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        raise ValueError(f"command {args[0]!r} is unknown: {nearest(args[0], COMMANDS)}")
+    try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="nexttick",
-            args=args,
+            args=_files_first(args) or ["--help"],
             description=nexttick.__doc__,
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"nexttick: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("nexttick: stopped before there was anything to keep", file=sys.stderr)
-        return 130
-    return 0
+    except SystemExit as stop:
+        raise SystemExit(stop.code if args else 2) from None
+
+
+def _files_first(args: list[str]) -> list[str]:
+    """Move files from behind an option that takes several words, which would swallow them."""
+    files: list[str] = []
+    others: list[str] = []
+    option = ""
+    for word in args:
+        option = word.replace("_", "-") if word.startswith("--") else option
+        swallowed = option in _MANY and word != option and _is_file(word)
+        (files if swallowed else others).append(word)
+    return [*others[:1], *files, *others[1:]]
+
+
+def _is_file(word: str) -> bool:
+    return not is_horizon(word) and (bool(_FILE.search(word)) or Path(word).exists())
+
+
+def _told(error: Exception) -> str:
+    """What an error says, without Python's `[Errno 28]` where the message says it in words."""
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return error.strerror
+    return str(error)

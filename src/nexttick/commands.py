@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +17,20 @@ from nexttick import runs, screen
 from nexttick.checks import validate
 from nexttick.config import OutputOptions, ReadOptions, Recipe
 from nexttick.formats import describe, read_ticks
-from nexttick.job import Prepared, prepare, prepare_for, train_network
+from nexttick.job import Prepared, check_parts, prepare, prepare_for, train_network
 from nexttick.judge import fit_on_training, judge
 from nexttick.predictor import Predictor
+from nexttick.reading.files import expand
 from nexttick.sources.simulated import SimulatedMarket
 from nexttick.sources.simulated import simulate as simulate_market
 from nexttick.ticks import TickError
-from nexttick.train import pick_device
+from nexttick.train import DivergenceError, pick_device
 from nexttick.writing import check_table_path, write_table
 
 
 def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
     """`nexttick run`: train, test on the last part, write everything to the run folder."""
-    if recipe.split.test == 0:
-        raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
-    folder, prepared, predictor = _train(files, recipe, output)
+    folder, prepared, predictor = _train(files, recipe, output, tested=True)
     fitted = fit_on_training(prepared)
     runs.save_trained(folder, predictor, fitted)
     tested = judge(predictor, fitted, prepared, prepared.split.test)
@@ -40,7 +41,7 @@ def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
 
 def train(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
     """`nexttick train`: train only, the test part stays unseen."""
-    folder, prepared, predictor = _train(files, recipe, output)
+    folder, prepared, predictor = _train(files, recipe, output, tested=False)
     runs.save_trained(folder, predictor, fit_on_training(prepared))
     screen.say(f"The predictor is in {folder}; test it with: nexttick test {folder} FILE…")
 
@@ -49,26 +50,27 @@ def test(
     run: Path, files: Sequence[str], out: Path | None, *, seen: bool, overwrite: bool, device: str
 ) -> None:
     """`nexttick test`: score a trained network on events after the time that training saw."""
-    predictor, fitted = runs.load_trained(run, device)
+    _check_test_folder(out, overwrite)
+    predictor, fitted = runs.load_trained(run, str(pick_device(device)))
     config = runs.read_config(run)
     table, _ = _read(files, config.recipe.read)
     prepared = prepare_for(predictor, table, config.recipe)
     begin = 0 if seen else _first_unseen(prepared, predictor)
     tested = judge(predictor, fitted, prepared, begin)
     if out is not None:
-        folder = runs.create(out, out.name, overwrite)
-        runs.write_config(folder, runs.RunConfig(config.recipe, tuple(files), prepared.data_hash))
+        source = runs.RunConfig(config.recipe, tuple(files), prepared.data_hash)
+        folder = runs.create(out, out.name, overwrite, source)
         runs.write_test(folder, tested, _data_report(prepared, begin))
     screen.show_test(tested)
 
 
 def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> None:
     """`nexttick predict`: a probability for every event and horizon."""
-    check_table_path(output)
-    predictor, _ = runs.load_trained(run, device)
+    _check_output(output, files)
+    predictor, _ = runs.load_trained(run, str(pick_device(device)))
     ticks, _ = _read(files, runs.read_config(run).recipe.read)
     table = predictor.predict(ticks)
-    without = table.select(pl.last()).null_count().item()
+    without = table[table.columns[-1]].null_count()
     if without == len(table):
         raise TickError(
             f"{len(table)} events are fewer than the {predictor.model.context} that one prediction "
@@ -81,13 +83,13 @@ def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> No
 def ticks(files: Sequence[str], read: ReadOptions, convert: Path | None, *, as_json: bool) -> None:
     """`nexttick ticks`: read, check, describe and convert."""
     if convert is not None:
-        check_table_path(convert)
+        _check_output(convert, files)
     table, set_aside = _read(files, read)
     if convert is not None:
         write_table(table, convert)
     if as_json:
         report = {"ticks": describe(table), "set_aside": set_aside.to_dicts()}
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        sys.stdout.write(json.dumps(report, indent=1, allow_nan=False) + "\n")
         return
     screen.show_description(describe(table))
     screen.show_set_aside(set_aside)
@@ -97,22 +99,46 @@ def ticks(files: Sequence[str], read: ReadOptions, convert: Path | None, *, as_j
 
 def simulate(output: Path, ticks: int, signal: float, seed: int) -> None:
     """`nexttick simulate`: a market whose truth is known."""
+    check_table_path(output)
     write_table(simulate_market(SimulatedMarket(ticks=ticks, signal=signal, seed=seed)), output)
     screen.say(f"{ticks:,} simulated ticks written to {output}")
 
 
+def _check_test_folder(out: Path | None, overwrite: bool) -> None:
+    """A test may replace an earlier test, never what was trained."""
+    runs.check_free(out, overwrite)
+    if out is not None and any((out / name).exists() for name in ("predictor", runs.CHECKPOINT)):
+        raise ValueError(f"{out} holds a training run: give the test another --out")
+
+
+def _check_output(output: Path, files: Sequence[str]) -> None:
+    """Find out before the work whether the output can be written, and is none of the inputs."""
+    check_table_path(output)
+    inputs = (one for file in files for one in expand(file, []))
+    if output.exists() and any(output.samefile(one) for one in inputs):
+        raise ValueError(f"{output} is one of the files to read: give another name")
+
+
 def _train(
-    files: Sequence[str], recipe: Recipe, output: OutputOptions
+    files: Sequence[str], recipe: Recipe, output: OutputOptions, *, tested: bool
 ) -> tuple[Path, Prepared, Predictor]:
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
     validate(recipe)
+    if tested and recipe.split.test == 0:
+        raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
     device = pick_device(recipe.train.device)
+    if not output.resume:
+        runs.check_free(output.out, output.overwrite)
     table, set_aside = _read(files, recipe.read)
     if not output.quiet:
         screen.show_set_aside(set_aside)
     prepared = prepare(table, recipe)
+    check_parts(prepared, recipe, tested=tested)
     folder = _folder(files, recipe, output, prepared.data_hash)
-    with screen.Training(prepared, recipe.train.epochs, str(device), output.quiet) as progress:
+    with (
+        _kept_if_begun(folder),
+        screen.Training(prepared, recipe.train.epochs, str(device), output.quiet) as progress,
+    ):
 
         def on_epoch(record: runs.EpochRecord) -> None:
             progress.records.append(record)
@@ -121,7 +147,28 @@ def _train(
 
         checkpoint = folder / runs.CHECKPOINT
         predictor = train_network(prepared, recipe, checkpoint, on_epoch, progress.show_step)
+    if predictor.provenance["stopped"]:
+        screen.say(
+            f"Stopped in epoch {len(progress.records) + 1}: "
+            f"what follows is of the best epoch until then"
+        )
     return folder, prepared, predictor
+
+
+@contextmanager
+def _kept_if_begun(folder: Path) -> Iterator[None]:
+    """Remove the folder again where the training ends before its first checkpoint.
+
+    A training that diverges leaves its folder, for its configuration.
+    """
+    try:
+        yield
+    except DivergenceError:
+        raise
+    except BaseException:
+        if not (folder / runs.CHECKPOINT).exists():
+            runs.discard(folder)
+        raise
 
 
 def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_hash: str) -> Path:
@@ -130,9 +177,10 @@ def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_ha
         if runs.read_config(output.out).data_hash != data_hash:
             raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
         return output.out
-    stem = Path(str(files[0])).name.split(".")[0] or "ticks"
-    folder = runs.create(output.out, f"{recipe.model.type}-{stem}", output.overwrite)
-    runs.write_config(folder, runs.RunConfig(recipe, tuple(files), data_hash))
+    stem = re.sub(r"[^\w-]", "", Path(files[0]).name.split(".")[0]) or "ticks"
+    config = runs.RunConfig(recipe, tuple(files), data_hash)
+    folder = runs.create(output.out, f"{recipe.model.type}-{stem}", output.overwrite, config)
+    runs.write_log(folder, [])
     return folder
 
 
@@ -142,9 +190,14 @@ def _resumed(
     """Files and recipe of the run that goes on; what the command line says must not differ."""
     if output.out is None:
         raise ValueError("--resume needs --out: which run shall go on?")
+    if output.overwrite:
+        raise ValueError("--resume goes on with a run, --overwrite replaces it: give one of them")
     config = runs.read_config(output.out)
     if (output.out / "predictor").exists():
-        raise ValueError(f"{output.out} is finished: there is nothing to resume")
+        raise ValueError(
+            f"{output.out} is trained, there is nothing to resume; test it with: "
+            f"nexttick test {output.out} FILE…"
+        )
     if recipe not in (Recipe(), config.recipe):
         raise ValueError(
             f"--resume goes on with the recipe in {output.out / 'config.json'}, and the options "
@@ -157,7 +210,7 @@ def _resumed(
 
 def _read(files: Sequence[str], read: ReadOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
     if not files:
-        raise ValueError("no file of ticks was named, e.g.: nexttick run --type rnn ticks.csv")
+        raise ValueError("no file of ticks was named: give files, folders or globs, e.g. ticks.csv")
     return read_ticks(list(files), **dataclasses.asdict(read))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,11 @@ class Prepared:
     split: Split
     scaler: Scaler
     data_hash: str
+
+    @cached_property
+    def x_NF(self) -> NDArray[np.float32]:
+        """The scaled features, computed once."""
+        return self.scaler(self.features_NF)
 
 
 def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
@@ -143,7 +149,7 @@ def train_network(
     horizons = prepared.labels.names
     model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
     set_threads(model, recipe.train.threads)
-    fit_encodings(model, prepared.scaler(prepared.features_NF[: prepared.split.valid]))
+    fit_encodings(model, prepared.x_NF[: prepared.split.valid])
     data = training_data(prepared, model, device)
     records: list[EpochRecord] = []
     stopped = False
@@ -187,7 +193,7 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     train_y_NH, train = _part(prepared, model.context, "training", (0, split.valid))
     valid_y_NH, valid = _part(prepared, model.context, "validation", (split.valid, split.test))
     return TrainingData(
-        torch.from_numpy(prepared.scaler(prepared.features_NF)).to(device),
+        torch.from_numpy(prepared.x_NF).to(device),
         torch.from_numpy(train_y_NH).to(device),
         torch.from_numpy(valid_y_NH).to(device),
         train,

@@ -10,15 +10,31 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.baselines import DIRECTION, Fitted, Seen, fit_baselines, last_moves
+from nexttick.baselines import BASELINES, DIRECTION, Fitted, Seen, fit_baselines, last_moves
 from nexttick.job import Prepared
 from nexttick.labels import MISSING
 from nexttick.metrics import Comparison, compare, log_losses, score
-from nexttick.predictor import Predictor, Scaler, as_table
+from nexttick.predictor import Predictor, as_table
 from nexttick.splits import purged
 from nexttick.ticks import TickError
 
-Scores = dict[str, dict[str, float]]  # by horizon, by metric
+NETWORK = "network"  # its name among the contestants
+
+
+@dataclass(frozen=True)
+class HorizonTest:
+    """What a test says of one horizon.
+
+    Attributes:
+        scores: of the network and of each baseline.
+        comparison: the network against its best baseline.
+        attainable: share of the attainable information of each of them, on a simulated market,
+            whose true probabilities are known; else empty.
+    """
+
+    scores: dict[str, dict[str, float]]
+    comparison: Comparison
+    attainable: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -26,33 +42,39 @@ class Tested:
     """What a test says.
 
     Attributes:
-        network: scores of the network by horizon.
-        baselines: the same for each baseline.
-        attainable: share of the attainable information by horizon and contestant, on a simulated
-            market, whose true probabilities are known; else empty.
-        comparisons: by horizon, the network against its best baseline.
+        horizons: by name, `rise@h`.
         predictions: a row for each event of the part, as `predict` gives them.
     """
 
-    network: Scores
-    baselines: dict[str, Scores]
-    attainable: dict[str, dict[str, float]]
-    comparisons: dict[str, Comparison]
+    horizons: dict[str, HorizonTest]
     predictions: pl.DataFrame
+
+    def scores_of(self, contestant: str) -> dict[str, dict[str, float]]:
+        """Scores of the network or a baseline by horizon."""
+        return {name: told.scores[contestant] for name, told in self.horizons.items()}
+
+    def attainable_of(self, contestant: str) -> dict[str, float]:
+        """Its share of the attainable information by horizon, where that is known."""
+        tests = self.horizons.items()
+        return {name: told.attainable[contestant] for name, told in tests if told.attainable}
 
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` holds of the test; null where a score is not defined."""
-        told: dict[str, Any] = {"test": self.network, "baselines": self.baselines}
-        told["comparison"] = {
-            name: {"best_baseline": c.baseline, "bits_more": c.bits, "margin_95": c.margin}
-            for name, c in self.comparisons.items()
+        told: dict[str, Any] = {
+            "test": self.scores_of(NETWORK),
+            "baselines": {name: self.scores_of(name) for name in BASELINES},
+            "comparison": {
+                name: {
+                    "best_baseline": test.comparison.baseline,
+                    "bits_more": test.comparison.bits,
+                    "margin_95": test.comparison.margin,
+                }
+                for name, test in self.horizons.items()
+            },
         }
-        if self.attainable:
-            told["attainable"] = {name: by["network"] for name, by in self.attainable.items()}
-            told["attainable_baselines"] = {
-                name: {key: share for key, share in by.items() if key != "network"}
-                for name, by in self.attainable.items()
-            }
+        if self.attainable_of(NETWORK):
+            told["attainable"] = self.attainable_of(NETWORK)
+            told["attainable_baselines"] = {name: self.attainable_of(name) for name in BASELINES}
         return _with_nulls(told)
 
 
@@ -62,17 +84,17 @@ def _with_nulls(told: Any) -> Any:
     return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
-def see(prepared: Prepared, scaler: Scaler) -> Seen:
+def see(prepared: Prepared) -> Seen:
     """What baselines see of the events."""
     direction = prepared.features_NF[:, DIRECTION]
-    return Seen(scaler(prepared.features_NF), last_moves(direction, prepared.starts))
+    return Seen(prepared.x_NF, last_moves(direction, prepared.starts))
 
 
 def fit_on_training(prepared: Prepared) -> Fitted:
     """The baselines, fitted on the training part with the labels known at its end."""
     stop = prepared.split.valid
     y_NH = purged(prepared.labels, 0, stop)
-    return fit_baselines(see(prepared, prepared.scaler)[:stop], y_NH[:stop])
+    return fit_baselines(see(prepared)[:stop], y_NH[:stop])
 
 
 def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) -> Tested:
@@ -83,23 +105,21 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
     Raises:
         TickError: there is no such event.
     """
-    seen = see(prepared, predictor.scaler)
+    seen = see(prepared)
     p_NH = predictor.score(seen.x_NF, prepared.starts)
-    tested = Tested(
-        {}, {name: {} for name in fitted}, {}, {}, _table(predictor, prepared, p_NH, begin)
-    )
-    for h, horizon in enumerate(predictor.horizons):
+    horizons = {}
+    for h, name in enumerate(predictor.horizons):
         rows = _scorable(prepared.labels.y_NH[:, h], p_NH[:, h], begin)
         if len(rows) == 0:
             raise TickError(
-                f"no event can be scored at {horizon}: none has "
-                f"{predictor.model.context} events of history and a known label; give more ticks"
+                f"no event can be scored at {name}: none has {predictor.model.context} events of "
+                f"history and a known label; give more ticks"
             )
-        contestants = {name: ones[h].predict(seen[rows]) for name, ones in fitted.items()}
-        _judge_horizon(
-            tested, horizon, prepared, rows, h, {"network": p_NH[rows, h], **contestants}
-        )
-    return tested
+        p_by = {NETWORK: p_NH[rows, h]}
+        p_by |= {baseline: ones[h].predict(seen[rows]) for baseline, ones in fitted.items()}
+        horizons[name] = _judge_horizon(prepared, rows, h, p_by)
+    table = as_table(prepared.events[begin:], predictor.horizons, p_NH[begin:])
+    return Tested(horizons, table)
 
 
 def _scorable(y_N: NDArray[np.int8], p_N: NDArray[np.float32], begin: int) -> NDArray[np.int64]:
@@ -108,33 +128,27 @@ def _scorable(y_N: NDArray[np.int8], p_N: NDArray[np.float32], begin: int) -> ND
 
 
 def _judge_horizon(
-    tested: Tested,
-    horizon: str,
-    prepared: Prepared,
-    rows: NDArray[np.int64],
-    h: int,
-    contestants: dict[str, NDArray[np.floating]],
-) -> None:
-    """Add the scores of one horizon to `tested`."""
+    prepared: Prepared, rows: NDArray[np.int64], h: int, p_by: dict[str, NDArray[np.floating]]
+) -> HorizonTest:
     y = prepared.labels.y_NH[rows, h]
-    base = float(log_losses(y, contestants["base_rate"]).mean())
-    scores = {name: score(y, p, base) for name, p in contestants.items()}
-    tested.network[horizon] = scores["network"]
-    for name, by_horizon in tested.baselines.items():
-        by_horizon[horizon] = scores[name]
-    best = min(tested.baselines, key=lambda name: scores[name]["log_loss"])
-    tested.comparisons[horizon] = compare(best, y, contestants["network"], contestants[best])
-    ties_N = prepared.labels.tie_NH[:, h]
-    # The truth is that of a rise among all next prices: where ties are left out, it is no measure.
-    asked = horizon == "rise@1" and not (ties_N & (prepared.labels.y_NH[:, h] == MISSING)).any()
-    if asked and "truth" in prepared.events.columns:
-        truth = log_losses(y, prepared.events["truth"].to_numpy()[rows]).mean()
-        tested.attainable[horizon] = {
-            name: float((base - one["log_loss"]) / (base - truth)) for name, one in scores.items()
-        }
+    base = float(log_losses(y, p_by["base_rate"]).mean())
+    scores = {name: score(y, p, base) for name, p in p_by.items()}
+    best = min(BASELINES, key=lambda name: scores[name]["log_loss"])
+    comparison = compare(best, y, p_by[NETWORK], p_by[best])
+    truth = _log_loss_of_truth(prepared, rows, h)
+    attainable = {
+        name: (base - one["log_loss"]) / (base - truth) for name, one in scores.items() if truth
+    }
+    return HorizonTest(scores, comparison, attainable)
 
 
-def _table(
-    predictor: Predictor, prepared: Prepared, p_NH: NDArray[np.float32], begin: int
-) -> pl.DataFrame:
-    return as_table(prepared.events[begin:], predictor.horizons, p_NH[begin:])
+def _log_loss_of_truth(prepared: Prepared, rows: NDArray[np.int64], h: int) -> float | None:
+    """Of the true probabilities, where the market gives them and they answer this question.
+
+    They are those of a rise among all next prices: where ties are left out, they are no measure.
+    """
+    y_N, ties_N = prepared.labels.y_NH[:, h], prepared.labels.tie_NH[:, h]
+    known = "truth" in prepared.events.columns and prepared.labels.names[h] == "rise@1"
+    if not known or (ties_N & (y_N == MISSING)).any():
+        return None
+    return float(log_losses(y_N[rows], prepared.events["truth"].to_numpy()[rows]).mean())

@@ -6,6 +6,7 @@ on from), `predictor/`, `baselines.json`, `predictions.parquet` and `metrics.jso
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nexttick import baselines
+from nexttick.checks import validate
 from nexttick.config import Recipe, from_dict, to_dict
 from nexttick.judge import Tested
 from nexttick.predictor import Predictor
@@ -21,37 +23,17 @@ from nexttick.train import EpochRecord
 from nexttick.writing import explained, write_table, write_text
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-def create(out: Path | None, name: str, overwrite: bool) -> Path:
-    """Make a run folder: `out`, or else the first that is free of `runs/<name>`, `-2`, `-3`.
-
-    Raises:
-        ValueError: `out` exists and is not to be overwritten, or is no run folder.
-    """
-    if out is None:
-        folders = (Path("runs") / (name if k == 1 else f"{name}-{k}") for k in range(1, 10**6))
-        out = next(folder for folder in folders if not folder.exists())
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        _check_replaceable(out, overwrite)
-        shutil.rmtree(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "log.jsonl", "")  # a folder that cannot be written is found out now
-    except OSError as error:
-        raise explained(error, out) from error
-    return out
-
-
-def _check_replaceable(out: Path, overwrite: bool) -> None:
-    if not overwrite:
-        raise ValueError(
-            f"{out} exists: give another --out, --overwrite to replace it, or --resume to go on"
-        )
-    if not (out / "config.json").exists():
-        raise ValueError(
-            f"{out} is no run folder, so --overwrite leaves it alone: remove it yourself"
-        )
+_WRITTEN = (
+    "config.json",
+    "log.jsonl",
+    CHECKPOINT,
+    "predictor",
+    "baselines.json",
+    "predictions.parquet",
+    "metrics.json",
+    "report.html",
+)
+_UNFINISHED = (".part", ".partial")  # what a kill leaves of a file or folder being written
 
 
 @dataclass(frozen=True)
@@ -61,6 +43,88 @@ class RunConfig:
     recipe: Recipe
     files: tuple[str, ...]
     data_hash: str
+
+
+def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> Path:
+    """Make a run folder with its `config.json`.
+
+    Args:
+        out: the folder; or None for the first that is free of `runs/<name>`, `-2`, `-3`.
+        name: of the run.
+        overwrite: whether an earlier run in `out` may go.
+        config: what to write.
+
+    Raises:
+        ValueError: `out` exists and is not to be overwritten, or is no run folder.
+        OSError: it cannot be written.
+    """
+    check_free(out, overwrite)
+    try:
+        folder = _first_free(name) if out is None else _emptied(out)
+    except OSError as error:
+        raise explained(error, Path("runs") if out is None else out) from error
+    try:
+        write_config(folder, config)
+    except OSError:
+        discard(folder)
+        raise
+    return folder
+
+
+def check_free(out: Path | None, overwrite: bool) -> None:
+    """Find out, before the work is done, whether its results can go to `out`.
+
+    Raises:
+        ValueError: `out` exists and is not to be overwritten, or is no run folder.
+    """
+    if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise ValueError(
+            f"{out} exists: give another --out, --overwrite to replace it, or --resume to go on"
+        )
+    if not (out / "config.json").exists():
+        raise ValueError(
+            f"{out} is no run folder, so --overwrite leaves it alone: remove it yourself"
+        )
+    foreign = [path.name for path in out.iterdir() if not _is_ours(path.name)]
+    if foreign:
+        raise ValueError(
+            f"{out} holds {', '.join(sorted(foreign))}, which no run wrote, so --overwrite leaves "
+            f"the folder alone: move that elsewhere"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Remove a run folder in which there is nothing to go on from."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _WRITTEN or name.endswith(_UNFINISHED)
+
+
+def _first_free(name: str) -> Path:
+    for k in itertools.count(1):
+        folder = Path("runs") / (name if k == 1 else f"{name}-{k}")
+        try:
+            folder.mkdir(parents=True)  # whoever makes it has it: runs may start together
+        except FileExistsError:
+            if not folder.exists():
+                raise
+        else:
+            return folder
+    raise AssertionError("whole numbers do not end")
+
+
+def _emptied(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return out
 
 
 def write_config(run: Path, config: RunConfig) -> None:
@@ -78,12 +142,18 @@ def read_config(run: Path) -> RunConfig:
     path = run / "config.json"
     try:
         values = json.loads(path.read_text())
-    except FileNotFoundError:
+        source = values.pop("source")
+        recipe = from_dict(values)
+        validate(recipe)
+        return RunConfig(recipe, tuple(source["files"]), source["data_hash"])
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it holds no config.json") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
-    source = values.pop("source", {})
-    return RunConfig(from_dict(values), tuple(source["files"]), source["data_hash"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no configuration of a run ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def write_log(run: Path, records: Iterable[EpochRecord]) -> None:
@@ -107,6 +177,9 @@ def save_trained(run: Path, predictor: Predictor, fitted: baselines.Fitted) -> N
     write_text(run / "baselines.json", baselines.dump(fitted) + "\n")
     predictor.save(run / "predictor")
     (run / CHECKPOINT).unlink(missing_ok=True)
+    for path in run.iterdir():
+        if path.is_file() and path.name.endswith(_UNFINISHED):
+            path.unlink()
 
 
 def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.Fitted]:
@@ -117,5 +190,14 @@ def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.F
     """
     if not run.is_dir():
         raise ValueError(f"{run} is no run folder: name one made by train or run")
+    if (run / "config.json").exists() and not (run / "predictor").exists():
+        raise ValueError(
+            f"{run} holds no predictor: its training is not finished; go on with it by "
+            f"nexttick run --resume --out {run}"
+        )
     predictor = Predictor.load(run / "predictor", device)
-    return predictor, baselines.load((run / "baselines.json").read_text())
+    path = run / "baselines.json"
+    try:
+        return predictor, baselines.load(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: missing or damaged ({error}): train again") from error

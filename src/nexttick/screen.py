@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nexttick.job import Prepared
-from nexttick.judge import Tested
+from nexttick.judge import NETWORK, Tested
 from nexttick.metrics import Comparison
 from nexttick.train import EpochRecord, Step
 
@@ -52,6 +53,8 @@ def show_description(told: dict[str, Any]) -> None:
 
 
 def _readable(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.6g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -59,22 +62,25 @@ def _readable(value: object) -> str:
 
 def show_test(tested: Tested) -> None:
     """The network and its baselines side by side, then a sentence for each horizon."""
-    for horizon, comparison in tested.comparisons.items():
-        first = tested.network[horizon]
+    for horizon, test in tested.horizons.items():
+        first = test.scores[NETWORK]
         table = Table(
             title=f"{horizon}: {first['n']:,} events, {first['base_rate']:.1%} rise",
             title_justify="left",
         )
-        for heading in ("", *COLUMNS.values()):
+        headings = ["", *COLUMNS.values(), *(["of attainable"] if test.attainable else [])]
+        for heading in headings:
             table.add_column(heading, justify="right" if heading else "left")
-        contestants = {"network": tested.network, **tested.baselines}
-        for name, scores in contestants.items():
-            cells = (f"{scores[horizon][key]:.4f}" for key in COLUMNS)
-            table.add_row(name, *cells, style="bold" if name == "network" else None)
+        for name, scores in test.scores.items():
+            cells = [_score(scores[key]) for key in COLUMNS]
+            cells += [f"{test.attainable[name]:.1%}"] if test.attainable else []
+            table.add_row(name, *cells, style="bold" if name == NETWORK else None)
         console.print(table)
-        say(sentence(horizon, comparison))
-        for name, share in tested.attainable.get(horizon, {}).items():
-            say(f"  {name}: {share:.3f} of the attainable information")
+        say(sentence(horizon, test.comparison))
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "undefined"
 
 
 def sentence(horizon: str, comparison: Comparison) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,14 +44,35 @@ def write_table(table: pl.DataFrame, path: str | Path) -> Path:
     """
     path = Path(path)
     check_table_path(path)
-    write_whole(path, lambda file: _WRITERS[path.suffix.lower()](table, file))
+    write_whole(path, lambda file: _write_table(table, file, path.suffix.lower()))
     return path
 
 
+def _write_table(table: pl.DataFrame, file: IO[bytes], suffix: str) -> None:
+    """Write with Polars, whose errors name the system's one in their text only."""
+    try:
+        _WRITERS[suffix](table, file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
 def check_table_path(path: Path) -> None:
-    """Raise a ValueError where `write_table` could not tell the form of the file."""
+    """Find out before the work whether `write_table` can write there.
+
+    Raises:
+        ValueError: the ending says no form of file, or the path is a folder.
+        OSError: there is no folder to write it in.
+    """
     if path.suffix.lower() not in _WRITERS:
         raise ValueError(f"{path}: give a name that ends in {' or '.join(_WRITERS)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file")
+    if not path.parent.is_dir():
+        missing = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+        raise explained(OSError(missing, os.strerror(missing)), path)
 
 
 def write_text(path: Path, text: str) -> None:
