@@ -52,7 +52,7 @@ class FrameDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         window = self.frame.iloc[index : index + self.length]
         rise = self.rise.iloc[index + self.length - 1]
-        return torch.from_numpy(window.to_numpy()), torch.tensor([rise], dtype=torch.float32)
+        return torch.tensor(window.to_numpy()), torch.tensor([rise], dtype=torch.float32)
 
 
 def dense_steps(model: TickModel, data: TrainingData) -> Iterator[int]:

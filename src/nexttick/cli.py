@@ -102,9 +102,9 @@ def ticks(
         convert: write the cleaned ticks to this .parquet or .csv file.
         json: print one JSON object instead of tables.
     """
-    from nexttick import commands
+    from nexttick import tick_commands
 
-    commands.ticks(files, read, convert, as_json=json)
+    tick_commands.ticks(files, read, convert, as_json=json)
 
 
 def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: int = 0) -> None:
@@ -116,9 +116,9 @@ def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: i
         signal: how much can be known beyond the bid-ask bounce, 0 to 1.
         seed: seed of the random numbers.
     """
-    from nexttick import commands
+    from nexttick import tick_commands
 
-    commands.simulate(output, ticks, signal, seed)
+    tick_commands.simulate(output, ticks, signal, seed)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

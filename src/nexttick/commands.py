@@ -1,31 +1,24 @@
-"""What the commands do: the steps of the main job and the run folder, printed by `screen`."""
+"""What run, train, test and predict do: the steps of the main job, printed by `screen`."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from nexttick import runs, screen
 from nexttick.checks import validate
-from nexttick.config import OutputOptions, ReadOptions, Recipe
-from nexttick.formats import describe, read_ticks
+from nexttick.config import OutputOptions, Recipe
 from nexttick.job import Prepared, check_parts, prepare, prepare_for, train_network
 from nexttick.judge import fit_on_training, judge
 from nexttick.predictor import Predictor
-from nexttick.reading.files import expand
-from nexttick.sources.simulated import SimulatedMarket
-from nexttick.sources.simulated import simulate as simulate_market
+from nexttick.tick_commands import check_output, read_named
 from nexttick.ticks import TickError
 from nexttick.train import DivergenceError, pick_device
-from nexttick.writing import check_table_path, write_table
+from nexttick.writing import write_table
 
 
 def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
@@ -53,7 +46,7 @@ def test(
     _check_test_folder(out, overwrite)
     predictor, fitted = runs.load_trained(run, str(pick_device(device)))
     config = runs.read_config(run)
-    table, _ = _read(files, config.recipe.read)
+    table, _ = read_named(files, config.recipe.read)
     prepared = prepare_for(predictor, table, config.recipe)
     begin = 0 if seen else _first_unseen(prepared, predictor)
     tested = judge(predictor, fitted, prepared, begin)
@@ -66,9 +59,9 @@ def test(
 
 def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> None:
     """`nexttick predict`: a probability for every event and horizon."""
-    _check_output(output, files)
+    check_output(output, files)
     predictor, _ = runs.load_trained(run, str(pick_device(device)))
-    ticks, _ = _read(files, runs.read_config(run).recipe.read)
+    ticks, _ = read_named(files, runs.read_config(run).recipe.read)
     table = predictor.predict(ticks)
     without = table[table.columns[-1]].null_count()
     if without == len(table):
@@ -80,43 +73,11 @@ def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> No
     screen.say(f"{len(table):,} events in {output}, {without:,} of them without enough history")
 
 
-def ticks(files: Sequence[str], read: ReadOptions, convert: Path | None, *, as_json: bool) -> None:
-    """`nexttick ticks`: read, check, describe and convert."""
-    if convert is not None:
-        _check_output(convert, files)
-    table, set_aside = _read(files, read)
-    if convert is not None:
-        write_table(table, convert)
-    if as_json:
-        report = {"ticks": describe(table), "set_aside": set_aside.to_dicts()}
-        sys.stdout.write(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        return
-    screen.show_description(describe(table))
-    screen.show_set_aside(set_aside)
-    if convert is not None:
-        screen.say(f"{len(table):,} ticks written to {convert}")
-
-
-def simulate(output: Path, ticks: int, signal: float, seed: int) -> None:
-    """`nexttick simulate`: a market whose truth is known."""
-    check_table_path(output)
-    write_table(simulate_market(SimulatedMarket(ticks=ticks, signal=signal, seed=seed)), output)
-    screen.say(f"{ticks:,} simulated ticks written to {output}")
-
-
 def _check_test_folder(out: Path | None, overwrite: bool) -> None:
     """A test may replace an earlier test, never what was trained."""
     runs.check_free(out, overwrite)
     if out is not None and any((out / name).exists() for name in ("predictor", runs.CHECKPOINT)):
         raise ValueError(f"{out} holds a training run: give the test another --out")
-
-
-def _check_output(output: Path, files: Sequence[str]) -> None:
-    """Find out before the work whether the output can be written, and is none of the inputs."""
-    check_table_path(output)
-    inputs = (one for file in files for one in expand(file, []))
-    if output.exists() and any(output.samefile(one) for one in inputs):
-        raise ValueError(f"{output} is one of the files to read: give another name")
 
 
 def _train(
@@ -129,7 +90,7 @@ def _train(
     device = pick_device(recipe.train.device)
     if not output.resume:
         runs.check_free(output.out, output.overwrite)
-    table, set_aside = _read(files, recipe.read)
+    table, set_aside = read_named(files, recipe.read)
     if not output.quiet:
         screen.show_set_aside(set_aside)
     prepared = prepare(table, recipe)
@@ -206,12 +167,6 @@ def _resumed(
     if files and tuple(files) != config.files:
         raise ValueError(f"--resume goes on with {', '.join(config.files)}: name no other files")
     return config.files, config.recipe
-
-
-def _read(files: Sequence[str], read: ReadOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
-    if not files:
-        raise ValueError("no file of ticks was named: give files, folders or globs, e.g. ticks.csv")
-    return read_ticks(list(files), **dataclasses.asdict(read))
 
 
 def _first_unseen(prepared: Prepared, predictor: Predictor) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nexttick.job import Prepared
-from nexttick.judge import NETWORK, Tested
-from nexttick.metrics import Comparison
-from nexttick.train import EpochRecord, Step
+if TYPE_CHECKING:  # ticks are described where no torch is
+    from nexttick.job import Prepared
+    from nexttick.judge import Tested
+    from nexttick.metrics import Comparison
+    from nexttick.train import EpochRecord, Step
 
 console = Console(highlight=False)
 _REFRESH_S = 0.2

@@ -1,0 +1,128 @@
+"""Normalisation: batch norm as its algorithm reads, and the choice of a layer by name.
+
+Ioffe & Szegedy 2015, "Batch Normalization" (arXiv:1502.03167), algorithms 1 and 2. The functions
+are for reading and for checking; blocks use `torch.nn.BatchNorm1d` and `BatchNorm2d`, which give
+the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RunningStatistics:
+    """What batch norm remembers of the batches it was trained on.
+
+    Attributes:
+        mean_C: running mean of each channel.
+        var_C: running variance of each channel, from unbiased estimates.
+        batches: how many batches have been seen.
+    """
+
+    mean_C: Tensor
+    var_C: Tensor
+    batches: int = 0
+
+    @classmethod
+    def fresh(cls, channels: int, dtype: torch.dtype = torch.float32) -> RunningStatistics:
+        """Mean 0 and variance 1, before any batch."""
+        return cls(torch.zeros(channels, dtype=dtype), torch.ones(channels, dtype=dtype))
+
+    def after(self, mean_C: Tensor, var_C: Tensor, momentum: float | None) -> RunningStatistics:
+        """With one batch more; without momentum, the plain mean over all batches."""
+        batches = self.batches + 1
+        share = 1 / batches if momentum is None else momentum
+        return RunningStatistics(
+            torch.lerp(self.mean_C, mean_C.detach(), share),
+            torch.lerp(self.var_C, var_C.detach(), share),
+            batches,
+        )
+
+
+def batch_norm_training(
+    x: Tensor,
+    gamma_C: Tensor,
+    beta_C: Tensor,
+    running: RunningStatistics,
+    momentum: float | None = 0.1,
+    epsilon: float = 1e-5,
+) -> tuple[Tensor, RunningStatistics]:
+    """Normalise by the statistics of this very batch, then scale and shift.
+
+    The batch is normalised by its biased variance (divided by m), and remembered by its unbiased
+    one (divided by m - 1), as the paper's step 10 and torch have it.
+
+    Args:
+        x: shape (B, C, ...); the m values of a channel are all of its batch and places.
+        gamma_C: scale of each channel.
+        beta_C: shift of each channel.
+        running: statistics before this batch.
+        momentum: share of this batch in the new statistics; None for a plain mean over batches.
+        epsilon: keeps the square root from zero.
+
+    Returns:
+        The normalised batch and the statistics after it.
+
+    Raises:
+        ValueError: for one value a channel, which has no variance.
+    """
+    axes = [0, *range(2, x.dim())]
+    m = x.numel() // x.shape[1]
+    if m < 2:
+        raise ValueError(f"x of shape {tuple(x.shape)}: one value a channel; give a larger batch")
+    mean_C = x.mean(dim=axes)
+    var_C = (x - _channels(mean_C, x)).square().mean(dim=axes)
+    y = _normalise(x, mean_C, var_C, gamma_C, beta_C, epsilon)
+    return y, running.after(mean_C, var_C * m / (m - 1), momentum)
+
+
+def batch_norm_evaluation(
+    x: Tensor, gamma_C: Tensor, beta_C: Tensor, running: RunningStatistics, epsilon: float = 1e-5
+) -> Tensor:
+    """Normalise by what training remembered: one affine map of each value by itself.
+
+    Shapes and arguments as in `batch_norm_training`.
+    """
+    return _normalise(x, running.mean_C, running.var_C, gamma_C, beta_C, epsilon)
+
+
+def _normalise(
+    x: Tensor, mean_C: Tensor, var_C: Tensor, gamma_C: Tensor, beta_C: Tensor, epsilon: float
+) -> Tensor:
+    x_hat = (x - _channels(mean_C, x)) / torch.sqrt(_channels(var_C, x) + epsilon)
+    return _channels(gamma_C, x) * x_hat + _channels(beta_C, x)
+
+
+def _channels(values_C: Tensor, x: Tensor) -> Tensor:
+    return values_C.view(-1, *[1] * (x.dim() - 2))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of one place (Ba et al. 2016, arXiv:1607.06450).
+
+    Shapes: (B, C, ...) is kept. Receptive field: 1, in training too, where batch norm mixes all
+    places of a batch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each place by itself."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def norm_layer(norm: str, channels: int, nd: int) -> nn.Module:
+    """The layer called `batch`, `layer` or `none`, for `channels` channels.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if norm == "batch":
+        return nn.BatchNorm1d(channels) if nd == 1 else nn.BatchNorm2d(channels)
+    if norm == "layer":
+        return ChannelNorm(channels)
+    if norm == "none":
+        return nn.Identity()
+    raise ValueError(f"norm={norm!r}: choose 'batch', 'layer' or 'none'")
