@@ -56,7 +56,15 @@ def test_asking_for_help_loads_nothing_heavy(command: tuple[str, ...], tmp_path:
     loads_nothing_heavy("\n".join(lines), tmp_path)
 
 
-def test_reading_ticks_loads_no_torch(tmp_path: Path) -> None:
-    statement = "import sys\nfrom nexttick import read_ticks, write_table, TickError, simulate"
-    said = python("-c", f"{statement}\nassert 'torch' not in sys.modules", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "from nexttick import read_ticks, write_table, TickError, simulate",
+        "from nexttick.cli import main; main(['simulate', '--ticks', '99', '-o', 'a.csv'])\n"
+        "assert main(['ticks', 'a.csv', '--convert', 'a.parquet']) == 0",
+    ],
+)
+def test_reading_and_writing_ticks_load_no_torch(statements: str, tmp_path: Path) -> None:
+    check = "import sys; assert 'torch' not in sys.modules"
+    said = python("-c", f"{statements}\n{check}", cwd=tmp_path)
     assert said.code == 0, said.err

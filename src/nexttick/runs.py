@@ -197,7 +197,11 @@ def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.F
         )
     predictor = Predictor.load(run / "predictor", device)
     path = run / "baselines.json"
+    expected = [len(predictor.horizons)] * len(baselines.BASELINES)
     try:
-        return predictor, baselines.load(path.read_text())
+        fitted = baselines.load(path.read_text())
+        if [len(fitted[name]) for name in baselines.BASELINES] != expected:
+            raise ValueError("they are not of the predictor's horizons")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: missing or damaged ({error}): train again") from error
+    return predictor, fitted

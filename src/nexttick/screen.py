@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -63,15 +64,20 @@ def _readable(value: object) -> str:
 
 def show_test(tested: Tested) -> None:
     """The network and its baselines side by side, then a sentence for each horizon."""
+    from nexttick.judge import NETWORK
+
     for horizon, test in tested.horizons.items():
         first = test.scores[NETWORK]
         table = Table(
             title=f"{horizon}: {first['n']:,} events, {first['base_rate']:.1%} rise",
             title_justify="left",
+            box=SIMPLE_HEAD,  # narrow enough for 80 columns with nothing cut
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
         )
-        headings = ["", *COLUMNS.values(), *(["of attainable"] if test.attainable else [])]
+        headings = ["", *COLUMNS.values(), *(["attained"] if test.attainable else [])]
         for heading in headings:
-            table.add_column(heading, justify="right" if heading else "left")
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for name, scores in test.scores.items():
             cells = [_score(scores[key]) for key in COLUMNS]
             cells += [f"{test.attainable[name]:.1%}"] if test.attainable else []
@@ -81,7 +87,7 @@ def show_test(tested: Tested) -> None:
 
 
 def _score(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "undefined"
+    return f"{value:.4f}" if math.isfinite(value) else "none"
 
 
 def sentence(horizon: str, comparison: Comparison) -> str:
