@@ -37,6 +37,7 @@ from nexttick.train import Fitting, TrainingData, train_steps
 
 CPU = torch.device("cpu")
 ALL_THREADS = torch.get_num_threads()
+BATCH = 8  # what nexttick takes on a history of usual length
 SLICE_S = 2.0  # how long each contestant runs in one turn
 
 
@@ -57,7 +58,7 @@ class FrameDataset(Dataset[tuple[Tensor, Tensor]]):
 
 def dense_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
     """Steps of a real training, epoch after epoch; yields predictions trained."""
-    options = TrainOptions()
+    options = TrainOptions(batch_size=BATCH)
     fitting = Fitting.fresh(model, options)
     epoch = 0
     while True:
@@ -69,9 +70,8 @@ def dense_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
 
 def bare_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
     """Forward and backward on one batch in memory; yields predictions."""
-    options = TrainOptions()
     length = max(256, 4 * model.context)
-    runs = next(shuffled_batches(data.train, length, options.batch_size, np.random.default_rng(0)))
+    runs = next(shuffled_batches(data.train, length, BATCH, np.random.default_rng(0)))
     batch = gather(data.x_NF, data.train_y_NH, runs, model.context, length)
     target = batch.y_BKH.clamp(min=0)
     criterion = nn.BCEWithLogitsLoss()
@@ -79,7 +79,7 @@ def bare_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
     while True:
         model.zero_grad()
         criterion(model(batch.x_BTF), target).backward()
-        yield options.batch_size * length
+        yield BATCH * length
 
 
 def loop_steps(model: TickModel, prepared: Prepared) -> Iterator[int]:

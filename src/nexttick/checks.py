@@ -55,7 +55,7 @@ def _range_mistakes(recipe: Recipe) -> Iterable[str]:
         "--epochs": train.epochs,
         "--patience": train.patience,
         "--lr-step": train.lr_step,
-        "--batch-size": train.batch_size,
+        "--batch-size": 1 if train.batch_size is None else train.batch_size,
         "--threads": 1 if train.threads is None else train.threads,
         "--segment-length": 1 if train.segment_length is None else train.segment_length,
     }

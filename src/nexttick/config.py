@@ -118,8 +118,8 @@ class TrainOptions:
     """Gradients are scaled down to this norm."""
     average: float = 0.995
     """Weights that are judged and kept: a running mean with this decay a step; 0 for none."""
-    batch_size: int = 8
-    """Segments in one step."""
+    batch_size: int | None = None
+    """Segments in one step; 8, or fewer where an epoch would have less than 64 steps."""
     segment_length: int | None = None
     """Predictions in one segment, history not counted; 256 or 4 x sequence_length, the longer."""
     seed: int = 0

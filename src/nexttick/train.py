@@ -234,12 +234,18 @@ def train_steps(
     model = fitting.model
     # History costs context - 1 ticks a run, so that long contexts want long runs.
     length = options.segment_length or max(256, 4 * model.context)
+    size = options.batch_size or batch_size(data.train, length)
     model.train()
-    for runs in shuffled_batches(data.train, length, options.batch_size, rng):
+    for runs in shuffled_batches(data.train, length, size, rng):
         batch = gather(data.x_NF, data.train_y_NH, runs, model.context, length)
         loss, norm = train_step(fitting, batch, options.clip_norm)
         update_average(fitting, options.average)
         yield Step(runs.predictions(length), loss, norm)
+
+
+def batch_size(ranges: Ranges, length: int) -> int:
+    """Segments a step: 8, or fewer where a short history would leave less than 64 steps."""
+    return min(8, max(1, len(cut_runs(ranges, length).first) // 64))
 
 
 def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float, float]:

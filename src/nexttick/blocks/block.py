@@ -64,7 +64,7 @@ class Block(nn.Module, ABC):
 # Layers that treat each tick by itself, once trained, and so widen no receptive field.
 POINTWISE = (
     nn.BatchNorm1d, nn.BatchNorm2d, ChannelNorm, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh,
-    nn.Dropout, nn.Identity,
+    nn.ChannelShuffle, nn.Dropout, nn.Identity,
 )  # fmt: skip
 
 

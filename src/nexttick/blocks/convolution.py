@@ -67,7 +67,7 @@ class Conv(Block):
         self.stride = Fraction(stride)
         kind = nn.Conv1d if nd == 1 else nn.Conv2d
         self.layer = kind(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias)
-        # PyTorch's default shrinks the signal in every layer, and without a norm nothing repairs it.
+        # torch's default shrinks the signal in every layer, and without a norm nothing repairs it.
         nn.init.kaiming_normal_(self.layer.weight, nonlinearity="leaky_relu", a=0.01)
 
     def forward(self, x: Tensor) -> Tensor:

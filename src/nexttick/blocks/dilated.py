@@ -72,7 +72,7 @@ class AtrousPyramid(Block):
             for rate in rates
         ]
         self.branches = nn.ModuleList(branches)
-        self.widest = branches[max(range(len(rates)), key=rates.__getitem__)]
+        self.widest = tuple(rates).index(max(rates))
         most = reach(kernel_size, max(rates))
         self.lost = [most - reach(kernel_size, rate) for rate in rates]
         if padding != "none":
@@ -88,8 +88,13 @@ class AtrousPyramid(Block):
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """What the branch with the largest dilation sees."""
-        return self.widest.span(first, last)
+        return self._widest().span(first, last)
 
     def output_length(self, length: int) -> int:
         """That of the branch with the largest dilation."""
-        return self.widest.output_length(length)
+        return self._widest().output_length(length)
+
+    def _widest(self) -> Chain:
+        branch = self.branches[self.widest]
+        assert isinstance(branch, Chain)
+        return branch

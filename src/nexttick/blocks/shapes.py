@@ -80,8 +80,8 @@ def margins(total: int, padding: Padding, nd: int) -> tuple[int, int]:
         raise ValueError(f"padding={padding!r}: choose 'causal', 'symmetric' or 'none'")
     if total % 2:
         raise ValueError(
-            f"padding='symmetric': a kernel over {total + 1} inputs has no middle; "
-            "take an odd kernel_size, or 'causal'"
+            f"padding='symmetric': {total} places have no half on each side; "
+            "change kernel_size by one, or take 'causal'"
         )
     return total // 2, total // 2
 

@@ -4,6 +4,9 @@ The lecture's network takes a window of `sequence_length` ticks: several times (
 norm, LeakyReLU), then one linear layer over all that is left. Written without padding, with the
 linear layer as a last convolution, it is the same function of every window and shares the work
 of windows that overlap (Long et al. 2014, arXiv:1411.4038, section 3.1).
+
+Deviation: the newest tick also has a line of its own to the answer (Cheng et al. 2016, wide &
+deep, arXiv:1606.07792). Without it, short histories were fitted worse than by a linear model.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 from nexttick.config import ModelOptions
 from nexttick.models.base import State, TickModel
 from nexttick.models.encoding import encoder
+
+_SMALL = 0.1  # of the head at first: the newest tick speaks, its history corrects
 
 
 class CNN(TickModel):
@@ -35,13 +40,17 @@ class CNN(TickModel):
         )
         left = options.sequence_length - options.num_layers * (kernel - 1)
         self.head = WideConv(width, num_horizons, left)
+        with torch.no_grad():
+            self.head.weight.mul_(_SMALL)
+        self.newest = nn.Linear(channels, num_horizons)
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Logits of every tick that has `sequence_length` ticks of history."""
-        x_BCT = self.encoder(x_BTF).transpose(1, 2)
+        x_BTC = self.encoder(x_BTF)
+        x_BCT = x_BTC.transpose(1, 2)
         for layer in self.layers:
             x_BCT = layer(x_BCT)
-        return self.head(x_BCT).transpose(1, 2)
+        return self.head(x_BCT).transpose(1, 2) + self.newest(x_BTC[:, self.context - 1 :])
 
     def initial_state(self, batch: int) -> State:
         """For each convolution, the ticks before this one that its kernel still covers."""
@@ -53,13 +62,13 @@ class CNN(TickModel):
 
     def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """Each convolution sees its last inputs and the new one, and gives one output."""
-        x_BC1 = self.encoder(x_BF).unsqueeze(2)
-        after = []
+        x_BC = self.encoder(x_BF)
+        x_BC1, after = x_BC.unsqueeze(2), []
         for layer, past in zip([*self.layers, self.head], state, strict=True):
             window = torch.cat([past, x_BC1], dim=2)
             after.append(window[:, :, 1:])
             x_BC1 = layer(window)
-        return x_BC1.squeeze(2), tuple(after)
+        return x_BC1.squeeze(2) + self.newest(x_BC), tuple(after)
 
     def _convolutions(self) -> list[nn.Conv1d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv1d)]
