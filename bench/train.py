@@ -7,7 +7,8 @@ batches of 64 windows; `dense` is `nexttick.train`, gradients clipped and weight
 real run; `bare` is forward and backward alone, on one dense batch that already lies in memory.
 All use the same network (4 layers, 64 wide), sequence length, features and threads. They are
 timed in turn within one run and medians are compared: absolute times mean nothing on a shared
-machine. The loop has all CPU threads; `dense` and `bare` have those that nexttick would take.
+machine. All have all CPU threads. `dense` and `bare` take 16 segments a step (`--batch-size 16`);
+on a machine that does other work too, an LSTM trains faster on one thread, nexttick's default.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ from nexttick.sources.simulated import SimulatedMarket, simulate
 from nexttick.train import Fitting, TrainingData, train_steps
 
 CPU = torch.device("cpu")
-ALL_THREADS = torch.get_num_threads()
-BATCH = 8  # what nexttick takes on a history of usual length
+BATCH = 16
 SLICE_S = 2.0  # how long each contestant runs in one turn
 
 
@@ -100,14 +100,11 @@ def loop_steps(model: TickModel, prepared: Prepared) -> Iterator[int]:
             yield len(x_BLF)
 
 
-def rates(
-    contestants: dict[str, Iterator[int]], threads: dict[str, int], repeats: int
-) -> dict[str, float]:
+def rates(contestants: dict[str, Iterator[int]], repeats: int) -> dict[str, float]:
     """Median ticks a second of each contestant, timed in turn; the first turn warms up."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + 1):
         for name, steps in contestants.items():
-            torch.set_num_threads(threads[name])
             next(steps)
             ticks, start = 0, time.perf_counter()
             while (spent := time.perf_counter() - start) < SLICE_S:
@@ -130,8 +127,7 @@ def measure(kind: str, length: int, prepared: Prepared, repeats: int) -> dict[st
         "bare": bare_steps(fresh(), data),
         "loop": loop_steps(fresh(), prepared),
     }
-    ours = ALL_THREADS if fresh().shares_threads else 1
-    rate = rates(contestants, {"dense": ours, "bare": ours, "loop": ALL_THREADS}, repeats)
+    rate = rates(contestants, repeats)
     return {
         "dense_ticks_per_s": rate["dense"],
         "loop_samples_per_s": rate["loop"],

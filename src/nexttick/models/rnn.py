@@ -40,7 +40,8 @@ class RNN(TickModel):
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Logits of every tick behind the burn-in, from a state of zeros."""
-        h_BTC = self._truncated(x_BTF) if self.training else self._run(x_BTF)[0]
+        x_BTC = self.encoder(x_BTF)
+        h_BTC = self._truncated(x_BTC) if self.training else self.lstm(x_BTC)[0]
         return self.head(h_BTC[:, self.context - 1 :])
 
     def initial_state(self, batch: int) -> State:
@@ -64,11 +65,11 @@ class RNN(TickModel):
         h_BTC, after = self.lstm(self.encoder(x_BTF), state)
         return h_BTC, after
 
-    def _truncated(self, x_BTF: Tensor) -> Tensor:
-        state = self.initial_state(x_BTF.shape[0])
+    def _truncated(self, x_BTC: Tensor) -> Tensor:
+        state = self.initial_state(x_BTC.shape[0])
         pieces = []
-        for x_piece in x_BTF.split(self.context, dim=1):
-            h_piece, state = self._run(x_piece, state)
+        for x_piece in x_BTC.split(self.context, dim=1):
+            h_piece, state = self.lstm(x_piece, state)
             state = (state[0].detach(), state[1].detach())
             pieces.append(h_piece)
         return torch.cat(pieces, dim=1)
