@@ -84,6 +84,11 @@ def show_test(tested: Tested) -> None:
             table.add_row(name, *cells, style="bold" if name == NETWORK else None)
         console.print(table)
         say(sentence(horizon, test.comparison))
+        if test.attainable:
+            say(
+                f"Of what can be known of {horizon} beyond the base rate, the network attained "
+                f"{test.attainable[NETWORK]:.1%}."
+            )
 
 
 def _score(value: float) -> str:
