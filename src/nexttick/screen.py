@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -40,9 +41,18 @@ def show_set_aside(set_aside: pl.DataFrame) -> None:
     """Where rows went that did not become ticks as they stood."""
     if set_aside.is_empty():
         return
-    table = Table(*set_aside.columns, title="Rows set aside or mended", title_justify="left")
-    for row in set_aside.rows():
-        table.add_row(*("" if value is None else str(value) for value in row))
+    table = Table(title="Rows set aside or mended", title_justify="left")
+    for heading in ("file", "what", "rows", "then", "first at", "for example"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "rows" else "left")
+    for row in set_aside.iter_rows(named=True):
+        table.add_row(
+            Path(row["file"]).name,
+            row["reason"],
+            f"{row['rows']:,}",
+            "kept" if row["kept"] else "set aside",
+            "" if row["first"] is None else str(row["first"]),
+            row["example"] or "",
+        )
     console.print(table)
 
 
