@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from markets import few, quick, seeds
+from nexttick.blocks.normalisation import ChannelNorm
 from nexttick.config import ModelOptions
 from nexttick.models import MODELS, build_model
 from nexttick.models.base import TickModel
-from nexttick.models.cnn import ChannelNorm, WideConv
+from nexttick.models.cnn import WideConv
 from nexttick.models.encoding import Encoding, fit_encodings
 from nexttick.models.rnn import RNN
 from nexttick.models.windowed import Windowed

@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nexttick.blocks.normalisation import norm_layer
 from nexttick.config import ModelOptions
 from nexttick.models.base import State, TickModel
 from nexttick.models.encoding import encoder
@@ -97,19 +98,8 @@ class WideConv(nn.Conv1d):
         return y_BHK if self.bias is None else y_BHK + self.bias[:, None]
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of one tick (Ba et al. 2016); shape (B, C, T) is kept."""
-
-    def forward(self, x_BCT: Tensor) -> Tensor:
-        """Normalise each tick by itself, so that nothing is shared along time."""
-        return super().forward(x_BCT.transpose(1, 2)).transpose(1, 2)
-
-
-NORMS = {"batch": nn.BatchNorm1d, "layer": ChannelNorm, "none": nn.Identity}
-
-
 def _layer(c_in: int, c_out: int, kernel: int, options: ModelOptions) -> nn.Sequential:
-    norm = NORMS[options.norm](c_out)
+    norm = norm_layer(options.norm, c_out, nd=1)
     bias = options.norm != "batch"  # batch norm has a shift of its own
     conv = nn.Conv1d(c_in, c_out, kernel, bias=bias)
     # PyTorch's default shrinks the signal in every layer, and without a norm nothing repairs it.
