@@ -241,7 +241,7 @@ def sample_unit(rows: list[list[str]], k: int) -> str | None:
 
 
 def _fail(file: str, what: str, seen: str) -> NoReturn:
-    cure = "tell which is which, as in columns='time=exec_date,price=px,amount=qty'"
+    cure = "tell which is which, as in --columns time=exec_date,price=px,amount=qty"
     numbers = " (or by number, from 1, where there is no header)"
     raise TickError(f"{file}: {what}{seen}\n{cure}{numbers}")
 

@@ -155,7 +155,7 @@ def _fail_unit(times: pl.Series, middle: object, origin: Origin) -> NoReturn:
     cure = (
         f"is in no unit a time from {INFERRED_FROM} to two years from now "
         f"({dates_by_unit(middle)}); name the "
-        "right column (columns='time=...') or the unit (time_unit='s', 'ms', 'us' or 'ns')"
+        "right column (--columns time=NAME) or the unit (--time-unit s, ms, us or ns)"
     )
     origin.fail("time", row, middle, cure)
 
