@@ -34,7 +34,7 @@ from nexttick.job import Prepared, prepare, training_data
 from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.train import Fitting, TrainingData, train_steps
+from nexttick.train import Fitting, TrainingData, segment_length, train_steps
 
 CPU = torch.device("cpu")
 BATCH = 16
@@ -70,7 +70,7 @@ def dense_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
 
 def bare_steps(model: TickModel, data: TrainingData) -> Iterator[int]:
     """Forward and backward on one batch in memory; yields predictions."""
-    length = max(256, 4 * model.context)
+    length = segment_length(model.context)
     runs = next(shuffled_batches(data.train, length, BATCH, np.random.default_rng(0)))
     batch = gather(data.x_NF, data.train_y_NH, runs, model.context, length)
     target = batch.y_BKH.clamp(min=0)

@@ -232,8 +232,7 @@ def train_steps(
 ) -> Iterator[Step]:
     """Step through the training part once, in runs drawn at random."""
     model = fitting.model
-    # History costs context - 1 ticks a run, so that long contexts want long runs.
-    length = options.segment_length or max(256, 4 * model.context)
+    length = options.segment_length or segment_length(model.context)
     size = options.batch_size or batch_size(data.train, length)
     model.train()
     for runs in shuffled_batches(data.train, length, size, rng):
@@ -241,6 +240,11 @@ def train_steps(
         loss, norm = train_step(fitting, batch, options.clip_norm)
         update_average(fitting, options.average)
         yield Step(runs.predictions(length), loss, norm)
+
+
+def segment_length(context: int) -> int:
+    """Predictions a run; its history costs context - 1 ticks, so long contexts want long runs."""
+    return max(256, 4 * context)
 
 
 def batch_size(ranges: Ranges, length: int) -> int:
