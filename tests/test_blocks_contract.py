@@ -140,6 +140,36 @@ def test_the_future_changes_no_earlier_output(case: Case) -> None:
     assert len(before) * block.stride >= now - delay - 3
 
 
+def by_ticks(block: Block, x: Tensor) -> Tensor:
+    """Outputs of every tick, one tick at a time."""
+    state, outputs = block.initial_state(len(x)), []
+    for x_BC in x.unbind(2):
+        y_BC, state = block.step(x_BC, state)
+        assert len(state) == block.parts
+        outputs.append(y_BC)
+    return torch.stack(outputs, dim=2)
+
+
+@in_time
+@torch.no_grad()
+def test_tick_by_tick_the_numbers_are_the_same(case: Case) -> None:
+    block, x = seasoned(case), ticks(1)
+    if block.stride != 1 or block.period != 1:
+        with pytest.raises(ValueError, match="window by window"):
+            block.step(x[..., 0], block.initial_state(BATCH))
+        return
+    y = block(x)
+    torch.testing.assert_close(by_ticks(block, x)[..., -y.shape[2] :], y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[2] == "symmetric"], ids=str)
+def test_what_looks_ahead_has_no_tick_by_tick_form(case: Case) -> None:
+    block = build(case)
+    if block.receptive_field > 1:  # alone, a tick has nothing ahead
+        with pytest.raises(ValueError, match="window by window"):
+            block.step(ticks(1)[..., 0], block.initial_state(BATCH))
+
+
 @in_time
 def test_a_longer_segment_begins_as_a_shorter_one(case: Case) -> None:
     block, x = seasoned(case), ticks(1)

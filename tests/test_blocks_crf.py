@@ -67,6 +67,18 @@ def test_without_time_and_price_ticks_are_counted() -> None:
     close(field()(logits), field()(logits, index, torch.zeros_like(index)))
 
 
+@pytest.mark.parametrize("window", [2, T])
+@torch.no_grad()
+def test_tick_by_tick_the_field_is_the_same(window: int) -> None:
+    crf, (logits, time, price) = field(window=window), market()
+    elapsed, change = time.diff(dim=1, prepend=time[:, :1]), price.diff(dim=1, prepend=price[:, :1])
+    state, q = crf.initial_state(B), []
+    for t in range(T):
+        q_BL, state = crf.step(logits[..., t], state, elapsed[:, t], change[:, t])
+        q.append(q_BL)
+    close(torch.stack(q, dim=2), crf(logits, time, price))
+
+
 def test_neighbours_bring_a_lone_tick_round_and_a_price_step_keeps_them_apart() -> None:
     logits = torch.zeros(1, 2, 9, dtype=torch.float64)
     logits[0, 1] = torch.tensor([2.0] * 4 + [-0.5] + [2.0] * 4)

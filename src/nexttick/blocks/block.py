@@ -14,7 +14,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from nexttick.blocks.normalisation import ChannelNorm
-from nexttick.blocks.shapes import Padding, check_positive
+from nexttick.blocks.shapes import Padding, check_positive, trim
+
+State = tuple[Tensor, ...]
 
 
 class Block(nn.Module, ABC):
@@ -28,12 +30,14 @@ class Block(nn.Module, ABC):
         nd: 1 for ticks, 2 for images.
         stride: inputs per output; below 1 where a block makes its input longer.
         period: the pattern of what outputs see repeats after so many outputs.
+        parts: tensors that `step` remembers.
     """
 
     nds: ClassVar[tuple[int, ...]] = (1, 2)
     paddings: ClassVar[tuple[Padding, ...]] = ("causal", "symmetric", "none")
     stride: Fraction = Fraction(1)
     period: int = 1
+    parts: int = 0
 
     def __init__(self, in_channels: int, out_channels: int, nd: int = 1):
         super().__init__()
@@ -53,6 +57,24 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def output_length(self, length: int) -> int:
         """Outputs of `length` inputs, on one axis."""
+
+    def initial_state(self, batch: int) -> State:
+        """What `step` remembers before the first tick of `batch` markets."""
+        return ()
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """One tick in, (B, in_channels): its output, (B, out_channels), and the next state.
+
+        From the receptive field on, the numbers are those of the whole call without padding; with
+        causal padding they are so from the first tick.
+
+        Raises:
+            ValueError: the block gives no output of its own for each tick.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no tick-by-tick form (nd={self.nd}, stride={self.stride}, "
+            f"period={self.period}, or it looks ahead): compute it window by window"
+        )
 
     @property
     def receptive_field(self) -> float:
@@ -85,6 +107,7 @@ class Chain(Block):
         self.layers = nn.Sequential(*layers)
         self.stride = prod((block.stride for block in blocks), start=Fraction(1))
         self.period = prod(block.period for block in blocks)
+        self.parts = sum(block.parts for block in blocks)
 
     @property
     def blocks(self) -> list[Block]:
@@ -94,6 +117,23 @@ class Chain(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Through all layers."""
         return self.layers(x)
+
+    def initial_state(self, batch: int) -> State:
+        """Those of all blocks, one after the other."""
+        return tuple(part for block in self.blocks for part in block.initial_state(batch))
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The tick through all layers."""
+        if self.nd != 1:
+            return super().step(x_BC, state)
+        after: State = ()
+        for layer in self.layers:
+            if isinstance(layer, Block):
+                x_BC, own = layer.step(x_BC, state[: layer.parts])
+                state, after = state[layer.parts :], after + own
+            else:
+                x_BC = layer(x_BC.unsqueeze(2)).squeeze(2)
+        return x_BC, after
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """Back through the blocks, last to first."""
@@ -105,15 +145,41 @@ class Chain(Block):
 
 
 class PathBlock(Block, ABC):
-    """A block whose lengths and spans are those of one path of layers.
+    """A path of layers, and what a subclass puts beside it, which sees no more than the path.
 
-    What a subclass puts beside the path sees no input that the path does not see.
+    Shapes and receptive field: the path's.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        path: the layers.
+        padding: of the path; without, what stands beside it is trimmed to its length.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, path: Chain):
+    def __init__(
+        self, in_channels: int, out_channels: int, path: Chain, padding: Padding = "causal"
+    ):
         super().__init__(in_channels, out_channels, path.nd)
         self.path = path
-        self.stride, self.period = path.stride, path.period
+        self.stride, self.period, self.parts = path.stride, path.period, path.parts
+        self.lost = int(path.receptive_field) - 1 if padding == "none" else 0
+
+    def combine(self, x: Tensor, y: Tensor) -> Tensor:
+        """The block's output, of its input (as long as the path's output) and the path's output."""
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Through the path, and combined with the input."""
+        return self.combine(trim(x, self.lost, self.nd), self.path(x))
+
+    def initial_state(self, batch: int) -> State:
+        """The path's."""
+        return self.path.initial_state(batch)
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The tick through the path, and combined with the tick."""
+        y_BC, after = self.path.step(x_BC, state)
+        return self.combine(x_BC.unsqueeze(2), y_BC.unsqueeze(2)).squeeze(2), after
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """What the path sees."""

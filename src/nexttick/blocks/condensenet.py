@@ -108,10 +108,6 @@ class CondenseBlock(PathBlock):
         )
         super().__init__(in_channels, path.out_channels, path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The input and what all layers added."""
-        return self.path(x)
-
 
 def learned_group_convs(model: nn.Module) -> Iterator[LearnedGroupConv]:
     """All learned group convolutions of a model."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import torch
 from torch import Tensor, nn
 
-from nexttick.blocks.block import Block, Chain, PathBlock
+from nexttick.blocks.block import Block, Chain, PathBlock, State
 from nexttick.blocks.normalisation import norm_layer
 from nexttick.blocks.shapes import (
     Padding,
@@ -65,6 +66,7 @@ class Conv(Block):
         self.reach = reach(kernel_size, dilation)
         self.margins = margins(self.reach, padding, nd)
         self.stride = Fraction(stride)
+        self.parts = 1
         kind = nn.Conv1d if nd == 1 else nn.Conv2d
         self.layer = kind(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias)
         # torch's default shrinks the signal in every layer, and without a norm nothing repairs it.
@@ -73,6 +75,17 @@ class Conv(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Pad, then convolve."""
         return self.layer(pad(x, self.margins, self.nd))
+
+    def initial_state(self, batch: int) -> State:
+        """The ticks before this one that the kernel still covers: zeros."""
+        return (self.layer.weight.new_zeros(batch, self.in_channels, self.reach),)
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The kernel at its newest place."""
+        if self.nd != 1 or self.stride != 1 or self.margins[1]:
+            return super().step(x_BC, state)
+        window = torch.cat([state[0], x_BC.unsqueeze(2)], dim=2)
+        return self.layer(window).squeeze(2), (window[:, :, 1:],)
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """Inputs under the kernel, from its first place to its last."""
@@ -170,10 +183,6 @@ class ConvBlock(PathBlock):
         normalised = norm_layer(norm, out_channels, nd)
         path = Chain(conv, normalised, nn.LeakyReLU(), nn.Dropout(dropout))
         super().__init__(in_channels, out_channels, path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Through all four."""
-        return self.path(x)
 
 
 def pad(x: Tensor, zeros: tuple[int, int], nd: int) -> Tensor:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nexttick.blocks.block import Block
+from nexttick.blocks.block import Block, State
 from nexttick.blocks.shapes import Padding, check_positive
 
 
@@ -70,6 +70,7 @@ class DenseCRF(Block):
             raise ValueError(f"DenseCRF: weights={weights}, scales={scales}; give positive ones")
         self.steps = steps
         self.before, self.after = window, window if padding == "symmetric" else 0
+        self.parts = 3
         # Logarithms, so that no step of training makes them negative.
         self.log_weights = nn.Parameter(torch.tensor(weights).log())
         self.log_scales = nn.Parameter(torch.tensor(scales).log())
@@ -82,8 +83,8 @@ class DenseCRF(Block):
         Args:
             logits_BLT: unary logits; a binary logit z stands as (0, z).
             time_BT: when each tick was, in the unit of the scales; its index if not given.
-                Only differences count: start each segment near 0, or float32 cannot tell ticks
-                of one second apart.
+                Only differences count: give float64, or start each segment near 0, for float32
+                cannot tell ticks of one second apart.
             price_BT: its price, in the unit of the second scale; all equal if not given.
         """
         kernel_BTN = self._kernel(logits_BLT, time_BT, price_BT)
@@ -93,6 +94,42 @@ class DenseCRF(Block):
             q_BLTN = self._neighbours(log_q.exp())
             log_q = (unary + torch.einsum("bltn,btn->blt", q_BLTN, kernel_BTN)).log_softmax(dim=1)
         return log_q
+
+    def initial_state(self, batch: int) -> State:
+        """How far the window's ticks are in time and in price, and their Q before each step."""
+        like = self.log_scales
+        far_BN = like.new_zeros(batch, self.before)
+        return far_BN, far_BN, like.new_zeros(batch, self.steps, self.in_channels, self.before)
+
+    def step(
+        self,
+        x_BC: Tensor,
+        state: State,
+        elapsed_B: Tensor | None = None,
+        change_B: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """One tick's logits in, its log Q of shape (B, L) out; causally only.
+
+        Args:
+            x_BC: logits of shape (B, L).
+            state: from `initial_state` or the tick before.
+            elapsed_B: time since the tick before; 1 if not given.
+            change_B: price change since then; 0 if not given.
+        """
+        if self.after:
+            return super().step(x_BC, state)
+        one_B = x_BC.new_ones(len(x_BC))
+        times_BN = state[0] + (one_B if elapsed_B is None else elapsed_B)[:, None]
+        prices_BN = state[1] + (0 * one_B if change_B is None else change_B)[:, None]
+        kernel_BN = self._weigh(times_BN.square(), prices_BN.square())
+        unary = log_q = x_BC.log_softmax(dim=1)
+        newest = []
+        for past_BLN in state[2].unbind(1):
+            newest.append(log_q.exp())
+            message_BL = torch.einsum("bln,bn->bl", past_BLN, kernel_BN)
+            log_q = (unary + message_BL).log_softmax(dim=1)
+        q_BSLN = torch.cat([state[2], torch.stack(newest, 1).unsqueeze(3)], dim=3)
+        return log_q, (_forget(times_BN), _forget(prices_BN), q_BSLN[..., 1:])
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """A window further at every step."""
@@ -109,14 +146,17 @@ class DenseCRF(Block):
         time_BT = index.to(like.dtype).expand(B, T) if time_BT is None else time_BT
         time = self._distance(time_BT)
         price = torch.zeros_like(time) if price_BT is None else self._distance(price_BT)
-        near, alike, smooth = (-2 * self.log_scales).exp() / 2
-        both, alone = self.log_weights.exp()
-        kernel = both * (-(time * near + price * alike)).exp() + alone * (-time * smooth).exp()
         neighbour_TN = index[:, None] + torch.arange(
             -self.before, self.after + 1, device=like.device
         )
         inside = (neighbour_TN >= 0) & (neighbour_TN < T) & (neighbour_TN != index[:, None])
-        return kernel * inside
+        return self._weigh(time.to(like.dtype), price.to(like.dtype)) * inside
+
+    def _weigh(self, time: Tensor, price: Tensor) -> Tensor:
+        """The kernel of squared differences in time and price."""
+        near, alike, smooth = (-2 * self.log_scales).exp() / 2
+        both, alone = self.log_weights.exp()
+        return both * (-(time * near + price * alike)).exp() + alone * (-time * smooth).exp()
 
     def _distance(self, x_BT: Tensor) -> Tensor:
         """Squared differences between each tick and its neighbours; shape (B, T, N)."""
@@ -126,3 +166,8 @@ class DenseCRF(Block):
         """Shape (..., T) to (..., T, N): the window of each tick, itself in it."""
         padded = nn.functional.pad(x, (self.before, self.after))
         return padded.unfold(-1, self.before + 1 + self.after, 1)
+
+
+def _forget(far_BN: Tensor) -> Tensor:
+    """The window moved on: its oldest tick left, the newest one, at no distance, come in."""
+    return nn.functional.pad(far_BN[:, 1:], (0, 1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nexttick.blocks.block import Block, Chain, PathBlock
 from nexttick.blocks.convolution import Average, Conv
 from nexttick.blocks.normalisation import norm_layer
-from nexttick.blocks.shapes import Padding, check_positive, trim
+from nexttick.blocks.shapes import Padding, check_positive
 
 
 class Beside(PathBlock):
@@ -26,12 +26,11 @@ class Beside(PathBlock):
     """
 
     def __init__(self, path: Chain, padding: Padding):
-        super().__init__(path.in_channels, path.in_channels + path.out_channels, path)
-        self.lost = int(path.receptive_field) - 1 if padding == "none" else 0
+        super().__init__(path.in_channels, path.in_channels + path.out_channels, path, padding)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def combine(self, x: Tensor, y: Tensor) -> Tensor:
         """The input, and behind it what the path makes of it."""
-        return torch.cat([trim(x, self.lost, self.nd), self.path(x)], dim=1)
+        return torch.cat([x, y], dim=1)
 
 
 def dense_layer(
@@ -113,10 +112,6 @@ class DenseBlock(PathBlock):
         )
         super().__init__(in_channels, path.out_channels, path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The input and what all layers added."""
-        return self.path(x)
-
 
 class Transition(PathBlock):
     """Between dense blocks: norm, ReLU, 1-conv to fewer channels, average of `pool` inputs.
@@ -151,7 +146,3 @@ class Transition(PathBlock):
             last,
         )
         super().__init__(in_channels, out_channels, path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compress, then average."""
-        return self.path(x)

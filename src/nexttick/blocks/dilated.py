@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nexttick.blocks.block import Block, Chain
+from nexttick.blocks.block import Block, Chain, State
 from nexttick.blocks.convolution import Conv
 from nexttick.blocks.normalisation import norm_layer
 from nexttick.blocks.shapes import Padding, reach, trim
@@ -72,6 +72,7 @@ class AtrousPyramid(Block):
             for rate in rates
         ]
         self.branches = nn.ModuleList(branches)
+        self.parts = sum(branch.parts for branch in branches)
         self.widest = tuple(rates).index(max(rates))
         most = reach(kernel_size, max(rates))
         self.lost = [most - reach(kernel_size, rate) for rate in rates]
@@ -86,6 +87,20 @@ class AtrousPyramid(Block):
         ]
         return sum(outputs[1:], start=outputs[0])
 
+    def initial_state(self, batch: int) -> State:
+        """Those of all branches, one after the other."""
+        return tuple(part for one in self._chains() for part in one.initial_state(batch))
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The sum of the branches at one tick."""
+        outputs: list[Tensor] = []
+        after: State = ()
+        for branch in self._chains():
+            y_BC, own = branch.step(x_BC, state[: branch.parts])
+            state, after = state[branch.parts :], after + own
+            outputs.append(y_BC)
+        return sum(outputs[1:], start=outputs[0]), after
+
     def span(self, first: float, last: float) -> tuple[float, float]:
         """What the branch with the largest dilation sees."""
         return self._widest().span(first, last)
@@ -95,6 +110,7 @@ class AtrousPyramid(Block):
         return self._widest().output_length(length)
 
     def _widest(self) -> Chain:
-        branch = self.branches[self.widest]
-        assert isinstance(branch, Chain)
-        return branch
+        return self._chains()[self.widest]
+
+    def _chains(self) -> list[Chain]:
+        return [branch for branch in self.branches if isinstance(branch, Chain)]

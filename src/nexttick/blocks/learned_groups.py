@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from nexttick.blocks.block import Block
+from nexttick.blocks.block import Block, State
 from nexttick.blocks.convolution import Conv
 from nexttick.blocks.shapes import check_divides, check_positive
 
@@ -71,6 +71,10 @@ class LearnedGroupConv(Block):
     def forward(self, x: Tensor) -> Tensor:
         """The convolution with what is left of its weights."""
         return self.conv(x)
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same at one tick."""
+        return self(x_BC.unsqueeze(2)).squeeze(2), state
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """Each output sees its own input."""
@@ -152,6 +156,10 @@ class CondensedConv(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Gather each group's inputs, then convolve group by group."""
         return self.conv(x.index_select(1, self.index))
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same at one tick."""
+        return self(x_BC.unsqueeze(2)).squeeze(2), state
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """Each output sees its own input."""

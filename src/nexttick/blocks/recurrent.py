@@ -15,10 +15,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from nexttick.blocks.block import Block
+from nexttick.blocks.block import Block, State
 from nexttick.blocks.shapes import Padding, check_positive
 
-CellState = tuple[Tensor, ...]
 Reset = Literal["after", "before"]
 
 
@@ -42,24 +41,24 @@ class Cell(nn.Module, ABC):
         for weight in self.parameters():  # as torch's layers start
             nn.init.uniform_(weight, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
 
-    def initial_state(self, batch: int) -> CellState:
+    def initial_state(self, batch: int) -> State:
         """Zeros."""
         weight = self.from_hidden.weight
         return (weight.new_zeros(batch, self.hidden_size),) * self.parts
 
-    def forward(self, x_BC: Tensor, state: CellState) -> CellState:
+    def forward(self, x_BC: Tensor, state: State) -> State:
         """One tick of shape (B, input_size): the next state."""
         return self.advance(self.from_input(x_BC), state)
 
     @abstractmethod
-    def advance(self, input_BG: Tensor, state: CellState) -> CellState:
+    def advance(self, input_BG: Tensor, state: State) -> State:
         """The next state, of what the input says to each gate, shape (B, gates hidden_size)."""
 
 
 class RNNCell(Cell):
     """A simple RNN (Elman 1990): h' = tanh(W_x x + b_x + W_h h + b_h)."""
 
-    def advance(self, input_BG: Tensor, state: CellState) -> CellState:
+    def advance(self, input_BG: Tensor, state: State) -> State:
         """The equation."""
         (h,) = state
         return (torch.tanh(input_BG + self.from_hidden(h)),)
@@ -76,7 +75,7 @@ class LSTMCell(Cell):
     gates = 4
     parts = 2
 
-    def advance(self, input_BG: Tensor, state: CellState) -> CellState:
+    def advance(self, input_BG: Tensor, state: State) -> State:
         """The equations, gates in torch's order."""
         h, c = state
         i, f, candidate, o = (input_BG + self.from_hidden(h)).chunk(4, dim=-1)
@@ -108,7 +107,7 @@ class GRUCell(Cell):
             raise ValueError(f"GRUCell: reset={reset!r}; choose 'after' (torch's) or 'before'")
         self.reset = reset
 
-    def advance(self, input_BG: Tensor, state: CellState) -> CellState:
+    def advance(self, input_BG: Tensor, state: State) -> State:
         """The equations, gates in torch's order."""
         (h,) = state
         input_r, input_z, input_n = input_BG.chunk(3, dim=-1)
@@ -173,25 +172,26 @@ class Recurrent(Block):
         widths = [in_channels] + [hidden_size] * (num_layers - 1)
         options = {"reset": reset} if cell == "gru" else {}
         self.cells = nn.ModuleList(CELLS[cell](width, hidden_size, **options) for width in widths)
+        self.parts = sum(cell.parts for cell in self._cells())
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """The last layer's h at every tick, from a state of zeros."""
         return self.run(x_BCT.transpose(1, 2))[0].transpose(1, 2)
 
-    def initial_state(self, batch: int) -> CellState:
+    def initial_state(self, batch: int) -> State:
         """Zeros, as `step` takes them: the parts of the first layer, of the second, ..."""
         return tuple(part for cell in self._cells() for part in cell.initial_state(batch))
 
-    def step(self, x_BC: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
         """One tick through all layers: h of the last, shape (B, hidden_size), and the state."""
         h_B1C, after = self.run(x_BC.unsqueeze(1), state)
         return h_B1C.squeeze(1), after
 
-    def run(self, x_BTC: Tensor, state: CellState | None = None) -> tuple[Tensor, CellState]:
+    def run(self, x_BTC: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Ticks in, the last layer's h at each of them and the state after the last."""
         state = self.initial_state(len(x_BTC)) if state is None else state
-        after: CellState = ()
+        after: State = ()
         for layer, cell in enumerate(self._cells()):
             x_BTC = self.dropout(x_BTC) if layer else x_BTC
             own = state[layer * cell.parts : (layer + 1) * cell.parts]
@@ -235,7 +235,7 @@ class Recurrent(Block):
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
 
-def _unroll(cell: Cell, x_BTC: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _unroll(cell: Cell, x_BTC: Tensor, state: State) -> tuple[Tensor, State]:
     outputs = []
     for input_BG in cell.from_input(x_BTC).unbind(dim=1):  # all ticks' inputs in one product
         state = cell.advance(input_BG, state)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nexttick.blocks.block import Chain, PathBlock
 from nexttick.blocks.convolution import Conv
 from nexttick.blocks.normalisation import norm_layer
-from nexttick.blocks.shapes import Padding, check_positive, trim
+from nexttick.blocks.shapes import Padding, check_positive
 
 
 class Residual(PathBlock):
@@ -53,12 +53,12 @@ class Residual(PathBlock):
             nn.ReLU(),
             *conv(out_channels, out_channels, padding=padding),
         )
-        super().__init__(in_channels, out_channels, path)
-        self.shortcut = Shortcut(path, norm, padding)
+        super().__init__(in_channels, out_channels, path, padding)
+        self.shortcut = shortcut(path, norm)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def combine(self, x: Tensor, y: Tensor) -> Tensor:
         """ReLU(F(x) + x)."""
-        return nn.functional.relu(self.path(x) + self.shortcut(x))
+        return nn.functional.relu(y + self.shortcut(x))
 
 
 class Bottleneck(PathBlock):
@@ -103,38 +103,21 @@ class Bottleneck(PathBlock):
             nn.ReLU(),
             *conv(narrow, out_channels, kernel_size=1),
         )
-        super().__init__(in_channels, out_channels, path)
-        self.shortcut = Shortcut(path, norm, padding)
+        super().__init__(in_channels, out_channels, path, padding)
+        self.shortcut = shortcut(path, norm)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def combine(self, x: Tensor, y: Tensor) -> Tensor:
         """ReLU(F(x) + x)."""
-        return nn.functional.relu(self.path(x) + self.shortcut(x))
+        return nn.functional.relu(y + self.shortcut(x))
 
 
-class Shortcut(nn.Module):
-    """The input itself, brought to the channels, the stride and the length of a path.
-
-    Shapes: those of the path.
-
-    Args:
-        path: the layers that the shortcut goes around.
-        norm: of the projection, where one is needed.
-        padding: of the path.
-    """
-
-    def __init__(self, path: Chain, norm: str, padding: Padding):
-        super().__init__()
-        self.lost = int(path.receptive_field) - 1 if padding == "none" else 0
-        self.nd = path.nd
-        stride, c_in, c_out = int(path.stride), path.in_channels, path.out_channels
-        self.projection: nn.Module = nn.Identity()
-        if stride > 1 or c_in != c_out:
-            parts = _normed(c_in, c_out, kernel_size=1, stride=stride, norm=norm, nd=path.nd)
-            self.projection = nn.Sequential(*parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Trim what the path has lost, then project."""
-        return self.projection(trim(x, self.lost, self.nd))
+def shortcut(path: Chain, norm: str) -> nn.Module:
+    """The input itself, or a projection of it to the channels and the stride of a path."""
+    stride, c_in, c_out = int(path.stride), path.in_channels, path.out_channels
+    if stride == 1 and c_in == c_out:
+        return nn.Identity()
+    parts = _normed(c_in, c_out, kernel_size=1, stride=stride, norm=norm, nd=path.nd)
+    return nn.Sequential(*parts)
 
 
 def _normed(

@@ -7,7 +7,7 @@ and the multiply-adds (the paper's section 3.1); `nexttick.blocks.cost` counts b
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from nexttick.blocks.block import Chain, PathBlock
 from nexttick.blocks.convolution import Conv
@@ -62,7 +62,3 @@ class Separable(PathBlock):
             *(pointwise, norm_layer(norm, out_channels, nd), nn.ReLU()),
         )
         super().__init__(in_channels, out_channels, path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Along time, then across channels."""
-        return self.path(x)
