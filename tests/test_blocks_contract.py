@@ -75,9 +75,9 @@ def seasoned(case: Case, seed: int = 0) -> Block:
     return block.eval()
 
 
-def price_of(x: Tensor) -> tuple[Tensor, ...]:
-    """Times and prices for a random field, which looks at more than its logits."""
-    return x[:, 0].abs().cumsum(1), x[:, 1].cumsum(1)
+def steps_of(x: Tensor) -> tuple[Tensor, ...]:
+    """Steps in time and price for a random field, which looks at more than its logits."""
+    return x[:, 0].abs(), x[:, 1]
 
 
 @every_block
@@ -199,7 +199,7 @@ def test_no_padding_is_padding_without_what_touched_it(name: str, nd: int) -> No
 @every_block
 def test_gradients_reach_every_weight(case: Case) -> None:
     block, x = build(case).train(), ticks(case[1]).requires_grad_()
-    y = block(x, *price_of(x)) if isinstance(block, DenseCRF) else block(x)
+    y = block(x, *steps_of(x)) if isinstance(block, DenseCRF) else block(x)
     (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
     for name, weight in block.named_parameters():
         assert weight.grad is not None, name

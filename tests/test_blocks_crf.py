@@ -22,6 +22,16 @@ def market() -> tuple[Tensor, Tensor, Tensor]:
     return draw(B, L, T), draw(B, T).abs().cumsum(1), draw(B, T).cumsum(1)
 
 
+def steps_of(x_BT: Tensor) -> Tensor:
+    return x_BT.diff(dim=1, prepend=x_BT[:, :1])
+
+
+def steps() -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, and what passed in time and price since the tick before."""
+    logits, time, price = market()
+    return logits, steps_of(time), steps_of(price)
+
+
 def field(padding: str = "causal", window: int = T, steps: int = 3) -> DenseCRF:
     crf = DenseCRF(L, window, steps, padding=padding).double()
     exactly = partial(torch.tensor, dtype=torch.float64)  # the arguments go through float32
@@ -55,7 +65,7 @@ def by_hand(b: int, padding: str, window: int, steps: int) -> Tensor:
 @pytest.mark.parametrize("padding", ["causal", "symmetric"])
 @pytest.mark.parametrize("window", [2, T])
 def test_steps_are_the_mean_field_of_the_paper(padding: str, window: int) -> None:
-    q = field(padding, window, 3)(*market()).exp()
+    q = field(padding, window, 3)(*steps()).exp()
     for b in range(B):
         close(q[b], by_hand(b, padding, window, 3))
     close(q.sum(dim=1), torch.ones(B, T, dtype=torch.float64))
@@ -63,42 +73,41 @@ def test_steps_are_the_mean_field_of_the_paper(padding: str, window: int) -> Non
 
 def test_without_time_and_price_ticks_are_counted() -> None:
     logits, _, _ = market()
-    index = torch.arange(T, dtype=torch.float64).expand(B, T)
-    close(field()(logits), field()(logits, index, torch.zeros_like(index)))
+    ones = torch.ones(B, T, dtype=torch.float64)
+    close(field()(logits), field()(logits, ones, 0 * ones))
 
 
 @pytest.mark.parametrize("window", [2, T])
 @torch.no_grad()
 def test_tick_by_tick_the_field_is_the_same(window: int) -> None:
-    crf, (logits, time, price) = field(window=window), market()
-    elapsed, change = time.diff(dim=1, prepend=time[:, :1]), price.diff(dim=1, prepend=price[:, :1])
+    crf, (logits, elapsed, change) = field(window=window), steps()
     state, q = crf.initial_state(B), []
     for t in range(T):
         q_BL, state = crf.step(logits[..., t], state, elapsed[:, t], change[:, t])
         q.append(q_BL)
-    close(torch.stack(q, dim=2), crf(logits, time, price))
+    close(torch.stack(q, dim=2), crf(logits, elapsed, change))
 
 
 def test_neighbours_bring_a_lone_tick_round_and_a_price_step_keeps_them_apart() -> None:
     logits = torch.zeros(1, 2, 9, dtype=torch.float64)
     logits[0, 1] = torch.tensor([2.0] * 4 + [-0.5] + [2.0] * 4)
     crf = DenseCRF(2, 4, 3, weights=(1.0, 0.01), scales=(3.0, 0.1, 1.0)).double()
-    price = torch.zeros(1, 9, dtype=torch.float64)
-    agreed = crf(logits, None, price).argmax(dim=1)[0]
+    change = torch.zeros(1, 9, dtype=torch.float64)
+    agreed = crf(logits, None, change).argmax(dim=1)[0]
     assert agreed.tolist() == [1] * 9
-    price[0, 4] = 10.0
-    assert crf(logits, None, price).argmax(dim=1)[0].tolist() == [1] * 4 + [0] + [1] * 4
+    change[0, 4:6] = torch.tensor([10.0, -10.0])
+    assert crf(logits, None, change).argmax(dim=1)[0].tolist() == [1] * 4 + [0] + [1] * 4
 
 
 def test_the_causal_field_comes_to_rest_after_as_many_steps_as_ticks() -> None:
     strong = DenseCRF(L, T, T, weights=(9.0, 9.0), scales=SCALES).double()
     more = DenseCRF(L, T, T + 1, weights=(9.0, 9.0), scales=SCALES).double()
-    close(strong(*market()), more(*market()))
+    close(strong(*steps()), more(*steps()))
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
 def test_the_future_of_logits_times_and_prices_changes_nothing_before_it(changed: int) -> None:
-    inputs = list(market())
+    inputs = list(steps())
     before = field()(*inputs)
     inputs[changed] = inputs[changed].clone()
     inputs[changed][..., 5:] += 1.5
@@ -109,9 +118,9 @@ def test_the_future_of_logits_times_and_prices_changes_nothing_before_it(changed
 
 def test_gradients_are_those_of_finite_differences() -> None:
     crf = field(window=3, steps=2)
-    inputs = tuple(x.clone().requires_grad_() for x in market())
+    inputs = tuple(x.clone().requires_grad_() for x in steps())
     assert torch.autograd.gradcheck(crf, inputs)
-    crf(*market())[:, 0].sum().backward()
+    crf(*steps())[:, 0].sum().backward()
     assert all(p.grad is not None and (p.grad != 0).all() for p in crf.parameters())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from markets import quick
 from nexttick.checks import validate
 from nexttick.config import (
+    ARCHS,
     EventOptions,
     FeatureOptions,
     LabelOptions,
@@ -124,12 +124,31 @@ def test_no_horizon_at_all_is_a_mistake() -> None:
         validate(Recipe(labels=LabelOptions(())))
 
 
-def test_a_cnn_needs_a_window_as_long_as_its_layers_see() -> None:
-    model = ModelOptions("cnn", num_layers=3, kernel_size=5, sequence_length=13)
-    validate(Recipe(model=model))
-    with pytest.raises(ValueError, match="at least 13"):
-        validate(Recipe(model=replace(model, sequence_length=12)))
-    validate(Recipe(model=replace(model, type="rnn", sequence_length=12)))
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ModelOptions("cnnn"), "did you mean 'cnn'.*MODULE:CLASS"),
+        (ModelOptions("cnn", "residul"), "did you mean 'residual'"),
+        (ModelOptions("cnn", "gru"), "unknown for cnn: it is one of --type rnn"),
+        (ModelOptions("mine:Net", "plain"), "leave it out"),
+    ],
+)
+def test_types_and_architectures_that_do_not_exist(model: ModelOptions, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        validate(Recipe(model=model))
+
+
+def test_every_architecture_is_valid_and_so_is_a_network_of_ones_own() -> None:
+    for kind, archs in ARCHS.items():
+        for arch in archs:
+            validate(Recipe(model=ModelOptions(kind, arch)))
+    validate(Recipe(model=ModelOptions("mine:Net")))
+
+
+def test_a_model_is_named_by_what_was_chosen() -> None:
+    assert ModelOptions("rnn").name == "rnn"
+    assert ModelOptions("cnn", "dense").name == "cnn-dense"
+    assert ModelOptions("my.module:Net").name == "my.module.Net"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from markets import few, quick, seeds
 from nexttick.blocks.normalisation import ChannelNorm
-from nexttick.config import ModelOptions
+from nexttick.config import ARCHS, ModelOptions
 from nexttick.models import MODELS, build_model
 from nexttick.models.base import TickModel
 from nexttick.models.cnn import WideConv
@@ -25,18 +25,34 @@ from nexttick.models.rnn import RNN
 from nexttick.models.windowed import Windowed
 from nexttick.train import masked_loss
 
-F, H, CONTEXT = 5, 3, 9
-FINITE = ("cnn",)  # models that remember no more than their context
+F, H, CONTEXT = 16, 3, 9
+ENTRIES = [(kind, arch) for kind, archs in MODELS.items() for arch in archs]
 NORMS = ("none", "batch", "layer")
-VARIANTS = [
-    pytest.param(options, id=f"{kind}-{options.norm}-{options.dropout}-{options.bins}")
-    for kind in MODELS
-    for options in (
-        ModelOptions(kind, 2, 8, CONTEXT, bins=bins, kernel_size=3, norm=norm, dropout=dropout)
-        for norm in (NORMS if kind == "cnn" else NORMS[:1])
-        for dropout, bins in ((0.0, 0), (0.3, 0), (0.0, 4))
-    )
-]
+
+
+def variants() -> Iterator[ModelOptions]:
+    """Every entry of the registry, with and without dropout and encoding; the plain ones more."""
+    for kind, arch in ENTRIES:
+        options = ModelOptions(
+            kind, arch, num_layers=2, hidden_size=8, sequence_length=CONTEXT, kernel_size=3
+        )
+        yield replace(options, bins=4)
+        yield replace(options, bins=0, norm="batch", dropout=0.0 if arch == "fcn" else 0.3)
+        if arch in ("plain", "lstm"):
+            for norm in NORMS if arch == "plain" else NORMS[:1]:
+                yield replace(options, bins=0, norm=norm)
+
+
+def name_of(options: ModelOptions) -> str:
+    return f"{options.arch}-{options.norm}-{options.dropout}-{options.bins}"
+
+
+def is_finite(options: ModelOptions) -> bool:
+    """Whether it remembers no more than its context."""
+    return options.type == "cnn"
+
+
+VARIANTS = [pytest.param(options, id=name_of(options)) for options in variants()]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 every_model = pytest.mark.parametrize("options", VARIANTS)
 both_precisions = pytest.mark.parametrize("dtype", TOLERANCE)
@@ -124,9 +140,9 @@ def test_dense_equals_windowed(options: ModelOptions, dtype: torch.dtype) -> Non
     dense = model(x_BTF)
     windowed = Windowed(OneWindow(model), CONTEXT, F).eval()
     # What remembers longer than a window agrees on the first one, which starts both.
-    compared = slice(None) if options.type in FINITE else slice(1)
+    compared = slice(None) if is_finite(options) else slice(1)
     assert_close(windowed(x_BTF)[:, compared], dense[:, compared])
-    if options.type not in FINITE:
+    if not is_finite(options):
         assert not torch.allclose(windowed(x_BTF)[:, 1:], dense[:, 1:], atol=1e-4)
 
 
@@ -222,29 +238,61 @@ def test_a_step_leaves_the_state_it_was_given_as_it_was(options: ModelOptions) -
     assert torch.equal(model.step(x_BTF[:, 1], state)[0], first)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(("kind", "arch"), ENTRIES)
 @pytest.mark.parametrize("layers", [1, 3])
 @torch.no_grad()
-def test_one_horizon_one_layer_and_a_window_of_one_tick(kind: str, layers: int) -> None:
-    options = ModelOptions(kind, layers, 4, sequence_length=1, kernel_size=1)
+def test_one_horizon_and_the_shortest_window(kind: str, arch: str, layers: int) -> None:
+    least = 5 if arch == "deeplab" else 1  # its pyramid and its field look back by two ticks each
+    options = ModelOptions(kind, arch, layers, 4, sequence_length=least, kernel_size=1)
     model = build_model(options, F, 1).eval()
-    x_BTF = random_ticks(2, 5)
-    assert model(x_BTF).shape == (2, 5, 1)
-    assert_close(stepped(model, x_BTF), model(x_BTF))
+    x_BTF = random_ticks(2, 9)
+    assert model(x_BTF).shape == (2, 10 - least, 1)
+    assert_close(stepped(model, x_BTF)[:, least - 1 :], model(x_BTF))
+
+
+@every_model
+@torch.no_grad()
+def test_what_leaves_training_gives_the_same_numbers(options: ModelOptions) -> None:
+    model, x_BTF = seasoned(options), random_ticks(2, 30)
+    model.begin_epoch(1.0)
+    assert model.stage == model.stages
+    expected, finished = model(x_BTF), model.finished()
+    assert_close(finished(x_BTF), expected)
+    assert_close(stepped(finished, x_BTF)[:, CONTEXT - 1 :], expected)
+    assert finished.stage == model.stages
+
+
+def test_the_registry_is_what_the_options_offer() -> None:
+    assert {kind: tuple(archs) for kind, archs in MODELS.items()} == ARCHS
 
 
 # cnn
 
 
+LEAST = {"residual": 9, "dilated": 7, "deeplab": 9}  # what two layers of kernel 3 see, else 5
+
+
 @pytest.mark.parametrize("length", [5, 6, 9, 30])
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_cnn_sees_exactly_sequence_length_ticks(length: int, norm: str) -> None:
-    model = seasoned(ModelOptions("cnn", 2, 8, length, kernel_size=3, norm=norm))
+@pytest.mark.parametrize(
+    ("arch", "norm"),
+    [("plain", "none"), ("plain", "batch"), *((arch, "layer") for arch in MODELS["cnn"])],
+)
+def test_a_cnn_sees_exactly_sequence_length_ticks(length: int, arch: str, norm: str) -> None:
+    options = ModelOptions("cnn", arch, 2, 8, length, kernel_size=3, norm=norm)
+    if length < LEAST.get(arch, 5):
+        with pytest.raises(ValueError, match=f"give at least {LEAST[arch]}"):
+            build_model(options, F, H)
+        return
+    model = seasoned(options)
     for ticks in (length, length + 3, 3 * length):  # short and long runs take different ways
         x_BTF = random_ticks(1, ticks).requires_grad_()
         (grad_BTF,) = torch.autograd.grad(model(x_BTF)[0, -1].sum(), x_BTF)
         seen = grad_BTF[0].abs().sum(dim=1) > 0
-        assert seen.tolist() == [False] * (ticks - length) + [True] * length
+        if arch == "fcn":  # the adapter shows it that many; how far it looks, its strides say
+            assert not seen[: ticks - length].any()
+            assert seen[-1]
+        else:
+            assert seen.tolist() == [False] * (ticks - length) + [True] * length
 
 
 @quick
@@ -281,7 +329,7 @@ def test_the_channel_norm_is_the_layer_norm_of_each_tick() -> None:
 
 def truncating(context: int) -> RNN:
     torch.manual_seed(1)
-    return RNN(ModelOptions("rnn", 2, 8, context), F, H)
+    return RNN(ModelOptions("rnn", "lstm", 2, 8, context), F, H)
 
 
 def test_truncation_changes_no_number() -> None:
@@ -348,6 +396,59 @@ def test_any_network_of_a_window_becomes_a_model() -> None:
     assert_close(streamed, logits[0])
 
 
+class Flat(nn.Module):
+    """A user's network: one linear layer over the window."""
+
+    def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
+        super().__init__()
+        self.linear = nn.Linear(options.sequence_length * num_features, num_horizons)
+
+    def forward(self, x_BLF: Tensor) -> Tensor:
+        return self.linear(x_BLF.flatten(1))
+
+
+class Newest(TickModel):
+    """A user's dense model: what the newest tick says."""
+
+    def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
+        super().__init__()
+        self.context = 1
+        self.linear = nn.Linear(num_features, num_horizons)
+
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        return self.linear(x_BTF)
+
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        return ()
+
+    def step(self, x_BF: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.linear(x_BF), state
+
+
+def test_a_network_of_the_users_own_is_found_by_its_name() -> None:
+    windowed = build_model(ModelOptions(f"{__name__}:Flat", sequence_length=4), F, H)
+    assert isinstance(windowed, Windowed)
+    x_BTF = random_ticks(2, 11)
+    assert_close(stepped(windowed, x_BTF)[:, 3:], windowed(x_BTF))
+    dense = build_model(ModelOptions(f"{__name__}:Newest"), F, H)
+    assert type(dense) is Newest
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere_at_all:Net", "'nowhere_at_all' cannot be imported"),
+        (":Net", "'' cannot be imported"),
+        ("math:Net", "math has no subclass of torch.nn.Module called 'Net'"),
+        ("math:pi", "math has no subclass of torch.nn.Module called 'pi'"),
+    ],
+)
+def test_what_is_no_network_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelOptions(name), F, H)
+
+
 def test_every_model_of_the_dict_is_built_by_its_name() -> None:
-    for kind, model in MODELS.items():
-        assert type(build_model(replace(VARIANTS[0].values[0], type=kind), F, H)) is model
+    for kind, arch in ENTRIES:
+        built = type(build_model(ModelOptions(kind, arch), F, H))
+        assert built is (Windowed if arch == "fcn" else MODELS[kind][arch])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,10 @@ TIMING = ("ticks_per_s", "seconds")
 MODEL_KINDS = [
     pytest.param(tiny_model("cnn", norm, 0.2), id=f"cnn-{norm}")
     for norm in ("none", "batch", "layer")
-] + [pytest.param(tiny_model("rnn", dropout=0.2), id="rnn")]
+] + [
+    pytest.param(tiny_model("rnn", dropout=0.2), id="rnn"),
+    pytest.param(replace(tiny_model("cnn"), arch="condense", hidden_size=8), id="condense"),
+]
 every_kind = pytest.mark.parametrize("options", MODEL_KINDS)
 
 
@@ -293,7 +297,8 @@ def test_a_training_that_diverges_ends_with_its_best_weights(
     data.x_NF[60] = float("nan")
     with pytest.raises(DivergenceError, match="epoch 3"):
         next(training)
-    assert_equal_weights(weights(model), judged[0])
+    # A pruned network is another one: its loss does not compete with that of the one before.
+    assert_equal_weights(weights(model), judged[1 if model.stages else 0])
 
 
 # The running mean of the weights
@@ -399,6 +404,50 @@ def test_interrupted_in_an_epoch_a_training_leaves_its_best_weights(
     assert_equal_weights(weights(model), judged[0])
 
 
+# A network that changes while it trains
+
+CONDENSE = replace(tiny_model("cnn"), arch="condense", hidden_size=8)
+
+
+def test_a_condensing_network_is_pruned_in_stages_in_the_first_half() -> None:
+    records = list(fit(network(CONDENSE), toy(), replace(OPTIONS, epochs=9)))
+    assert [record.stage for record in records] == [0, 0, 1, 2, 2, 3, 3, 3, 3]
+
+
+def test_the_best_epoch_is_one_of_the_network_as_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(CONDENSE)
+    judged = scripted(monkeypatch, [0.1, 0.2, 0.9, 0.7, 0.8])
+    records = list(fit(model, toy(), OPTIONS))
+    assert [record.stage for record in records] == [0, 1, 2, 3, 3]
+    assert [record.best for record in records] == [True, True, True, True, False]
+    assert_equal_weights(weights(model), judged[3])
+    assert model.stage == model.stages == 3
+
+
+def test_patience_waits_until_the_network_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.1 + 0.01 * epoch for epoch in range(20)])
+    records = list(fit(network(CONDENSE), toy(), replace(OPTIONS, epochs=20, patience=2)))
+    assert [record.stage for record in records][-3:] == [3, 3, 3]
+
+
+def test_the_penalty_joins_the_gradient_and_not_the_loss_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+    for strength in (0.0, 100.0):
+        monkeypatch.setattr("nexttick.models.cnn._LASSO", strength)
+        told.append(step_on(network(CONDENSE)))
+    assert told[0].loss == told[1].loss
+    assert told[1].grad_norm > told[0].grad_norm + 1
+
+
+def step_on(model: TickModel) -> Step:
+    data, runs = toy(), cut_runs(toy().train, 32)
+    batch = gather(data.x_NF, data.train_y_NH, runs, model.context, 32)
+    loss, norm = train_step(Fitting.fresh(model, OPTIONS), batch, OPTIONS.clip_norm)
+    return Step(0, loss, norm)
+
+
 # Going on
 
 
@@ -415,7 +464,9 @@ def test_a_resumed_training_ends_as_one_that_was_never_stopped(
     records, expected = uninterrupted(options)
     for epochs in range(1, OPTIONS.epochs):
         checkpoint = tmp_path / f"{epochs}.safetensors"
-        list(fit(network(options), toy(), replace(OPTIONS, epochs=epochs), checkpoint))
+        stopped = fit(network(options), toy(), OPTIONS, checkpoint)
+        list(islice(stopped, epochs))
+        stopped.close()
         model = network(options, seed=99)  # whatever a new process starts with
         resumed = list(fit(model, toy(), OPTIONS, checkpoint))
         assert timeless(resumed) == records

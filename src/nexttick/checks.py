@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from nexttick.config import LabelOptions, Recipe, is_horizon, nearest, parse_duration_ns
+from nexttick.config import (
+    ARCHS,
+    LabelOptions,
+    ModelOptions,
+    Recipe,
+    is_horizon,
+    nearest,
+    parse_duration_ns,
+)
 
 
 def validate(recipe: Recipe) -> None:
@@ -22,13 +30,7 @@ def _mistakes(recipe: Recipe) -> Iterable[str]:
     gap = recipe.events.max_gap
     if gap is not None and parse_duration_ns(gap) is None:
         yield f"--max-gap {gap!r} is no duration: give a number and ms, s, m, h or d, e.g. 10m"
-    model = recipe.model
-    least = 1 + model.num_layers * (model.kernel_size - 1)
-    if model.type == "cnn" and model.sequence_length < least:
-        yield (
-            f"--sequence-length {model.sequence_length} is shorter than what {model.num_layers} "
-            f"layers of kernel {model.kernel_size} see: give at least {least}, or fewer layers"
-        )
+    yield from _model_mistakes(recipe.model)
     if recipe.split.valid + recipe.split.test >= 1:
         yield "--valid and --test together leave nothing to train on: give less than 1 in all"
 
@@ -37,12 +39,29 @@ def _word_mistakes(recipe: Recipe) -> Iterable[str]:
     choices = {
         "--ties": (recipe.labels.ties, ("down", "skip")),
         "--norm": (recipe.model.norm, ("none", "batch", "layer")),
-        "--type": (recipe.model.type, ("cnn", "rnn")),
         "--time-unit": (recipe.read.time_unit or "s", ("s", "ms", "us", "ns")),
     }
     for option, (value, known) in choices.items():
         if value not in known:
             yield f"{option} {value!r} is unknown: {nearest(value, known)}"
+
+
+def _model_mistakes(model: ModelOptions) -> Iterable[str]:
+    if model.is_own:
+        if model.arch is not None:
+            yield f"--arch {model.arch!r} chooses among nexttick's networks: leave it out"
+    elif model.type not in ARCHS:
+        yield (
+            f"--type {model.type!r} is unknown: {nearest(model.type, ARCHS)}; or give "
+            f"MODULE:CLASS for a network of your own"
+        )
+    elif model.arch is not None and model.arch not in ARCHS[model.type]:
+        of = [kind for kind, known in ARCHS.items() if model.arch in known]
+        hint = f"it is one of --type {of[0]}. " if of else ""
+        yield (
+            f"--arch {model.arch!r} is unknown for {model.type}: "
+            f"{hint}{nearest(model.arch, ARCHS[model.type])}"
+        )
 
 
 def _range_mistakes(recipe: Recipe) -> Iterable[str]:

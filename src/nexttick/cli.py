@@ -12,10 +12,19 @@ from typing import Annotated
 import tyro
 
 import nexttick
-from nexttick.config import OutputOptions, ReadOptions, Recipe, is_horizon, nearest
+from nexttick.config import (
+    LabelOptions,
+    ModelOptions,
+    OutputOptions,
+    ReadOptions,
+    Recipe,
+    is_horizon,
+    nearest,
+)
 
 Files = tyro.conf.Positional[tuple[str, ...]]
 RunFolder = tyro.conf.Positional[Path]
+Model = tyro.conf.Positional[str]
 OutFile = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 
@@ -88,6 +97,25 @@ def predict(run: RunFolder, files: Files, output: OutFile, device: str = "auto")
     commands.predict(run, files, output, device=device)
 
 
+def describe(
+    model: Model,
+    options: ModelOptions = ModelOptions(),
+    horizon: tuple[str, ...] = LabelOptions.horizon,
+    json: bool = False,
+) -> None:
+    """Show the layers of a network: shape, parameters, multiply-adds, receptive field.
+
+    Args:
+        model: cnn, rnn, an architecture (dense, gru, cnn-residual), MODULE:CLASS, or a run folder.
+        options: the network's sizes.
+        horizon: what it is asked; one answer each.
+        json: print one JSON object instead of a table.
+    """
+    from nexttick import model_commands
+
+    model_commands.describe(model, options, horizon, as_json=json)
+
+
 def ticks(
     files: Files,
     read: ReadOptions = ReadOptions(),
@@ -126,6 +154,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "test": test,
     "predict": predict,
+    "describe": describe,
     "ticks": ticks,
     "simulate": simulate,
 }

@@ -12,7 +12,7 @@ import numpy as np
 from nexttick import runs, screen
 from nexttick.checks import validate
 from nexttick.config import OutputOptions, Recipe
-from nexttick.job import Prepared, check_parts, prepare, prepare_for, train_network
+from nexttick.job import Prepared, check_model, check_parts, prepare, prepare_for, train_network
 from nexttick.judge import fit_on_training, judge
 from nexttick.predictor import Predictor
 from nexttick.tick_commands import check_output, read_named
@@ -85,6 +85,7 @@ def _train(
 ) -> tuple[Path, Prepared, Predictor]:
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
     validate(recipe)
+    check_model(recipe)
     if tested and recipe.split.test == 0:
         raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
     device = pick_device(recipe.train.device)
@@ -140,7 +141,7 @@ def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_ha
         return output.out
     stem = re.sub(r"[^\w-]", "", Path(files[0]).name.split(".")[0]) or "ticks"
     config = runs.RunConfig(recipe, tuple(files), data_hash)
-    folder = runs.create(output.out, f"{recipe.model.type}-{stem}", output.overwrite, config)
+    folder = runs.create(output.out, f"{recipe.model.name}-{stem}", output.overwrite, config)
     runs.write_log(folder, [])
     return folder
 

@@ -22,6 +22,16 @@ NS_PER: dict[str, int] = {
 }
 
 
+ARCHS: dict[str, tuple[str, ...]] = {
+    "cnn": (
+        "plain", "residual", "bottleneck", "dense", "condense", "dilated", "separable", "fcn",
+        "deeplab",
+    ),
+    "rnn": ("lstm", "gru", "rnn", "pure"),
+}  # fmt: skip
+"""Architectures of each type of network; the first is the default."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
     """How files become ticks."""
@@ -81,7 +91,10 @@ class ModelOptions:
     """The network."""
 
     type: str = "cnn"
-    """The model: cnn or rnn."""
+    """The model: cnn or rnn, or MODULE:CLASS for a network of your own."""
+    arch: str | None = None
+    """cnn: plain, residual, bottleneck, dense, condense, dilated, separable, fcn or deeplab;
+    rnn: lstm, gru, rnn or pure. By default plain and lstm."""
     num_layers: int = 2
     """Number of layers (the lecture takes 4)."""
     hidden_size: int = 64
@@ -95,7 +108,18 @@ class ModelOptions:
     norm: str = "layer"
     """Normalisation after each convolution: layer (over channels), batch or none (cnn)."""
     dropout: float = 0.0
-    """Share of units dropped between layers while training."""
+    """Share of units dropped between layers while training (not in fcn)."""
+
+    @property
+    def name(self) -> str:
+        """The type and, where it was chosen, the architecture: `cnn`, `cnn-residual`."""
+        parts = self.type.replace(":", ".") if self.is_own else self.type
+        return parts if self.arch is None else f"{parts}-{self.arch}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the type names a class of the user's own."""
+        return ":" in self.type
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
     split = chronological_split(len(events), recipe.split)
     _check_enough(events, split, recipe)
     max_gap_ns = resolve_max_gap_ns(time_ns[: split.valid], recipe.events.max_gap)
-    spec = FeatureSpec(max_gap_ns, **dataclasses.asdict(recipe.features))
+    spec = recipe_spec(recipe, max_gap_ns)
     features = compute_features(events, spec)
     return Prepared(
         events,
@@ -177,7 +177,7 @@ def train_network(
         prepared.scaler,
         recipe.model,
         horizons,
-        model,
+        model.finished(),
         recipe.events.raw_ticks,
         provenance,
     )
@@ -199,6 +199,20 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
         train,
         valid,
     )
+
+
+def check_model(recipe: Recipe) -> None:
+    """Find out before anything is read whether the recipe's network can be built.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    build_model(recipe.model, len(recipe_spec(recipe, 0).names), len(recipe.labels.horizon))
+
+
+def recipe_spec(recipe: Recipe, max_gap_ns: int) -> FeatureSpec:
+    """The features that a recipe asks for, with the pause that ends a segment."""
+    return FeatureSpec(max_gap_ns, **dataclasses.asdict(recipe.features))
 
 
 def check_parts(prepared: Prepared, recipe: Recipe, *, tested: bool) -> None:

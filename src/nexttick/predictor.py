@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from nexttick import __version__
-from nexttick.config import ModelOptions, nearest
+from nexttick.config import ModelOptions
 from nexttick.events import merge_events, segment_starts
 from nexttick.features import FeatureSpec, compute_features, update
-from nexttick.models import MODELS, build_model
+from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.writing import write_text, write_whole
 
@@ -203,9 +203,7 @@ class Predictor:
                 f"(it was made by {told['nexttick']}): train again, or use that version"
             )
         options = ModelOptions(**told["model"])
-        if options.type not in MODELS:
-            raise ValueError(f"{folder}: model {options.type!r}: {nearest(options.type, MODELS)}")
-        model = build_model(options, len(spec.names), len(told["horizons"]))
+        model = build_model(options, len(spec.names), len(told["horizons"])).finished()
         model.load_state_dict(load_file(weights))
         mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
         if not len(mean) == len(scale) == len(spec.names):

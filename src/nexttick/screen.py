@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # ticks are described where no torch is
     from nexttick.job import Prepared
     from nexttick.judge import Tested
     from nexttick.metrics import Comparison
+    from nexttick.models.anatomy import Layer
+    from nexttick.models.base import TickModel
     from nexttick.train import EpochRecord, Step
 
 console = Console(highlight=False)
@@ -103,6 +105,56 @@ def show_test(tested: Tested) -> None:
 
 def _score(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else "none"
+
+
+def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
+    """The layers of a network, one a row, and what they are in all."""
+    title = f"{name}: context {model.context} ticks"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    headings = ("layer", "kind", "channels", "parameters", "multiply-adds", "sees ticks")
+    for heading in headings:
+        side = "left" if heading in headings[:2] else "right"
+        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for layer in layers:
+        sees = "all before" if layer.receptive_field is None else str(layer.receptive_field)
+        counts = (f"{layer.channels:,}", f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
+        table.add_row(_short(layer.name), layer.kind, *counts, sees)
+    parameters, work = _totals(layers)
+    table.add_section()
+    table.add_row("in all", "", "", f"{parameters:,}", f"{work:,}", "")
+    console.print(table)
+    say("Multiply-adds are those of one tick.")
+    if not model.dense:
+        say("It is not the same for every tick of a run, so each window is computed by itself.")
+
+
+def _short(name: str) -> str:
+    """A layer's place without the names of what only holds others."""
+    return ".".join(part for part in name.split(".") if part not in ("layers", "path", "layer"))
+
+
+def show_cost(name: str, layers: list[Layer], plain: list[Layer]) -> None:
+    """What a network costs against the regular convolutions of the same sizes."""
+    say(f"Against regular convolutions of the same sizes (--arch plain) {name} has")
+    _show_ratio("in all", layers, plain)
+    if body := _body(layers):
+        _show_ratio("between encoding and head", body, _body(plain))
+
+
+def _show_ratio(what: str, ours: list[Layer], theirs: list[Layer]) -> None:
+    (parameters, work), (their_parameters, their_work) = _totals(ours), _totals(theirs)
+    say(
+        f"  {what}: {parameters:,} parameters ({parameters / their_parameters:.2f} times) "
+        f"and {work:,} multiply-adds a tick ({work / their_work:.2f} times)"
+    )
+
+
+def _body(layers: list[Layer]) -> list[Layer]:
+    return [layer for layer in layers if layer.name.startswith("body.")]
+
+
+def _totals(layers: list[Layer]) -> tuple[int, int]:
+    return sum(one.parameters for one in layers), sum(one.multiply_adds for one in layers)
 
 
 def sentence(horizon: str, comparison: Comparison) -> str:

@@ -70,7 +70,8 @@ class EpochRecord:
         epoch: number, from 1.
         train_loss: mean of the batches' losses, nats.
         valid_loss: after the epoch, nats.
-        best: whether this is the lowest validation loss so far.
+        stage: changes of the network itself that were done, e.g. by pruning.
+        best: whether this is the lowest validation loss of this stage so far.
         lr: learning rate of the epoch.
         grad_norm: mean norm of the gradient before clipping.
         clipped: share of steps whose gradient was clipped.
@@ -81,6 +82,7 @@ class EpochRecord:
     epoch: int
     train_loss: float
     valid_loss: float
+    stage: int
     best: bool
     lr: float
     grad_norm: float
@@ -146,14 +148,16 @@ class Fitting:
 
     @property
     def best_loss(self) -> float:
-        """Lowest validation loss so far."""
-        return min((record.valid_loss for record in self.records), default=math.inf)
+        """Lowest validation loss so far of the network as it is now."""
+        now = (r.valid_loss for r in self.records if r.stage == self.model.stage)
+        return min(now, default=math.inf)
 
     def is_over(self, options: TrainOptions) -> bool:
         """Whether all epochs are done or the last `patience` of them brought nothing."""
         recent = self.records[-options.patience :]
         stale = len(recent) == options.patience and not any(record.best for record in recent)
-        return len(self.records) >= options.epochs or stale
+        settled = self.model.stage == self.model.stages
+        return len(self.records) >= options.epochs or (stale and settled)
 
 
 def fit(
@@ -201,6 +205,7 @@ def run_epoch(
 ) -> EpochRecord:
     """One pass over the training part, then the validation loss."""
     epoch, start = len(fitting.records) + 1, time.perf_counter()
+    fitting.model.begin_epoch(len(fitting.records) / options.epochs)
     # Each epoch has a seed of its own, so that a resumed training repeats what it would have done.
     rng = np.random.default_rng((options.seed, epoch))
     torch.manual_seed(int(rng.integers(2**63)))
@@ -218,6 +223,7 @@ def run_epoch(
         epoch=epoch,
         train_loss=float(np.average(losses, weights=ticks)),
         valid_loss=valid_loss,
+        stage=fitting.model.stage,
         best=valid_loss < fitting.best_loss,
         lr=lr,
         grad_norm=float(norms.mean()),
@@ -263,7 +269,8 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
     on_gpu = batch.x_BTF.device.type == "cuda"
     with torch.autocast(batch.x_BTF.device.type, dtype=torch.bfloat16, enabled=on_gpu):
         loss = masked_loss(model(batch.x_BTF).float(), batch.y_BKH)
-    loss.backward()
+    penalty = model.penalty()
+    (loss if penalty is None else loss + penalty).backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         lr = fitting.optimizer.param_groups[0]["lr"]

@@ -128,6 +128,10 @@ class Average(Block):
         """Pad, then average."""
         return self.layer(pad(x, (self.before, 0), self.nd))
 
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The tick itself, where an average is over one."""
+        return (x_BC, state) if self.size == 1 else super().step(x_BC, state)
+
     def span(self, first: float, last: float) -> tuple[float, float]:
         """The windows from the first to the last."""
         start = first * self.size - self.before

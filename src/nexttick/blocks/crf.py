@@ -76,18 +76,19 @@ class DenseCRF(Block):
         self.log_scales = nn.Parameter(torch.tensor(scales).log())
 
     def forward(
-        self, logits_BLT: Tensor, time_BT: Tensor | None = None, price_BT: Tensor | None = None
+        self,
+        logits_BLT: Tensor,
+        elapsed_BT: Tensor | None = None,
+        change_BT: Tensor | None = None,
     ) -> Tensor:
         """Log-probabilities of each tick's labels after all steps.
 
         Args:
             logits_BLT: unary logits; a binary logit z stands as (0, z).
-            time_BT: when each tick was, in the unit of the scales; its index if not given.
-                Only differences count: give float64, or start each segment near 0, for float32
-                cannot tell ticks of one second apart.
-            price_BT: its price, in the unit of the second scale; all equal if not given.
+            elapsed_BT: time since the tick before, in the unit of the scales; 1 if not given.
+            change_BT: price change since then, in the unit of the second scale; 0 if not given.
         """
-        kernel_BTN = self._kernel(logits_BLT, time_BT, price_BT)
+        kernel_BTN = self._kernel(logits_BLT, elapsed_BT, change_BT)
         unary = logits_BLT.log_softmax(dim=1)
         log_q = unary
         for _ in range(self.steps):
@@ -139,18 +140,19 @@ class DenseCRF(Block):
         """As long as the input."""
         return length
 
-    def _kernel(self, like: Tensor, time_BT: Tensor | None, price_BT: Tensor | None) -> Tensor:
+    def _kernel(self, like: Tensor, elapsed_BT: Tensor | None, change_BT: Tensor | None) -> Tensor:
         """The k between each tick and its neighbours, 0 for itself and outside the segment."""
-        B, _, T = like.shape
-        index = torch.arange(T, device=like.device)
-        time_BT = index.to(like.dtype).expand(B, T) if time_BT is None else time_BT
-        time = self._distance(time_BT)
-        price = torch.zeros_like(time) if price_BT is None else self._distance(price_BT)
+        one_BT = torch.ones_like(like[:, 0])
+        time = self._distance(one_BT if elapsed_BT is None else elapsed_BT)
+        price = self._distance(0 * one_BT if change_BT is None else change_BT)
+        index = torch.arange(like.shape[2], device=like.device)
         neighbour_TN = index[:, None] + torch.arange(
             -self.before, self.after + 1, device=like.device
         )
-        inside = (neighbour_TN >= 0) & (neighbour_TN < T) & (neighbour_TN != index[:, None])
-        return self._weigh(time.to(like.dtype), price.to(like.dtype)) * inside
+        inside = (
+            (neighbour_TN >= 0) & (neighbour_TN < len(index)) & (neighbour_TN != index[:, None])
+        )
+        return self._weigh(time, price) * inside
 
     def _weigh(self, time: Tensor, price: Tensor) -> Tensor:
         """The kernel of squared differences in time and price."""
@@ -158,9 +160,11 @@ class DenseCRF(Block):
         both, alone = self.log_weights.exp()
         return both * (-(time * near + price * alike)).exp() + alone * (-time * smooth).exp()
 
-    def _distance(self, x_BT: Tensor) -> Tensor:
-        """Squared differences between each tick and its neighbours; shape (B, T, N)."""
-        return (self._neighbours(x_BT) - x_BT.unsqueeze(-1)).square()
+    def _distance(self, steps_BT: Tensor) -> Tensor:
+        """Squared sums of the steps between each tick and its neighbours; shape (B, T, N)."""
+        # Summed within each window: over a whole segment, float32 would lose a tick's own step.
+        way_BTN = self._neighbours(steps_BT).cumsum(-1)
+        return (way_BTN - way_BTN[..., self.before : self.before + 1]).square()
 
     def _neighbours(self, x: Tensor) -> Tensor:
         """Shape (..., T) to (..., T, N): the window of each tick, itself in it."""

@@ -1,15 +1,48 @@
-"""The networks: `MODELS` names them, `build_model` makes one."""
+"""The networks: `MODELS` names them by type and architecture, `build_model` makes one."""
 
 from __future__ import annotations
 
-from nexttick.config import ModelOptions
-from nexttick.models.base import TickModel
-from nexttick.models.cnn import CNN
-from nexttick.models.rnn import RNN
+from collections.abc import Callable
 
-MODELS: dict[str, type[CNN] | type[RNN]] = {"cnn": CNN, "rnn": RNN}
+from nexttick.config import ModelOptions, nearest
+from nexttick.models.base import TickModel
+from nexttick.models.bodies import BODIES
+from nexttick.models.cnn import CNN, CondenseCNN
+from nexttick.models.deeplab import DeepLab
+from nexttick.models.fcn import build_fcn
+from nexttick.models.own import build_own
+from nexttick.models.rnn import RNN, PureRNN
+
+Builder = Callable[[ModelOptions, int, int], TickModel]
+
+MODELS: dict[str, dict[str, Builder]] = {
+    "cnn": {
+        **dict.fromkeys(BODIES, CNN),
+        "condense": CondenseCNN,
+        "fcn": build_fcn,
+        "deeplab": DeepLab,
+    },
+    "rnn": {**dict.fromkeys(RNN.layers_of, RNN), "pure": PureRNN},
+}
 
 
 def build_model(options: ModelOptions, num_features: int, num_horizons: int) -> TickModel:
-    """A fresh network; its weights follow the seed of `torch.manual_seed`."""
-    return MODELS[options.type](options, num_features, num_horizons)
+    """A fresh network; its weights follow the seed of `torch.manual_seed`.
+
+    Args:
+        options: type, architecture and sizes.
+        num_features: F.
+        num_horizons: H.
+
+    Raises:
+        ValueError: type or architecture are unknown, or the sizes make no network.
+    """
+    if options.is_own:
+        return build_own(options, num_features, num_horizons)
+    if options.type not in MODELS:
+        raise ValueError(f"model {options.type!r} is unknown: {nearest(options.type, MODELS)}")
+    family = MODELS[options.type]
+    arch = options.arch or next(iter(family))
+    if arch not in family:
+        raise ValueError(f"architecture {arch!r} is unknown: {nearest(arch, family)}")
+    return family[arch](options, num_features, num_horizons)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from nexttick.blocks.block import State
 
 
 class TickModel(nn.Module, ABC):
@@ -18,11 +18,32 @@ class TickModel(nn.Module, ABC):
 
     Attributes:
         context: ticks of history that the first prediction needs, itself included.
+        dense: whether windows that overlap share their work.
         shares_threads: whether one step of training is work enough for several CPU threads.
+        stages: how often training changes the network itself, pruning it say; 0 for never.
+        stage: how many of these changes are done. Losses of two stages are those of two networks.
     """
 
     context: int
+    dense = True
     shares_threads = True
+    stages: int = 0
+
+    @property
+    def stage(self) -> int:
+        """See above."""
+        return 0
+
+    def begin_epoch(self, progress: float) -> None:
+        """Called before each epoch with the share of the epochs that is done."""
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss while training, in nats; None for nothing."""
+        return None
+
+    def finished(self) -> TickModel:
+        """The form that leaves training; equal in output from the last stage on."""
+        return self
 
     @abstractmethod
     def forward(self, x_BTF: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`rnn`: the lecture's recurrent network: LSTM layers and a linear head on every tick.
+"""`rnn`: the lecture's recurrent network: recurrent layers and a linear head on every tick.
 
 `sequence_length` is the burn-in (its outputs carry no loss) and, in training, the truncation of
 back-propagation through time: the state goes on, gradients stop (Williams & Peng 1990).
@@ -7,69 +7,104 @@ back-propagation through time: the state goes on, gradients stop (Williams & Pen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from nexttick.blocks.block import State
+from nexttick.blocks.recurrent import Recurrent
 from nexttick.config import ModelOptions
-from nexttick.models.base import State, TickModel
+from nexttick.models.base import TickModel
 from nexttick.models.encoding import encoder
 
 
 class RNN(TickModel):
-    """`num_layers` LSTM layers (Hochreiter & Schmidhuber 1997) and a linear head.
+    """`num_layers` recurrent layers and a linear head: `lstm`, `gru` or `rnn`, PyTorch's own.
 
-    Shapes: x_BTF to logits_BKH with K = T - sequence_length + 1.
+    LSTM: Hochreiter & Schmidhuber 1997; GRU: Cho et al. 2014; simple RNN: Elman 1990. Shapes:
+    x_BTF to logits_BKH with K = T - sequence_length + 1.
     """
 
     shares_threads = False
+    layers_of: ClassVar[dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]]] = {
+        "lstm": nn.LSTM,
+        "gru": nn.GRU,
+        "rnn": nn.RNN,
+    }
 
     def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
         super().__init__()
         self.context = options.sequence_length
         self.encoder, channels = encoder(num_features, options.bins, options.hidden_size)
-        dropout = options.dropout if options.num_layers > 1 else 0.0
-        self.lstm = nn.LSTM(
-            channels,
-            options.hidden_size,
-            options.num_layers,
-            batch_first=True,
-            dropout=dropout,
-        )
+        self.layers = self.make_layers(channels, options)
         self.head = nn.Linear(options.hidden_size, num_horizons)
+
+    def make_layers(self, channels: int, options: ModelOptions) -> nn.Module:
+        """The recurrent layers."""
+        dropout = options.dropout if options.num_layers > 1 else 0.0
+        kind = self.layers_of[options.arch or "lstm"]
+        width, depth = options.hidden_size, options.num_layers
+        return kind(channels, width, depth, batch_first=True, dropout=dropout)
+
+    def run(self, x_BTC: Tensor, state: State) -> tuple[Tensor, State]:
+        """Ticks in, the last layer's h at each of them and the state after the last."""
+        # An LSTM takes and gives a pair (h, c), the others h alone.
+        h_BTC, after = self.layers(x_BTC, state if len(state) > 1 else state[0])
+        return h_BTC, after if isinstance(after, tuple) else (after,)
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Logits of every tick behind the burn-in, from a state of zeros."""
-        x_BTC = self.encoder(x_BTF)
-        h_BTC = self._truncated(x_BTC) if self.training else self.lstm(x_BTC)[0]
+        x_BTC, state = self.encoder(x_BTF), self.initial_state(len(x_BTF))
+        h_BTC = self._truncated(x_BTC, state) if self.training else self.run(x_BTC, state)[0]
         return self.head(h_BTC[:, self.context - 1 :])
 
     def initial_state(self, batch: int) -> State:
-        """Hidden and cell state of every layer, zeros."""
-        shape = (self.lstm.num_layers, batch, self.lstm.hidden_size)
-        return (self.head.weight.new_zeros(shape), self.head.weight.new_zeros(shape))
+        """Hidden state, and for an LSTM cell state, of every layer: zeros."""
+        assert isinstance(self.layers, nn.RNNBase)
+        shape = (self.layers.num_layers, batch, self.layers.hidden_size)
+        parts = 2 if isinstance(self.layers, nn.LSTM) else 1
+        return tuple(self.head.weight.new_zeros(shape) for _ in range(parts))
 
     def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """One tick through all layers."""
-        h_B1C, after = self._run(x_BF.unsqueeze(1), state)
+        h_B1C, after = self.run(self.encoder(x_BF).unsqueeze(1), state)
         return self.head(h_B1C.squeeze(1)), after
 
     def stream(self, x_TF: Tensor, chunk: int) -> Iterator[Tensor]:
         """Logits of one long segment with the state carried through, as in `step`."""
         state = self.initial_state(1)
         for begin in range(0, len(x_TF), chunk):
-            h_1TC, state = self._run(x_TF[begin : begin + chunk].unsqueeze(0), state)
+            x_1TC = self.encoder(x_TF[begin : begin + chunk].unsqueeze(0))
+            h_1TC, state = self.run(x_1TC, state)
             yield self.head(h_1TC[0, max(self.context - 1 - begin, 0) :])
 
-    def _run(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        h_BTC, after = self.lstm(self.encoder(x_BTF), state)
-        return h_BTC, after
-
-    def _truncated(self, x_BTC: Tensor) -> Tensor:
-        state = self.initial_state(x_BTC.shape[0])
+    def _truncated(self, x_BTC: Tensor, state: State) -> Tensor:
         pieces = []
         for x_piece in x_BTC.split(self.context, dim=1):
-            h_piece, state = self.lstm(x_piece, state)
-            state = (state[0].detach(), state[1].detach())
+            h_piece, state = self.run(x_piece, state)
+            state = tuple(part.detach() for part in state)
             pieces.append(h_piece)
         return torch.cat(pieces, dim=1)
+
+
+class PureRNN(RNN):
+    """`pure`: LSTM cells as the equations stand, unrolled tick by tick, as the lecture does it.
+
+    The numbers are those of `lstm` with the same weights; only the speed is not.
+    """
+
+    layers: Recurrent
+
+    def make_layers(self, channels: int, options: ModelOptions) -> nn.Module:
+        """A stack of cells."""
+        width, depth = options.hidden_size, options.num_layers
+        return Recurrent(channels, width, "lstm", depth, dropout=options.dropout)
+
+    def run(self, x_BTC: Tensor, state: State) -> tuple[Tensor, State]:
+        """Unrolled."""
+        return self.layers.run(x_BTC, state)
+
+    def initial_state(self, batch: int) -> State:
+        """H and c of every cell: zeros."""
+        return self.layers.initial_state(batch)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nexttick.models.base import State, TickModel
+from nexttick.blocks.block import State
+from nexttick.models.base import TickModel
 
 
 class Windowed(TickModel):
@@ -20,6 +21,8 @@ class Windowed(TickModel):
         sequence_length: L, the ticks of a window; also the context.
         num_features: F.
     """
+
+    dense = False
 
     def __init__(self, network: nn.Module, sequence_length: int, num_features: int):
         super().__init__()

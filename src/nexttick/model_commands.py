@@ -1,0 +1,63 @@
+"""What `nexttick describe` does: the layers of a network, trained or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from nexttick import runs, screen
+from nexttick.checks import validate
+from nexttick.config import ARCHS, LabelOptions, ModelOptions, Recipe, nearest
+from nexttick.job import recipe_spec
+from nexttick.models import build_model
+from nexttick.models.anatomy import Layer, describe_model
+from nexttick.models.base import TickModel
+
+
+def describe(what: str, options: ModelOptions, horizons: tuple[str, ...], *, as_json: bool) -> None:
+    """`nexttick describe`: layer, shape, parameters, multiply-adds and receptive field."""
+    if (Path(what) / "predictor").is_dir():
+        predictor, _ = runs.load_trained(Path(what))
+        options, model, horizons = predictor.model_options, predictor.model, predictor.horizons
+        num_features = len(predictor.spec.names)
+    else:
+        recipe = Recipe(model=named_model(what, options), labels=LabelOptions(horizons))
+        validate(recipe)
+        options, num_features = recipe.model, len(recipe_spec(recipe, 0).names)
+        model = build_model(options, num_features, len(horizons)).finished()
+    layers = describe_model(model, num_features)
+    if as_json:
+        screen.say(json.dumps(_report(options, model, layers), indent=1))
+        return
+    screen.show_model(options.name, model, layers)
+    if options.type == "cnn" and options.arch not in (None, "plain"):
+        plain = build_model(replace(options, arch="plain"), num_features, len(horizons))
+        screen.show_cost(options.name, layers, describe_model(plain, num_features))
+
+
+def named_model(what: str, options: ModelOptions) -> ModelOptions:
+    """The options with the type and architecture that a word names: cnn, dense, rnn-gru.
+
+    Raises:
+        ValueError: the word names neither, nor a class of one's own.
+    """
+    entries = [(kind, arch) for kind, archs in ARCHS.items() for arch in archs]
+    names: dict[str, tuple[str, str | None]] = {arch: (kind, arch) for kind, arch in entries}
+    names |= {f"{kind}-{arch}": (kind, arch) for kind, arch in entries}
+    names |= {kind: (kind, options.arch) for kind in ARCHS}  # `rnn` is the type, not the cell
+    if what not in names and ":" not in what:
+        raise ValueError(f"{what!r} is no finished run and no model: {nearest(what, names)}")
+    kind, arch = names.get(what, (what, None))
+    return replace(options, type=kind, arch=arch)
+
+
+def _report(options: ModelOptions, model: TickModel, layers: list[Layer]) -> dict[str, object]:
+    return {
+        "model": asdict(options),
+        "context": model.context,
+        "dense": model.dense,
+        "parameters": sum(layer.parameters for layer in layers),
+        "multiply_adds": sum(layer.multiply_adds for layer in layers),
+        "layers": [asdict(layer) for layer in layers],
+    }

@@ -1,0 +1,52 @@
+"""`--type MODULE:CLASS`: a network of the user's own.
+
+The class is called with the model's options, the number of features and the number of horizons.
+A `TickModel` is taken as it is; any other `torch.nn.Module` maps a window x_BLF of
+`sequence_length` ticks to logits_BH and goes through the windowing adapter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from nexttick.config import ModelOptions
+from nexttick.models.base import TickModel
+from nexttick.models.windowed import Windowed
+
+
+def build_own(options: ModelOptions, num_features: int, num_horizons: int) -> TickModel:
+    """Import the class that `options.type` names, and build its network.
+
+    Raises:
+        ValueError: there is no such module or class, or it is no network.
+    """
+    network = _find(options.type)(options, num_features, num_horizons)
+    if isinstance(network, TickModel):
+        return network
+    return Windowed(network, options.sequence_length, num_features)
+
+
+def _find(name: str) -> type[nn.Module]:
+    module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look where it is started
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"--type {name!r}: module {module_name!r} cannot be imported ({error}); start where "
+            f"{module_name}.py lies, or install it"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"--type {name!r}: {module_name} has no subclass of torch.nn.Module called "
+            f"{class_name!r}"
+        )
+    return found
