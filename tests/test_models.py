@@ -434,9 +434,17 @@ def test_a_network_of_the_users_own_is_found_by_its_name() -> None:
     assert type(dense) is Newest
 
 
+class OneAnswer(Flat):
+    """A user's network that gives one answer where several are asked for."""
+
+    def forward(self, x_BLF: Tensor) -> Tensor:
+        return super().forward(x_BLF)[:, :1]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        (f"{__name__}:OneAnswer", r"give \(2, 1\); logits of shape \(2, 3\) are asked for"),
         ("nowhere_at_all:Net", "'nowhere_at_all' cannot be imported"),
         (":Net", "'' cannot be imported"),
         ("math:Net", "math has no subclass of torch.nn.Module called 'Net'"),

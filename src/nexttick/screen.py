@@ -110,7 +110,9 @@ def _score(value: float) -> str:
 def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
     """The layers of a network, one a row, and what they are in all."""
     title = f"{name}: context {model.context} ticks"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     headings = ("layer", "kind", "channels", "parameters", "multiply-adds", "sees ticks")
     for heading in headings:
         side = "left" if heading in headings[:2] else "right"

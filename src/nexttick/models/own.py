@@ -12,6 +12,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from nexttick.config import ModelOptions
@@ -28,7 +29,15 @@ def build_own(options: ModelOptions, num_features: int, num_horizons: int) -> Ti
     network = _find(options.type)(options, num_features, num_horizons)
     if isinstance(network, TickModel):
         return network
-    return Windowed(network, options.sequence_length, num_features)
+    model = Windowed(network, options.sequence_length, num_features)
+    with torch.no_grad():
+        shape = tuple(model.eval()(torch.zeros(2, model.context, num_features)).shape)
+    if shape != (2, 1, num_horizons):
+        raise ValueError(
+            f"--type {options.type!r}: windows of shape (2, {model.context}, {num_features}) give "
+            f"{(shape[0], *shape[2:])}; logits of shape (2, {num_horizons}) are asked for"
+        )
+    return model
 
 
 def _find(name: str) -> type[nn.Module]:
