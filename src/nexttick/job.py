@@ -65,10 +65,15 @@ def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
         TickError: there are too few ticks to learn from, or their price never changes.
     """
     events = merge_events(ticks, raw_ticks=recipe.events.raw_ticks)
-    time_ns = events["time"].to_numpy()
     split = chronological_split(len(events), recipe.split)
+    return prepare_events(events, recipe, split, fingerprint(ticks))
+
+
+def prepare_events(events: pl.DataFrame, recipe: Recipe, split: Split, data_hash: str) -> Prepared:
+    """The same from events and a split of them."""
+    time_ns = events["time"].to_numpy()
     _check_enough(events, split, recipe)
-    max_gap_ns = resolve_max_gap_ns(time_ns[: split.valid], recipe.events.max_gap)
+    max_gap_ns = resolve_max_gap_ns(time_ns[: split.train_stop], recipe.events.max_gap)
     spec = recipe_spec(recipe, max_gap_ns)
     features = compute_features(events, spec)
     return Prepared(
@@ -78,8 +83,8 @@ def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
         features,
         make_labels(events, recipe.labels, max_gap_ns),
         split,
-        Scaler.fit(features[: split.valid]),
-        fingerprint(ticks),
+        Scaler.fit(features[: split.train_stop]),
+        data_hash,
     )
 
 
@@ -101,17 +106,19 @@ def prepare_for(predictor: Predictor, ticks: pl.DataFrame, recipe: Recipe) -> Pr
 
 def _check_enough(events: pl.DataFrame, split: Split, recipe: Recipe) -> None:
     least = recipe.model.sequence_length
-    if min(split.valid, split.test - split.valid) < least:
+    if min(split.train_stop, split.valid_stop - split.valid) < least:
         raise TickError(
-            f"{len(events)} events leave {split.valid} to train on and {split.test - split.valid} "
+            f"{len(events)} events leave {split.train_stop} to train on and "
+            f"{split.valid_stop - split.valid} "
             f"to validate; one window alone takes {least}: give more ticks or a shorter "
             f"--sequence-length"
         )
     price = events["price"]
-    if price[: split.valid].n_unique() == 1:
+    if price[: split.train_stop].n_unique() == 1:
         raise TickError(
-            f"all {split.valid} prices of the training part are {price[0]:g}: nothing ever rises, "
-            f"so nothing can be learned; check --columns, or give ticks of a market that moves"
+            f"all {split.train_stop} prices of the training part are {price[0]:g}: nothing ever "
+            f"rises, so nothing can be learned; check --columns, or give ticks of a market that "
+            f"moves"
         )
 
 
@@ -149,7 +156,7 @@ def train_network(
     horizons = prepared.labels.names
     model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
     set_threads(model, recipe.train.threads)
-    fit_encodings(model, prepared.x_NF[: prepared.split.valid])
+    fit_encodings(model, prepared.x_NF[: prepared.split.train_stop])
     data = training_data(prepared, model, device)
     records: list[EpochRecord] = []
     stopped = False
@@ -162,7 +169,7 @@ def train_network(
         if not records:
             raise
         stopped = True
-    seen = prepared.events["time"][: prepared.split.test]
+    seen = prepared.events["time"][: prepared.split.valid_stop]
     provenance = {
         "recipe": to_dict(recipe),
         "data_hash": prepared.data_hash,
@@ -190,8 +197,10 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
         TickError: a part has no event with enough history and a known label at some horizon.
     """
     split = prepared.split
-    train_y_NH, train = _part(prepared, model.context, "training", (0, split.valid))
-    valid_y_NH, valid = _part(prepared, model.context, "validation", (split.valid, split.test))
+    train_y_NH, train = _part(prepared, model.context, "training", (0, split.train_stop))
+    valid_y_NH, valid = _part(
+        prepared, model.context, "validation", (split.valid, split.valid_stop)
+    )
     return TrainingData(
         torch.from_numpy(prepared.x_NF).to(device),
         torch.from_numpy(train_y_NH).to(device),
@@ -228,8 +237,8 @@ def check_parts(prepared: Prepared, recipe: Recipe, *, tested: bool) -> None:
     """
     split, horizons = prepared.split, prepared.labels.names
     context = build_model(recipe.model, len(prepared.spec.names), len(horizons)).context
-    _part(prepared, context, "training", (0, split.valid))
-    _part(prepared, context, "validation", (split.valid, split.test))
+    _part(prepared, context, "training", (0, split.train_stop))
+    _part(prepared, context, "validation", (split.valid, split.valid_stop))
     if tested:
         _part(prepared, context, "test", (split.test, split.end))
 

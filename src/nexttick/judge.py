@@ -92,7 +92,7 @@ def see(prepared: Prepared) -> Seen:
 
 def fit_on_training(prepared: Prepared) -> Fitted:
     """The baselines, fitted on the training part with the labels known at its end."""
-    stop = prepared.split.valid
+    stop = prepared.split.train_stop
     y_NH = purged(prepared.labels, 0, stop)
     return fit_baselines(see(prepared)[:stop], y_NH[:stop])
 
