@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from nexttick.config import (
     ARCHS,
+    EvaluateOptions,
     LabelOptions,
     ModelOptions,
     Recipe,
@@ -16,11 +17,42 @@ from nexttick.config import (
 )
 
 
+CALIBRATIONS = ("temperature", "platt", "isotonic", "none")
+SCHEMES = ("expanding", "sliding")
+
+
 def validate(recipe: Recipe) -> None:
     """Raise one ValueError that lists every bad value with its cure."""
     mistakes = list(_mistakes(recipe))
     if mistakes:
         raise ValueError("\n".join(mistakes))
+
+
+def validate_evaluation(recipe: Recipe, options: EvaluateOptions) -> None:
+    """The same for a recipe and how it is judged."""
+    mistakes = [*_mistakes(recipe), *_evaluation_mistakes(options)]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _evaluation_mistakes(options: EvaluateOptions) -> Iterable[str]:
+    if options.folds < 1:
+        yield f"--folds {options.folds} must be at least 1"
+    if options.jobs is not None and options.jobs < 1:
+        yield f"--jobs {options.jobs} must be at least 1"
+    if options.scheme not in SCHEMES:
+        yield f"--scheme {options.scheme!r} is unknown: {nearest(options.scheme, SCHEMES)}"
+    if not math.isfinite(options.fee_bps):
+        yield f"--fee-bps {options.fee_bps} must be finite"
+    if options.spread_bps is not None and not 0 <= options.spread_bps < math.inf:
+        yield f"--spread-bps {options.spread_bps} must be at least 0 and finite"
+    durations = {"--embargo": options.embargo, "--latency": options.latency}
+    for name, text in durations.items():
+        if text is not None and text != "0s" and parse_duration_ns(text) is None:
+            yield f"{name} {text!r} is no duration: give a number and ms, s, m, h or d, e.g. 100ms"
+    twice = [name for name in set(options.networks) if options.networks.count(name) > 1]
+    if twice:
+        yield f"--networks names {', '.join(sorted(twice))} twice"
 
 
 def _mistakes(recipe: Recipe) -> Iterable[str]:
@@ -39,6 +71,7 @@ def _word_mistakes(recipe: Recipe) -> Iterable[str]:
     choices = {
         "--ties": (recipe.labels.ties, ("down", "skip")),
         "--norm": (recipe.model.norm, ("none", "batch", "layer")),
+        "--calibration": (recipe.train.calibration, CALIBRATIONS),
         "--time-unit": (recipe.read.time_unit or "s", ("s", "ms", "us", "ns")),
     }
     for option, (value, known) in choices.items():

@@ -146,12 +146,40 @@ class TrainOptions:
     """Segments in one step; 8, or fewer where an epoch would have less than 64 steps."""
     segment_length: int | None = None
     """Predictions in one segment, history not counted; 256 or 4 x sequence_length, the longer."""
+    calibration: str = "temperature"
+    """Fitted on the validation part in the end: temperature, platt, isotonic or none."""
     seed: int = 0
     """Seed of weights, segments and dropout."""
     device: str = "auto"
     """auto, cpu, cuda, or any other device of PyTorch."""
     threads: int | None = None
     """CPU threads; by default all (cnn), or 1 (rnn: its steps are too small to share)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """How a recipe is judged fold by fold, and what its predictions are worth."""
+
+    networks: tuple[str, ...] = ()
+    """Networks to judge side by side (cnn, rnn-gru, residual, ...); by default that of --type."""
+    folds: int = 5
+    """Folds of the walk-forward; each trains afresh on its past."""
+    scheme: str = "expanding"
+    """The past of a fold: all before it (expanding), or as many events as it has (sliding)."""
+    embargo: str | None = None
+    """Least time between what is learned from and what comes after it, e.g. 10m."""
+    baselines: tuple[str, ...] = ("trees",)
+    """Baselines beside the cheap ones: trees, lecture_2018_leaky, all, or none."""
+    audit: bool = True
+    """Look for leaks: tamper with the future, recompute labels, shift them, train on a placebo."""
+    fee_bps: float = 5.0
+    """Fee of one trade, in hundredths of a percent, for the backtest's main line."""
+    spread_bps: float | None = None
+    """Bid-ask spread; by default estimated from the ticks."""
+    latency: str = "100ms"
+    """Time from a prediction to its trade."""
+    jobs: int | None = None
+    """Processes that train folds; by default one a core."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +235,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(known)}"
 
 
+def named_model(what: str, options: ModelOptions) -> ModelOptions:
+    """The options with the type and architecture that a word names: cnn, dense, rnn-gru.
+
+    Raises:
+        ValueError: the word names neither, nor a class of one's own.
+    """
+    entries = [(kind, arch) for kind, archs in ARCHS.items() for arch in archs]
+    names: dict[str, tuple[str, str | None]] = {arch: (kind, arch) for kind, arch in entries}
+    names |= {f"{kind}-{arch}": (kind, arch) for kind, arch in entries}
+    names |= {kind: (kind, options.arch) for kind in ARCHS}  # `rnn` is the type, not the cell
+    if what not in names and ":" not in what:
+        raise ValueError(f"{what!r} is no finished run and no model: {nearest(what, names)}")
+    kind, arch = names.get(what, (what, None))
+    return dataclasses.replace(options, type=kind, arch=arch)
+
+
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values."""
     return dataclasses.asdict(recipe)
@@ -218,7 +262,22 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     Raises:
         ValueError: every unknown section and key, each with the nearest known one.
     """
-    sections: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Recipe)}
+    return Recipe(**read_sections(values, SECTIONS))
+
+
+SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Recipe)}
+
+
+def read_sections(values: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
+    """Sections of options from plain values, closed to unknown keys.
+
+    Args:
+        values: plain values by section and key; what is not given stays at its default.
+        sections: the dataclass of each section.
+
+    Raises:
+        ValueError: every unknown section and key, each with the nearest known one.
+    """
     mistakes = [
         f"unknown section {name!r}: {nearest(name, sections)}"
         for name in values
@@ -226,26 +285,24 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     ]
     parts = {}
     for name, section in sections.items():
-        known = [field.name for field in dataclasses.fields(section)]
         given = values.get(name, {})
         if not isinstance(given, dict):
             mistakes.append(f"section {name!r} is {given!r}: give keys and values")
             continue
-        parts[name] = {key: _tuples(value) for key, value in given.items() if key in known}
-        mistakes += [
-            f"unknown key {key!r} in {name!r}: {nearest(key, known)}"
-            for key in given
-            if key not in known
-        ]
-        hints = get_type_hints(section)
-        mistakes += [
-            f"{key} in {name!r} is {value!r}, which is no {hints[key]}"
-            for key, value in parts[name].items()
-            if not _fits(value, hints[key])
-        ]
+        parts[name] = {key: _tuples(value) for key, value in given.items()}
+        mistakes += _section_mistakes(name, section, parts[name])
     if mistakes:
         raise ValueError("\n".join(mistakes))
-    return Recipe(**{name: sections[name](**given) for name, given in parts.items()})
+    return {name: sections[name](**given) for name, given in parts.items()}
+
+
+def _section_mistakes(name: str, section: Any, given: dict[str, Any]) -> Iterable[str]:
+    hints = get_type_hints(section)
+    for key, value in given.items():
+        if key not in hints:
+            yield f"unknown key {key!r} in {name!r}: {nearest(key, hints)}"
+        elif not _fits(value, hints[key]):
+            yield f"{key} in {name!r} is {value!r}, which is no {hints[key]}"
 
 
 def _fits(value: Any, hint: Any) -> bool:

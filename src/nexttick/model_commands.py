@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nexttick import runs, screen
 from nexttick.checks import validate
-from nexttick.config import ARCHS, LabelOptions, ModelOptions, Recipe, nearest
+from nexttick.config import LabelOptions, ModelOptions, Recipe, named_model
 from nexttick.job import recipe_spec
 from nexttick.models import build_model
 from nexttick.models.anatomy import Layer, describe_model
@@ -34,22 +34,6 @@ def describe(what: str, options: ModelOptions, horizons: tuple[str, ...], *, as_
     if options.type == "cnn" and options.arch not in (None, "plain"):
         plain = build_model(replace(options, arch="plain"), num_features, len(horizons))
         screen.show_cost(options.name, layers, describe_model(plain, num_features))
-
-
-def named_model(what: str, options: ModelOptions) -> ModelOptions:
-    """The options with the type and architecture that a word names: cnn, dense, rnn-gru.
-
-    Raises:
-        ValueError: the word names neither, nor a class of one's own.
-    """
-    entries = [(kind, arch) for kind, archs in ARCHS.items() for arch in archs]
-    names: dict[str, tuple[str, str | None]] = {arch: (kind, arch) for kind, arch in entries}
-    names |= {f"{kind}-{arch}": (kind, arch) for kind, arch in entries}
-    names |= {kind: (kind, options.arch) for kind in ARCHS}  # `rnn` is the type, not the cell
-    if what not in names and ":" not in what:
-        raise ValueError(f"{what!r} is no finished run and no model: {nearest(what, names)}")
-    kind, arch = names.get(what, (what, None))
-    return replace(options, type=kind, arch=arch)
 
 
 def _report(options: ModelOptions, model: TickModel, layers: list[Layer]) -> dict[str, object]:

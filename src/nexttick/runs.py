@@ -16,9 +16,10 @@ from typing import Any
 
 from nexttick import baselines
 from nexttick.checks import validate
-from nexttick.config import Recipe, from_dict, to_dict
+from nexttick.config import EvaluateOptions, Recipe, to_dict
 from nexttick.judge import Tested
 from nexttick.predictor import Predictor
+from nexttick.recipes import from_values
 from nexttick.train import EpochRecord
 from nexttick.writing import explained, write_table, write_text
 
@@ -32,17 +33,22 @@ _WRITTEN = (
     "predictions.parquet",
     "metrics.json",
     "report.html",
+    "folds",
 )
 _UNFINISHED = (".part", ".partial")  # what a kill leaves of a file or folder being written
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run is made of: its recipe, its files and the fingerprint of their ticks."""
+    """What a run is made of: its recipe, its files and the fingerprint of their ticks.
+
+    An evaluation also holds how the recipe is judged.
+    """
 
     recipe: Recipe
     files: tuple[str, ...]
     data_hash: str
+    evaluate: EvaluateOptions | None = None
 
 
 def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> Path:
@@ -129,8 +135,11 @@ def _emptied(out: Path) -> Path:
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Write `config.json`."""
-    source = {"files": config.files, "data_hash": config.data_hash}
-    write_json(run / "config.json", {**to_dict(config.recipe), "source": source})
+    told = {**to_dict(config.recipe)}
+    if config.evaluate is not None:
+        told["evaluate"] = asdict(config.evaluate)
+    told["source"] = {"files": config.files, "data_hash": config.data_hash}
+    write_json(run / "config.json", told)
 
 
 def read_config(run: Path) -> RunConfig:
@@ -142,10 +151,11 @@ def read_config(run: Path) -> RunConfig:
     path = run / "config.json"
     try:
         values = json.loads(path.read_text())
-        source = values.pop("source")
-        recipe = from_dict(values)
-        validate(recipe)
-        return RunConfig(recipe, tuple(source["files"]), source["data_hash"])
+        source, judged = values.pop("source"), "evaluate" in values
+        read = from_values(values)
+        validate(read.recipe)
+        evaluate = read.evaluate if judged else None
+        return RunConfig(read.recipe, tuple(source["files"]), source["data_hash"], evaluate)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it holds no config.json") from None
     except json.JSONDecodeError as error:

@@ -1,0 +1,150 @@
+"""What `nexttick evaluate` prints: a line a fold and contestant while it trains, then the scores."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nexttick.screen import console, say
+
+if TYPE_CHECKING:
+    from nexttick.walkforward import Task
+
+_REFRESH_S = 0.5
+_COLUMNS = {
+    "bits": "bits",
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "mcc": "MCC",
+    "brier": "Brier",
+    "ece": "ECE",
+    "accuracy": "accuracy",
+}
+
+
+class Folds:
+    """A progress line for each task, fed by the logs that the tasks' processes write.
+
+    Args:
+        tasks: all of them.
+        quiet: show nothing.
+    """
+
+    def __init__(self, tasks: list[Task], quiet: bool):
+        self._tasks = tasks
+        self._progress = Progress(
+            TextColumn("fold {task.fields[number]}  {task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet,
+        )
+        self._lines: dict[tuple[int, str], TaskID] = {}
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Folds:
+        width = max(len(task.contestant) for task in self._tasks)
+        for task in self._tasks:
+            self._lines[task.number, task.contestant] = self._progress.add_task(
+                task.contestant.ljust(width), start=False, total=1, number=task.number, told="waits"
+            )
+        self._progress.start()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._watcher.join()
+        self._progress.stop()
+
+    def show_done(self, task: Task) -> None:
+        """Mark a task as done."""
+        line = self._lines[task.number, task.contestant]
+        self._progress.update(line, completed=1, total=1, told="done")
+        self._progress.stop_task(line)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_REFRESH_S):
+            for task in self._tasks:
+                if not task.is_done:
+                    self._show_epochs(task)
+
+    def _show_epochs(self, task: Task) -> None:
+        """How far a task is, of the log that it writes; a folder without one is a beginning."""
+        if not task.folder.is_dir():
+            return
+        line, log = self._lines[task.number, task.contestant], task.folder / "log.jsonl"
+        self._progress.start_task(line)
+        lines = log.read_text().splitlines() if log.exists() else []
+        told = "runs"
+        if lines:
+            last = json.loads(lines[-1])
+            told = f"epoch {last['epoch']}  valid {last['valid_loss']:.4f}"
+        epochs = task.recipe.train.epochs
+        self._progress.update(line, completed=len(lines), total=epochs, told=told)
+
+
+def show_evaluation(metrics: dict[str, Any]) -> None:
+    """A table a horizon: networks, then baselines, with 95 % intervals of the bits."""
+    contestants = {**metrics["networks"], **metrics["baselines"]}
+    for horizon, first in metrics["test"].items():
+        table = Table(
+            title=f"{horizon}: {first['n']:,} events of all folds, {first['base_rate']:.1%} rise",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        for heading in ("", *_COLUMNS.values()):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for name, by_horizon in contestants.items():
+            cells = [_cell(by_horizon[horizon], key) for key in _COLUMNS]
+            marked = f"{name} (leaky)" if name in metrics["leaky"] else name
+            table.add_row(marked, *cells, style="bold" if name in metrics["networks"] else None)
+        console.print(table)
+    for network in metrics["networks"]:
+        for horizon in metrics["test"]:
+            say(sentence(metrics, network, horizon))
+    _show_audit(metrics["audit"])
+
+
+def _cell(scores: dict[str, Any], key: str) -> str:
+    value = scores[key]
+    if value is None:
+        return "none"
+    if key != "bits":
+        return f"{value:.4f}"
+    low, high = scores["intervals"]["bits"]
+    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
+    """Whether a network knows more than its best honest baseline, in words."""
+    honest = [name for name in metrics["baselines"] if name not in metrics["leaky"]]
+    best = min(honest, key=lambda name: metrics["baselines"][name][horizon]["log_loss"])
+    bits, low, high = metrics["differences"][network][best][horizon]["bits"]
+    if low is None or low <= 0 <= high:
+        knows = "is not surely different from"
+    else:
+        knows = "knows more than" if bits > 0 else "knows less than"
+    interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
+    return f"At {horizon} {network} {knows} {best}: {bits:+.4f}{interval} bits an event."
+
+
+def _show_audit(audit: dict[str, Any]) -> None:
+    if audit["passed"] is None:
+        say("No audit was made.")
+        return
+    say("The audit passed." if audit["passed"] else "THE AUDIT FAILED.")
+    for network, findings in audit["findings"].items():
+        for finding in findings:
+            if finding["passed"] is not None:
+                outcome = "ok    " if finding["passed"] else "FAILED"
+                say(f"  {outcome} {network}, {finding['name']}: {finding['sentence']}")
