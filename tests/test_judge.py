@@ -80,7 +80,9 @@ def test_all_contestants_are_scored_on_the_same_events(kind: str, h: int) -> Non
     assert [one[HORIZONS[h]]["n"] for one in contestants] == [len(rows)] * 4
     assert {one[HORIZONS[h]]["base_rate"] for one in contestants} == {float(y.mean())}
     base = log_losses(y, np.full(len(y), fitted["base_rate"][h].rate)).mean()  # type: ignore[union-attr]
-    assert tested.scores_of("network")[HORIZONS[h]] == pytest.approx(score(y, p, base), abs=1e-6)
+    assert tested.scores_of("network")[HORIZONS[h]] == pytest.approx(
+        score(y, p, base), abs=1e-6, nan_ok=True
+    )
     assert tested.scores_of("base_rate")[HORIZONS[h]]["bits"] == 0
 
 
@@ -190,6 +192,7 @@ def test_metrics_are_json_and_hold_every_horizon_and_baseline() -> None:
     *_, tested = run()
     told = json.loads(json.dumps(tested.metrics(), allow_nan=False))
     names = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
+    names |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv"}
     assert set(told["baselines"]) == {"base_rate", "last_moves", "logistic"}
     for scores in (told["test"], *told["baselines"].values()):
         assert set(scores) == set(HORIZONS)

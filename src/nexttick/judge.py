@@ -131,7 +131,7 @@ def _judge_horizon(
     prepared: Prepared, rows: NDArray[np.int64], h: int, p_by: dict[str, NDArray[np.floating]]
 ) -> HorizonTest:
     y = prepared.labels.y_NH[rows, h]
-    base = float(log_losses(y, p_by["base_rate"]).mean())
+    base = score(y, p_by["base_rate"], 0.0)["log_loss"]
     scores = {name: score(y, p, base) for name, p in p_by.items()}
     best = min(BASELINES, key=lambda name: scores[name]["log_loss"])
     comparison = compare(best, y, p_by[NETWORK], p_by[best])

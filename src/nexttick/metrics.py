@@ -2,6 +2,21 @@
 
 All take y (0 or 1) and p (the probability of 1), one entry an event. Probabilities are clipped
 to [1e-7, 1 - 1e-7] in the log loss, so that one sure and wrong answer costs 16 nats, not infinity.
+
+*Brier score* (Murphy 1973) = reliability - resolution + uncertainty, over 16 bins of equal mass;
+equal probabilities always share a bin. Within a bin probabilities differ, and with Murphy's
+resolution the parts would not sum to the score. Here resolution is the generalised one of
+Stephenson, Coelho & Jolliffe 2008: Murphy's, less the variance of p within bins, plus twice its
+covariance with y there. The parts then sum to the Brier score exactly.
+
+*Rises, falls, ties.* y lumps falls and ties together. Where the sign of the change is known:
+
+- `auc_direction` tells rises from falls, `auc_moves` tells rises from ties. Their mean, weighted
+  by the numbers of falls and ties, is exactly `auc`.
+- `log_loss_direction` judges P(rise | move) = p / (p + (1 - p)(1 - t)) on rises and falls, and
+  `log_loss_moves` judges P(rise | no fall) = p / (p + (1 - p) t) on rises and ties, where t is the
+  share of ties among non-rises. This is what P(rise) alone says of the two questions if ties are
+  as frequent among the non-rises at every p; a forecaster of falls as well could say more.
 """
 
 from __future__ import annotations
@@ -12,13 +27,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
-_EPS = 1e-7
+from nexttick.tally import (
+    EPS,
+    RISE,
+    Array,
+    Tally,
+    binned_wins,
+    count_wins,
+    outcomes,
+    ranking,
+    tally,
+)
+
+ONCE = np.ones((1, 1))  # the weight of a single block
 
 
 def log_losses(y: NDArray[np.integer], p: Array) -> NDArray[np.float64]:
     """Negative log likelihood of each event, in nats."""
-    p = np.clip(p.astype(np.float64), _EPS, 1 - _EPS)
+    p = np.clip(p.astype(np.float64), EPS, 1 - EPS)
     return -np.log(np.where(y == 1, p, 1 - p))
 
 
@@ -27,49 +53,133 @@ def auc(y: NDArray[np.integer], p: Array) -> float:
 
     NaN where only one class is seen.
     """
-    positives = int((y == 1).sum())
-    negatives = len(y) - positives
-    if positives == 0 or negatives == 0:
-        return math.nan
-    _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = float(mean_rank[inverse][y == 1].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    wins, pairs = count_wins(ranking(p, outcomes(y, None)))
+    return float(_ratio(wins.sum(), pairs.sum()))
 
 
-def mcc(y: NDArray[np.integer], said: NDArray[np.bool_]) -> float:
-    """Matthews correlation coefficient of yes/no answers; 0 where it is undefined."""
-    rise = y == 1
-    tp, fp = float((said & rise).sum()), float((said & ~rise).sum())
-    fn, tn = float((~said & rise).sum()), float((~said & ~rise).sum())
-    norm = math.sqrt(tp + fp) * math.sqrt(tp + fn) * math.sqrt(tn + fp) * math.sqrt(tn + fn)
-    return (tp * tn - fp * fn) / norm if norm > 0 else 0.0
-
-
-def score(y: NDArray[np.integer], p: Array, base_log_loss: float) -> dict[str, float]:
+def score(
+    y: NDArray[np.integer],
+    p: Array,
+    base_log_loss: float,
+    *,
+    sign: NDArray[np.integer] | None = None,
+    threshold: float = 0.5,
+) -> dict[str, float]:
     """All scores of one horizon.
 
     Args:
         y: whether the price rose, 0 or 1.
         p: the probability that was given.
         base_log_loss: log loss on the same events of the training part's base rate.
+        sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
+        threshold: above it p says "rise".
 
     Returns:
         `n`; `base_rate`, the share of rises; `log_loss` in nats; `bits` an event gained over the
-        base rate; `auc`; `brier`; `mcc` and `accuracy` at the threshold 0.5.
+        base rate; `auc`; `brier` and its parts `reliability`, `resolution` and `uncertainty`;
+        `ece`, the expected calibration error over the same bins; `accuracy`, `mcc`, `precision`
+        (positive predictive value) and `npv` (negative predictive value) at the threshold. With
+        signs also `tie_rate`, `auc_moves`, `auc_direction`, `log_loss_moves` and
+        `log_loss_direction`. NaN where a score is not defined; only the MCC is then 0, as
+        scikit-learn has it.
+
+    Raises:
+        ValueError: there is no event, a p is no probability, or y and sign disagree.
     """
-    log_loss = float(log_losses(y, p).mean())
-    said = p > 0.5
-    return {
-        "n": len(y),
-        "base_rate": float((y == 1).mean()),
-        "log_loss": log_loss,
-        "bits": (base_log_loss - log_loss) / math.log(2),
-        "auc": auc(y, p),
-        "mcc": mcc(y, said),
-        "brier": float(((p.astype(np.float64) - (y == 1)) ** 2).mean()),
-        "accuracy": float((said == (y == 1)).mean()),
+    told = tally(y, p, np.array([0, len(y)]), sign=sign, threshold=threshold)
+    scores = {name: float(value[0]) for name, value in scores_of(told, ONCE).items()}
+    bits = (base_log_loss - scores["log_loss"]) / math.log(2)
+    return {"n": len(y), **scores, "bits": bits}
+
+
+def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Scores of R weighted sums of blocks, R values each.
+
+    Args:
+        told: from `tally`.
+        weights_RB: how often each block counts; a row of ones gives the scores themselves. As
+            float32 they are faster, with six digits and counts exact up to 2**24.
+
+    Returns:
+        As `score`, without `n` and `bits`.
+    """
+    blocks, _, fine = told.count_BCJ.shape
+    count_BM = told.count_BCJ.reshape(blocks, -1).astype(weights_RB.dtype)
+    count_RCJ = (weights_RB @ count_BM).reshape(-1, 3, fine)
+    p_RK = weights_RB @ told.p_BK.astype(weights_RB.dtype)
+    sums_SR = (weights_RB.astype(np.float64) @ told.sums_BS).T
+    n, loss, error, tp, fp, loss_moves, loss_direction = sums_SR
+    falls, ties, rises = count_RCJ.sum(axis=2, dtype=np.float64).T
+    brier, uncertainty = error / n, rises * (n - rises) / n**2
+    reliability, ece = _calibration(count_RCJ, p_RK, told.bin_starts)
+    pairs_R2 = rises[:, None] * np.stack([falls, ties], axis=1)
+    wins_R2 = binned_wins(count_RCJ) - told.wins_excess * pairs_R2
+    scores = {
+        "base_rate": rises / n,
+        "log_loss": loss / n,
+        "auc": _ratio(wins_R2.sum(axis=1), pairs_R2.sum(axis=1)),
+        "brier": brier,
+        "reliability": reliability,
+        "resolution": uncertainty + reliability - brier,
+        "uncertainty": uncertainty,
+        "ece": ece,
+        **_answers(tp, fp, rises, n),
     }
+    if told.signed:
+        any_fall, any_tie = (pairs_R2 > 0).T
+        scores |= {
+            "tie_rate": ties / n,
+            "auc_moves": _ratio(wins_R2[:, 1], pairs_R2[:, 1]),
+            "auc_direction": _ratio(wins_R2[:, 0], pairs_R2[:, 0]),
+            "log_loss_moves": _ratio(loss_moves, (rises + ties) * any_tie),
+            "log_loss_direction": _ratio(loss_direction, (rises + falls) * any_fall),
+        }
+    return scores
+
+
+def ece_errors(told: Tally, weights_RB: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Sum over bins of how far each one's part of `ece` lies from that of all events, R values."""
+    rises_BK = np.add.reduceat(told.count_BCJ[:, RISE], told.bin_starts, axis=1)
+    off_BK, n_B = told.p_BK - rises_BK, told.sums_BS[:, 0]
+    off_RK = (weights_RB @ off_BK) / (weights_RB @ n_B)[:, None]
+    return np.abs(off_RK - off_BK.sum(axis=0) / n_B.sum()).sum(axis=1)
+
+
+def _calibration(
+    count_RCJ: NDArray[np.floating], p_RK: NDArray[np.floating], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Murphy's reliability and the expected calibration error, R values each."""
+    rises_RK = np.add.reduceat(count_RCJ[:, RISE], starts, axis=1).astype(np.float64)
+    n_RK = np.add.reduceat(count_RCJ.sum(axis=1), starts, axis=1).astype(np.float64)
+    off_RK = np.abs(p_RK - rises_RK)
+    n = n_RK.sum(axis=1)
+    return _ratio(off_RK**2, n_RK, empty=0.0).sum(axis=1) / n, off_RK.sum(axis=1) / n
+
+
+def _answers(
+    tp: NDArray[np.float64],
+    fp: NDArray[np.float64],
+    rises: NDArray[np.float64],
+    n: NDArray[np.float64],
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of yes and no at the threshold."""
+    fn, tn = rises - tp, n - rises - fp
+    # A product of four counts of millions is beyond int64, and its root is all that is needed.
+    norm = np.sqrt(tp + fp) * np.sqrt(rises) * np.sqrt(n - rises) * np.sqrt(tn + fn)
+    return {
+        "accuracy": (tp + tn) / n,
+        "mcc": _ratio(tp * tn - fp * fn, norm, empty=0.0),
+        "precision": _ratio(tp, tp + fp),
+        "npv": _ratio(tn, tn + fn),
+    }
+
+
+def _ratio(
+    part: NDArray[np.floating], whole: NDArray[np.floating], empty: float = math.nan
+) -> NDArray[np.float64]:
+    """The quotient, `empty` where the denominator is 0."""
+    out = np.full(np.broadcast_shapes(part.shape, whole.shape), empty)
+    return np.divide(part, whole, out=out, where=whole > 0)
 
 
 @dataclass(frozen=True)
