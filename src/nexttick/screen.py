@@ -232,3 +232,5 @@ class Training:
                 f"valid {record.valid_loss:.4f}{'*' if record.best else ' '}  "
                 f"{record.ticks_per_s:,.0f} ticks/s  {record.seconds:.1f} s"
             )
+            for words in record.health.get("words", ()):
+                say(f"           {words}")

@@ -7,9 +7,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from nexttick.batches import Batch, Runs, cut_runs, gather, shuffled_batches
 from nexttick.config import TrainOptions
+from nexttick.health.monitor import Monitor
 from nexttick.labels import MISSING
 from nexttick.models.base import TickModel
 from nexttick.writing import write_whole
@@ -77,6 +78,7 @@ class EpochRecord:
         clipped: share of steps whose gradient was clipped.
         ticks_per_s: predictions trained a second.
         seconds: duration of the epoch, validation included.
+        health: of the gradients, see `nexttick.health.monitor.Monitor.report`.
     """
 
     epoch: int
@@ -89,6 +91,7 @@ class EpochRecord:
     clipped: float
     ticks_per_s: float
     seconds: float
+    health: dict[str, Any] = field(default_factory=dict)
 
 
 def pick_device(name: str) -> torch.device:
@@ -128,6 +131,7 @@ class Fitting:
         scheduler: StepLR.
         best: weights of the average after the best epoch.
         records: of the epochs done.
+        monitor: looks at the gradients; it keeps nothing from one epoch to the next.
     """
 
     model: TickModel
@@ -136,6 +140,7 @@ class Fitting:
     scheduler: torch.optim.lr_scheduler.StepLR
     best: dict[str, Tensor]
     records: list[EpochRecord]
+    monitor: Monitor
 
     @classmethod
     def fresh(cls, model: TickModel, options: TrainOptions) -> Fitting:
@@ -144,7 +149,8 @@ class Fitting:
             model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
         )
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, options.lr_step, options.lr_gamma)
-        return cls(model, copy.deepcopy(model), optimizer, scheduler, _copy(model), [])
+        average, best = copy.deepcopy(model), _copy(model)
+        return cls(model, average, optimizer, scheduler, best, [], Monitor(model))
 
     @property
     def best_loss(self) -> float:
@@ -196,6 +202,7 @@ def fit(
                 save_checkpoint(fitting, checkpoint)
             yield record
     finally:
+        fitting.monitor.close()
         model.load_state_dict(fitting.best)
         model.eval()
 
@@ -230,6 +237,7 @@ def run_epoch(
         clipped=float((norms > options.clip_norm).mean()),
         ticks_per_s=float(ticks.sum()) / trained_s,
         seconds=time.perf_counter() - start,
+        health=fitting.monitor.report(losses, norms, options.clip_norm),
     )
 
 
@@ -265,12 +273,14 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
         DivergenceError: either is not finite; the weights are as before.
     """
     model = fitting.model
+    fitting.monitor.before_step()
     fitting.optimizer.zero_grad()
     on_gpu = batch.x_BTF.device.type == "cuda"
     with torch.autocast(batch.x_BTF.device.type, dtype=torch.bfloat16, enabled=on_gpu):
         loss = masked_loss(model(batch.x_BTF).float(), batch.y_BKH)
     penalty = model.penalty()
     (loss if penalty is None else loss + penalty).backward()
+    fitting.monitor.after_backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         lr = fitting.optimizer.param_groups[0]["lr"]
@@ -279,6 +289,7 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
             f"{len(fitting.records) + 1}: lower --lr (now {lr:g}) or --clip-norm ({clip_norm:g})"
         )
     fitting.optimizer.step()
+    fitting.monitor.after_step()
     return loss.item(), norm.item()
 
 
