@@ -23,6 +23,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -64,17 +65,17 @@ class Lecture2018(Baseline):
     weights: str
 
     @classmethod
-    def fit(cls, seen: Seen, train: Known, valid: Known, samples: int = SAMPLES) -> Self:
-        """Train until `samples` windows are seen; the same seed every time."""
+    def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:
+        """Train until `SAMPLES` windows are seen; the same seed every time."""
         table = np.stack([seen.price_N, seen.amount_N], axis=1)
         mean, scale = table.mean(axis=0), table.std(axis=0)
         scale[scale == 0] = 1.0
         full = train.rows >= SEQUENCE_LENGTH
         z_N2 = torch.from_numpy(((table - mean) / scale).astype(np.float32))
-        with torch.random.fork_rng(devices=[]):
+        with _alone():
             torch.manual_seed(0)
             network = _network()
-            loss = _train(network, z_N2, Known(train.rows[full], train.y[full]), samples)
+            loss = _train(network, z_N2, Known(train.rows[full], train.y[full]))
         weights = base64.b64encode(save(network.state_dict())).decode()
         return cls(mean.tolist(), scale.tolist(), float(train.y.mean()), loss, weights)
 
@@ -88,16 +89,29 @@ class Lecture2018(Baseline):
         network.eval()
         p = np.full(len(rows), self.rate)
         (full,) = np.nonzero(rows >= SEQUENCE_LENGTH)
-        for k in range(0, len(full), _CHUNK):
-            some = full[k : k + _CHUNK]
-            logits = network(_windows(z_N2, torch.from_numpy(rows[some])))[:, 0]
-            p[some] = torch.sigmoid(logits.nan_to_num(0.0).clamp(-SURE, SURE)).numpy()
+        with _alone():
+            for k in range(0, len(full), _CHUNK):
+                some = full[k : k + _CHUNK]
+                logits = network(_windows(z_N2, torch.from_numpy(rows[some])))[:, 0]
+                p[some] = torch.sigmoid(logits.nan_to_num(0.0).clamp(-SURE, SURE)).numpy()
         return p
 
     @property
     def exploded(self) -> bool:
         """Whether its loss was worse than ten coins' in the first epoch."""
         return not self.first_loss < 10 * math.log(2)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread, as for all baselines, and random numbers that nobody else draws from."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _network() -> nn.Sequential:
@@ -114,7 +128,7 @@ def _windows(z_N2: Tensor, rows_B: Tensor) -> Tensor:
     return z_N2[rows_B[:, None] + steps].transpose(1, 2)
 
 
-def _train(network: nn.Sequential, z_N2: Tensor, known: Known, samples: int) -> float:
+def _train(network: nn.Sequential, z_N2: Tensor, known: Known) -> float:
     """Train in place; the mean loss of the first epoch."""
     rises = int(known.y.sum())
     pos_weight = torch.tensor((len(known.y) - rises) / max(rises, 1))
@@ -123,7 +137,7 @@ def _train(network: nn.Sequential, z_N2: Tensor, known: Known, samples: int) -> 
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5)
     first = [0.0] if len(rows) == 0 else []  # nothing to train on, nothing lost
     network.train()
-    for epoch, batches in enumerate(_epochs(len(rows), samples)):
+    for epoch, batches in enumerate(_epochs(len(rows))):
         for batch in batches:
             optimizer.zero_grad()
             logits = network(_windows(z_N2, rows[batch]))[:, 0]
@@ -136,7 +150,7 @@ def _train(network: nn.Sequential, z_N2: Tensor, known: Known, samples: int) -> 
     return min(float(np.nan_to_num(np.mean(first), nan=_WORST)), _WORST)
 
 
-def _epochs(count: int, samples: int) -> Iterator[tuple[Tensor, ...]]:
-    """Batches of each epoch, shuffled, until `samples` windows are seen or 300 epochs are over."""
-    for _ in range(min(_EPOCHS, max(1, samples // count)) if count else 0):
-        yield torch.randperm(count)[:samples].split(_BATCH)
+def _epochs(count: int) -> Iterator[tuple[Tensor, ...]]:
+    """Batches of each epoch, shuffled, until `SAMPLES` windows are seen or 300 epochs are over."""
+    for _ in range(min(_EPOCHS, max(1, SAMPLES // count)) if count else 0):
+        yield torch.randperm(count)[:SAMPLES].split(_BATCH)
