@@ -14,7 +14,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from markets import FINITE_TAMPERINGS, S_NS, random_ticks, simulated_ticks, tampered, tiny_recipe
-from nexttick.baselines import BASELINES, Fitted
+from nexttick.baselines import CHEAP, Fitted
 from nexttick.config import EventOptions, LabelOptions, SplitOptions
 from nexttick.job import Prepared, prepare, prepare_for, train_network
 from nexttick.judge import Tested as Judged  # pytest takes Test… for its own
@@ -76,8 +76,8 @@ def test_all_contestants_are_scored_on_the_same_events(kind: str, h: int) -> Non
     prepared, _, fitted, tested = run(kind)
     rows, y, p = scored(kind, h)
     assert 0 < len(rows) < N - prepared.split.test  # the outage and the end cost some
-    contestants = [tested.scores_of(name) for name in ("network", *BASELINES)]
-    assert [one[HORIZONS[h]]["n"] for one in contestants] == [len(rows)] * 4
+    contestants = [tested.scores_of(name) for name in ("network", *CHEAP)]
+    assert [one[HORIZONS[h]]["n"] for one in contestants] == [len(rows)] * 5
     assert {one[HORIZONS[h]]["base_rate"] for one in contestants} == {float(y.mean())}
     base = log_losses(y, np.full(len(y), fitted["base_rate"][h].rate)).mean()  # type: ignore[union-attr]
     assert tested.scores_of("network")[HORIZONS[h]] == pytest.approx(
@@ -100,7 +100,7 @@ def test_predictions_of_the_part_are_those_of_the_predictor(kind: str) -> None:
 def test_the_network_is_compared_with_the_baseline_of_the_lowest_loss(kind: str) -> None:
     *_, tested = run(kind)
     for horizon in HORIZONS:
-        losses = {name: tested.scores_of(name)[horizon]["log_loss"] for name in BASELINES}
+        losses = {name: tested.scores_of(name)[horizon]["log_loss"] for name in CHEAP}
         comparison = tested.horizons[horizon].comparison
         assert losses[comparison.baseline] == min(losses.values())
         bits = (min(losses.values()) - tested.scores_of("network")[horizon]["log_loss"]) / np.log(2)
@@ -193,7 +193,7 @@ def test_metrics_are_json_and_hold_every_horizon_and_baseline() -> None:
     told = json.loads(json.dumps(tested.metrics(), allow_nan=False))
     names = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
     names |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv"}
-    assert set(told["baselines"]) == {"base_rate", "last_moves", "logistic"}
+    assert set(told["baselines"]) == set(CHEAP)
     for scores in (told["test"], *told["baselines"].values()):
         assert set(scores) == set(HORIZONS)
         assert all(set(one) == names for one in scores.values())
@@ -222,7 +222,7 @@ def test_a_market_that_only_rises_is_judged() -> None:
     prepared = prepare(rising, recipe)
     predictor = train_network(prepared, recipe)
     tested = judge(predictor, fit_on_training(prepared), prepared, prepared.split.test)
-    for scores in (tested.scores_of(name) for name in ("network", *BASELINES)):
+    for scores in (tested.scores_of(name) for name in ("network", *CHEAP)):
         assert scores["rise@1"]["base_rate"] == 1
         assert np.isnan(scores["rise@1"]["auc"])
     assert tested.scores_of("logistic")["rise@1"]["log_loss"] < 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.baselines import BASELINES, DIRECTION, Fitted, Seen, fit_baselines, last_moves
+from nexttick.baselines import Fitted, fit_baselines, is_leaky
+from nexttick.baselines.base import DIRECTION, Seen, newest_known
 from nexttick.job import Prepared
 from nexttick.labels import MISSING
 from nexttick.metrics import Comparison, compare, log_losses, score
@@ -27,7 +29,7 @@ class HorizonTest:
 
     Attributes:
         scores: of the network and of each baseline.
-        comparison: the network against its best baseline.
+        comparison: the network against its best baseline, the leaky ones left out.
         attainable: share of the attainable information of each of them, on a simulated market,
             whose true probabilities are known; else empty.
     """
@@ -49,6 +51,12 @@ class Tested:
     horizons: dict[str, HorizonTest]
     predictions: pl.DataFrame
 
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines that were tested."""
+        (test, *_) = self.horizons.values()
+        return [name for name in test.scores if name != NETWORK]
+
     def scores_of(self, contestant: str) -> dict[str, dict[str, float]]:
         """Scores of the network or a baseline by horizon."""
         return {name: told.scores[contestant] for name, told in self.horizons.items()}
@@ -62,7 +70,7 @@ class Tested:
         """What `metrics.json` holds of the test; null where a score is not defined."""
         told: dict[str, Any] = {
             "test": self.scores_of(NETWORK),
-            "baselines": {name: self.scores_of(name) for name in BASELINES},
+            "baselines": {name: self.scores_of(name) for name in self.baselines},
             "comparison": {
                 name: {
                     "best_baseline": test.comparison.baseline,
@@ -74,7 +82,9 @@ class Tested:
         }
         if self.attainable_of(NETWORK):
             told["attainable"] = self.attainable_of(NETWORK)
-            told["attainable_baselines"] = {name: self.attainable_of(name) for name in BASELINES}
+            told["attainable_baselines"] = {
+                name: self.attainable_of(name) for name in self.baselines
+            }
         return _with_nulls(told)
 
 
@@ -84,17 +94,28 @@ def _with_nulls(told: Any) -> Any:
     return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
-def see(prepared: Prepared) -> Seen:
-    """What baselines see of the events."""
-    direction = prepared.features_NF[:, DIRECTION]
-    return Seen(prepared.x_NF, last_moves(direction, prepared.starts))
+def see(prepared: Prepared, h: int) -> Seen:
+    """What baselines see of the events when they are asked about the h-th horizon."""
+    events = prepared.events
+    return Seen(
+        prepared.x_NF,
+        prepared.starts,
+        prepared.features_NF[:, DIRECTION].astype(np.int8),
+        newest_known(prepared.labels, h),
+        events["price"].to_numpy(),
+        events["amount"].to_numpy(),
+    )
 
 
-def fit_on_training(prepared: Prepared) -> Fitted:
-    """The baselines, fitted on the training part with the labels known at its end."""
-    stop = prepared.split.train_stop
-    y_NH = purged(prepared.labels, 0, stop)
-    return fit_baselines(see(prepared)[:stop], y_NH[:stop])
+def fit_on_training(prepared: Prepared, names: Iterable[str] = ()) -> Fitted:
+    """The cheap baselines and those named, fitted with the labels known at each part's end."""
+    split, horizons = prepared.split, range(len(prepared.labels.names))
+    return fit_baselines(
+        [see(prepared, h) for h in horizons],
+        purged(prepared.labels, 0, split.train_stop),
+        purged(prepared.labels, split.valid, split.valid_stop),
+        names,
+    )
 
 
 def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) -> Tested:
@@ -105,8 +126,7 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
     Raises:
         TickError: there is no such event.
     """
-    seen = see(prepared)
-    p_NH = predictor.score(seen.x_NF, prepared.starts)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts)
     horizons = {}
     for h, name in enumerate(predictor.horizons):
         rows = _scorable(prepared.labels.y_NH[:, h], p_NH[:, h], begin)
@@ -115,8 +135,9 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
                 f"no event can be scored at {name}: none has {predictor.model.context} events of "
                 f"history and a known label; give more ticks"
             )
+        seen = see(prepared, h)
         p_by = {NETWORK: p_NH[rows, h]}
-        p_by |= {baseline: ones[h].predict(seen[rows]) for baseline, ones in fitted.items()}
+        p_by |= {baseline: ones[h].predict(seen, rows) for baseline, ones in fitted.items()}
         horizons[name] = _judge_horizon(prepared, rows, h, p_by)
     table = as_table(prepared.events[begin:], predictor.horizons, p_NH[begin:])
     return Tested(horizons, table)
@@ -133,7 +154,8 @@ def _judge_horizon(
     y = prepared.labels.y_NH[rows, h]
     base = score(y, p_by["base_rate"], 0.0)["log_loss"]
     scores = {name: score(y, p, base) for name, p in p_by.items()}
-    best = min(BASELINES, key=lambda name: scores[name]["log_loss"])
+    honest = [name for name in scores if name != NETWORK and not is_leaky(name)]
+    best = min(honest, key=lambda name: scores[name]["log_loss"])
     comparison = compare(best, y, p_by[NETWORK], p_by[best])
     truth = _log_loss_of_truth(prepared, rows, h)
     attainable = {

@@ -207,10 +207,10 @@ def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.F
         )
     predictor = Predictor.load(run / "predictor", device)
     path = run / "baselines.json"
-    expected = [len(predictor.horizons)] * len(baselines.BASELINES)
     try:
         fitted = baselines.load(path.read_text())
-        if [len(fitted[name]) for name in baselines.BASELINES] != expected:
+        missing = set(baselines.CHEAP) - set(fitted)
+        if missing or {len(ones) for ones in fitted.values()} != {len(predictor.horizons)}:
             raise ValueError("they are not of the predictor's horizons")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: missing or damaged ({error}): train again") from error
