@@ -16,7 +16,6 @@ from nexttick.config import (
     parse_duration_ns,
 )
 
-
 CALIBRATIONS = ("temperature", "platt", "isotonic", "none")
 SCHEMES = ("expanding", "sliding")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,9 +138,9 @@ def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_ha
         if runs.read_config(output.out).data_hash != data_hash:
             raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
         return output.out
-    stem = re.sub(r"[^\w-]", "", Path(files[0]).name.split(".")[0]) or "ticks"
     config = runs.RunConfig(recipe, tuple(files), data_hash)
-    folder = runs.create(output.out, f"{recipe.model.name}-{stem}", output.overwrite, config)
+    name = runs.name_of(recipe.model.name, files)
+    folder = runs.create(output.out, name, output.overwrite, config)
     runs.write_log(folder, [])
     return folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,9 +12,10 @@ import polars as pl
 
 from nexttick import runs, screen
 from nexttick.audit import Finding, audit, passed
-from nexttick.baselines import CHEAP, choose
+from nexttick.baselines import choose
 from nexttick.checks import validate_evaluation
 from nexttick.config import EvaluateOptions, OutputOptions, Recipe, named_model
+from nexttick.evaluate_screen import Folds, show_evaluation
 from nexttick.evaluation import (
     Pooled,
     pool,
@@ -34,7 +34,7 @@ from nexttick.report import write_report
 from nexttick.tick_commands import read_named
 from nexttick.walkforward import BASELINES, Task, plan, run_tasks
 from nexttick.worth import Worth
-from nexttick.writing import write_table
+from nexttick.writing import with_nulls, write_table
 
 
 def evaluate(
@@ -57,7 +57,7 @@ def evaluate(
     time_ns = subject.events["time"].to_numpy()
     tasks = plan(folder, time_ns, recipes, told.evaluate, names)
     jobs = told.evaluate.jobs or min(os.cpu_count() or 1, len(tasks))
-    with screen.Folds(tasks, output.quiet) as progress:
+    with Folds(tasks, output.quiet) as progress:
         for task in run_tasks(tasks, subject.events, subject.data_hash, jobs):
             progress.show_done(task)
     pooled = pool(tasks, subject.events, recipe_horizons(told.recipe))
@@ -65,7 +65,7 @@ def evaluate(
     write_table(pooled.table, folder / "predictions.parquet")
     runs.write_json(folder / "metrics.json", metrics)
     write_report(folder)
-    screen.show_evaluation(metrics)
+    show_evaluation(metrics)
     screen.say(f"The report is {folder / 'report.html'}; everything else is beside it.")
     return 0 if metrics["audit"]["passed"] is not False else 1
 
@@ -96,7 +96,7 @@ def measure(subject: Subject, tasks: list[Task], pooled: Pooled, quiet: bool) ->
     labels = make_labels(subject.events, recipe.labels, max_gap_ns)
     scored = score_all(pooled)
     worth = Worth.of(subject.events, labels, max_gap_ns, first_test, options)
-    return runs.with_nulls(
+    return with_nulls(
         {
             **report_scores(pooled, scored),
             "folds": report_folds(pooled),
@@ -158,15 +158,14 @@ def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe
     return kept
 
 
-def _folder(told: EvaluationRecipe, output: OutputOptions, data_hash: str, name: str) -> Path:
+def _folder(told: EvaluationRecipe, output: OutputOptions, data_hash: str, network: str) -> Path:
     if output.resume and output.out is not None:
         if runs.read_config(output.out).data_hash != data_hash:
             raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
         return output.out
     config = runs.RunConfig(told.recipe, told.files, data_hash, told.evaluate)
-    return runs.create(
-        output.out, f"evaluate-{runs.name_of(name, told.files)}", output.overwrite, config
-    )
+    name = f"evaluate-{runs.name_of(network, told.files)}"
+    return runs.create(output.out, name, output.overwrite, config)
 
 
 def _audit(subject: Subject, tasks: list[Task], quiet: bool) -> dict[str, Any]:
@@ -209,9 +208,5 @@ def _data(subject: Subject, pooled: Pooled, max_gap_ns: int) -> dict[str, Any]:
         "test_from_ns": table["time"][0],
         "last_ns": events["time"][-1],
         "test_events": len(table),
-        "ties": {name: float(table[f"tie_{name}"].mean() or 0.0) for name in pooled.horizons},
-        "base_rate": {
-            name: float((table[f"y_{name}"] == 1).sum()) / max(1, int((table[f"y_{name}"] >= 0).sum()))
-            for name in pooled.horizons
-        },
+        "ties": {name: float(table[f"tie_{name}"].to_numpy().mean()) for name in pooled.horizons},
     }

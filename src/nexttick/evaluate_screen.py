@@ -1,4 +1,4 @@
-"""What `nexttick evaluate` prints: a line a fold and contestant while it trains, then the scores."""
+"""What `nexttick evaluate` prints: a progress line a task, then scores and audit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,7 @@ if TYPE_CHECKING:
     from nexttick.walkforward import Task
 
 _REFRESH_S = 0.5
-_COLUMNS = {
-    "bits": "bits",
-    "log_loss": "log loss",
-    "auc": "AUC",
-    "mcc": "MCC",
-    "brier": "Brier",
-    "ece": "ECE",
-    "accuracy": "accuracy",
-}
+_COLUMNS = {"log_loss": "log loss", "auc": "AUC", "brier": "Brier", "accuracy": "accuracy"}
 
 
 class Folds:
@@ -102,12 +94,13 @@ def show_evaluation(metrics: dict[str, Any]) -> None:
             padding=(0, 1, 0, 0),
             pad_edge=False,
         )
-        for heading in ("", *_COLUMNS.values()):
+        for heading in ("", "bits", "95 %", *_COLUMNS.values()):
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for name, by_horizon in contestants.items():
-            cells = [_cell(by_horizon[horizon], key) for key in _COLUMNS]
-            marked = f"{name} (leaky)" if name in metrics["leaky"] else name
-            table.add_row(marked, *cells, style="bold" if name in metrics["networks"] else None)
+            scores = by_horizon[horizon]
+            cells = [_number(scores[key]) for key in ("bits", *_COLUMNS)]
+            cells.insert(1, _interval(scores["intervals"]["bits"]))
+            table.add_row(name, *cells, style="bold" if name in metrics["networks"] else None)
         console.print(table)
     for network in metrics["networks"]:
         for horizon in metrics["test"]:
@@ -115,14 +108,13 @@ def show_evaluation(metrics: dict[str, Any]) -> None:
     _show_audit(metrics["audit"])
 
 
-def _cell(scores: dict[str, Any], key: str) -> str:
-    value = scores[key]
-    if value is None:
-        return "none"
-    if key != "bits":
-        return f"{value:.4f}"
-    low, high = scores["intervals"]["bits"]
-    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _interval(bounds: list[float | None]) -> str:
+    low, high = bounds
+    return "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
 
 
 def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
@@ -134,8 +126,7 @@ def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
         knows = "is not surely different from"
     else:
         knows = "knows more than" if bits > 0 else "knows less than"
-    interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
-    return f"At {horizon} {network} {knows} {best}: {bits:+.4f}{interval} bits an event."
+    return f"At {horizon} {network} {knows} {best}: {bits:+.4f} {_interval([low, high])} bits an event."
 
 
 def _show_audit(audit: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from nexttick.batches import predictable
+from nexttick.calibration import CALIBRATIONS, Calibration
 from nexttick.config import Recipe, parse_duration_ns, to_dict
 from nexttick.events import merge_events, segment_starts, usual_max_gap_ns
 from nexttick.features import FeatureSpec, compute_features
@@ -26,6 +27,8 @@ from nexttick.predictor import Predictor, Scaler
 from nexttick.splits import Split, chronological_split, purged
 from nexttick.ticks import TickError
 from nexttick.train import EpochRecord, OnStep, Ranges, TrainingData, fit, pick_device, set_threads
+
+_SETTLED = 10  # contexts after which a recurrent state has forgotten where it began
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def train_network(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_step: OnStep | None = None,
 ) -> Predictor:
-    """Train on the training part, choose the epoch on the validation part.
+    """Train on the training part; choose the epoch and calibrate on the validation part.
 
     Ctrl-C ends the training with the best weights so far, once there is an epoch.
     """
@@ -179,7 +182,7 @@ def train_network(
         "stopped": stopped,
         "torch": torch.__version__,
     }
-    return Predictor(
+    predictor = Predictor(
         prepared.spec,
         prepared.scaler,
         recipe.model,
@@ -187,6 +190,26 @@ def train_network(
         model.finished(),
         recipe.events.raw_ticks,
         provenance,
+    )
+    predictor.calibration = calibrate(predictor, prepared, recipe.train.calibration)
+    return predictor
+
+
+def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Calibration, ...]:
+    """Curves of each horizon, fitted on the validation part's labels that are known at its end."""
+    if kind == "none":
+        return ()
+    split, context = prepared.split, predictor.model.context
+    begin = max(0, split.valid - _SETTLED * context)
+    starts = prepared.starts[(prepared.starts > begin) & (prepared.starts < split.valid_stop)]
+    raw_NH = predictor.score_raw(
+        prepared.x_NF[begin : split.valid_stop], np.append(0, starts - begin)
+    )
+    y_NH = purged(prepared.labels, split.valid, split.valid_stop)[begin : split.valid_stop]
+    known_NH = (y_NH != MISSING) & np.isfinite(raw_NH)
+    return tuple(
+        CALIBRATIONS[kind].fit(y[known], raw[known])
+        for y, raw, known in zip(y_NH.T, raw_NH.T, known_NH.T, strict=True)
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from nexttick.metrics import Comparison, compare, log_losses, score
 from nexttick.predictor import Predictor, as_table
 from nexttick.splits import purged
 from nexttick.ticks import TickError
+from nexttick.writing import with_nulls
 
 NETWORK = "network"  # its name among the contestants
 
@@ -85,13 +85,7 @@ class Tested:
             told["attainable_baselines"] = {
                 name: self.attainable_of(name) for name in self.baselines
             }
-        return _with_nulls(told)
-
-
-def _with_nulls(told: Any) -> Any:
-    if isinstance(told, dict):
-        return {key: _with_nulls(value) for key, value in told.items()}
-    return None if isinstance(told, float) and not math.isfinite(told) else told
+        return with_nulls(told)
 
 
 def see(prepared: Prepared, h: int) -> Seen:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from nexttick import __version__
+from nexttick.calibration import Calibration, from_json, to_json
 from nexttick.config import ModelOptions
 from nexttick.events import merge_events, segment_starts
 from nexttick.features import FeatureSpec, compute_features, update
@@ -28,7 +29,7 @@ from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.writing import write_text, write_whole
 
-FORMAT = 1
+FORMAT = 2
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
 
 
@@ -74,6 +75,8 @@ class Predictor:
         model: the network.
         raw_ticks: whether it was trained on ticks kept apart.
         provenance: training configuration, data hash, code version, metrics.
+        calibration: what maps each horizon's raw probabilities to those that are said; none
+            where they are said as they are.
     """
 
     spec: FeatureSpec
@@ -83,6 +86,7 @@ class Predictor:
     model: TickModel
     raw_ticks: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibration: tuple[Calibration, ...] = ()
 
     def predict(self, ticks: pl.DataFrame) -> pl.DataFrame:
         """Probabilities of a rise for every event of a run of ticks.
@@ -102,9 +106,22 @@ class Predictor:
         """Probabilities of shape (N, H); NaN where the history is too short."""
         return self.score(self.scaler(compute_features(events, self.spec)), starts)
 
-    @torch.inference_mode()
     def score(self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Probabilities of shape (N, H) from scaled features, segment by segment."""
+        return self.calibrated(self.score_raw(x_NF, starts))
+
+    def calibrated(self, p_NH: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw probabilities as they are said."""
+        if not self.calibration:
+            return p_NH
+        columns = [curve(p) for curve, p in zip(self.calibration, p_NH.T, strict=True)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    @torch.inference_mode()
+    def score_raw(
+        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The same before calibration."""
         self.model.eval()
         out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
         x_device = torch.from_numpy(x_NF).to(next(self.model.parameters()).device)
@@ -138,7 +155,9 @@ class Predictor:
         x_BF = torch.from_numpy(self.scaler(x))[None].to(next(self.model.parameters()).device)
         logits, live.model = self.model.step(x_BF, live.model)
         live.seen, live.last_ns = live.seen + 1, event[0]
-        return torch.sigmoid(logits)[0].cpu().numpy() if live.seen >= self.model.context else None
+        if live.seen < self.model.context:
+            return None
+        return self.calibrated(torch.sigmoid(logits).cpu().numpy())[0]
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a new folder, whole or not at all."""
@@ -166,6 +185,7 @@ class Predictor:
             "model": asdict(self.model_options),
             "horizons": self.horizons,
             "raw_ticks": self.raw_ticks,
+            "calibration": to_json(list(self.calibration)),
             "provenance": self.provenance,
         }
         write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
@@ -216,6 +236,7 @@ class Predictor:
             model.eval(),
             told["raw_ticks"],
             told["provenance"],
+            tuple(from_json(told["calibration"])),
         )
 
 

@@ -1,12 +1,12 @@
 """Recipes in files: TOML with the sections of a recipe, `evaluate` beside them, and files of ticks.
 
-    files = ["ticks.csv"]
+files = ["ticks.csv"]
 
-    [model]
-    type = "cnn"
+[model]
+type = "cnn"
 
-    [evaluate]
-    folds = 5
+[evaluate]
+folds = 5
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ class RunConfig:
     files: tuple[str, ...]
     data_hash: str
     evaluate: EvaluateOptions | None = None
+
+
+def name_of(what: str, files: Sequence[str]) -> str:
+    """The name of a run: what is run, and on which file."""
+    stem = re.sub(r"[^\w-]", "", Path(files[0]).name.split(".")[0]) or "ticks"
+    return f"{what}-{stem}"
 
 
 def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> Path:

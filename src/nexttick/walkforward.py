@@ -14,7 +14,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from nexttick import runs
@@ -135,7 +134,8 @@ def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
     predictor = train_network(prepared, task.recipe, task.folder / runs.CHECKPOINT, on_epoch)
     if predictor.provenance["stopped"]:
         raise KeyboardInterrupt
-    raw_NH = predictor.score(prepared.x_NF, prepared.starts, calibrated=False)
+    raw_NH = predictor.score_raw(prepared.x_NF, prepared.starts)
+    p_NH = predictor.calibrated(raw_NH)
     predictor.save(task.folder / "predictor")
     (task.folder / runs.CHECKPOINT).unlink(missing_ok=True)
     split = prepared.split
@@ -144,7 +144,7 @@ def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
     part = np.repeat(np.array([VALID, TEST], np.int8), [len(valid), len(test)])
     columns = {"event": rows, "part": part}
     for h, name in enumerate(prepared.labels.names):
-        columns[f"p_{name}"] = predictor.calibration[h](raw_NH[rows, h])
+        columns[f"p_{name}"] = p_NH[rows, h]
         columns[f"raw_{name}"] = raw_NH[rows, h]
     return pl.DataFrame(columns)
 
@@ -152,7 +152,6 @@ def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
 def run_baselines(task: Task, prepared: Prepared) -> pl.DataFrame:
     """Fit all baselines on the training part; predict the test part, with its labels beside."""
     fitted = fit_on_training(prepared, task.baselines)
-    seen_H = see(prepared)
     rows = np.arange(prepared.split.test, prepared.split.end)
     labels = prepared.labels
     columns: dict[str, NDArray[np.generic]] = {"event": rows, "part": np.full(len(rows), TEST)}
@@ -160,5 +159,5 @@ def run_baselines(task: Task, prepared: Prepared) -> pl.DataFrame:
         columns[f"y_{horizon}"] = labels.y_NH[rows, h]
         columns[f"tie_{horizon}"] = labels.tie_NH[rows, h]
         for name, ones in fitted.items():
-            columns[f"{name}_{horizon}"] = ones[h].predict(seen_H[h], rows)
+            columns[f"{name}_{horizon}"] = ones[h].predict(see(prepared, h), rows)
     return pl.DataFrame(columns)

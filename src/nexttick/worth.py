@@ -1,4 +1,4 @@
-"""What the pooled predictions of a walk-forward are worth: `backtest` with each fold's thresholds."""
+"""What pooled predictions are worth: `backtest` with the thresholds of each fold."""
 
 from __future__ import annotations
 

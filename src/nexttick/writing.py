@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import polars as pl
 
@@ -26,6 +27,15 @@ _WRITERS: dict[str, Callable[[pl.DataFrame, IO[bytes]], object]] = {
     ".parquet": lambda table, file: table.write_parquet(file),
     ".csv": lambda table, file: table.write_csv(file),
 }
+
+
+def with_nulls(values: Any) -> Any:
+    """Plain values in which JSON's null stands for numbers that are not finite."""
+    if isinstance(values, dict):
+        return {key: with_nulls(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [with_nulls(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def write_table(table: pl.DataFrame, path: str | Path) -> Path:

@@ -21,7 +21,7 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> Finding:
     Not applicable where nothing was fitted on these ticks, as when a predictor is tested on
     another file.
     """
-    name, valid = "fitted on training rows only", prepared.split.valid
+    name, valid = "fitted on training rows only", prepared.split.train_stop
     if valid == 0:
         return Finding(name, None, "Nothing was fitted on these ticks.", {})
     again = Scaler.fit(prepared.features_NF[:valid])
@@ -46,7 +46,7 @@ def _scaler_distance(a: Scaler, b: Scaler) -> float:
 def _encoding_distance(predictor: Predictor, prepared: Prepared) -> float:
     """Largest relative difference of what `fit_encodings` sets in the network."""
     again = copy.deepcopy(predictor.model)
-    fit_encodings(again, prepared.x_NF[: prepared.split.valid])
+    fit_encodings(again, prepared.x_NF[: prepared.split.train_stop])
     pairs = zip(again.state_dict().values(), predictor.model.state_dict().values(), strict=True)
     return max((_relative(a.cpu().numpy(), b.cpu().numpy()) for a, b in pairs), default=0.0)
 

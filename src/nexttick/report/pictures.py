@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 Metrics = dict[str, Any]
 
 _WIDTH_IN = 4.7
 _COLOURS = ("#0b62a4", "#c2410c", "#15803d", "#7e22ce", "#6b7280", "#a16207", "#0e7490", "#9f1239")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_LINES = ("-", "--", "-.", ":")
-_STYLE = {
+_DASHES = ("--", "-.", ":")
+_EVENTS = 250  # of the stretch of price
+_STYLE: Any = {
     "font.size": 8.5,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -35,60 +36,234 @@ _STYLE = {
     "grid.alpha": 0.25,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",  # the same in every browser
 }
 
 
-def _style_of(metrics: Metrics, name: str) -> dict[str, Any]:
-    """Colour, marker and line of a contestant, the same in every picture."""
-    names = [*metrics["networks"], *metrics["baselines"]]
-    k = names.index(name)
-    network = name in metrics["networks"]
-    return {
-        "color": _COLOURS[k % len(_COLOURS)],
-        "marker": _MARKERS[k % len(_MARKERS)],
-        "linestyle": "-" if network else _LINES[1 + k % 3],
-        "linewidth": 1.8 if network else 1.0,
-        "markersize": 4,
-        "label": name,
-    }
+@dataclass(frozen=True)
+class Source:
+    """What pictures are drawn from.
+
+    Attributes:
+        metrics: of `metrics.json`.
+        logs: records of each epoch, by network and fold.
+        predictions: pooled, see `evaluation.Pooled.table`.
+    """
+
+    metrics: Metrics
+    logs: dict[str, dict[int, list[dict[str, Any]]]]
+    predictions: pl.DataFrame
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks."""
+        return list(self.metrics["networks"])
+
+    @property
+    def horizons(self) -> list[str]:
+        """Names of the horizons."""
+        return list(self.metrics["test"])
+
+    @property
+    def contestants(self) -> dict[str, Any]:
+        """Scores of networks, then of baselines."""
+        return {**self.metrics["networks"], **self.metrics["baselines"]}
+
+    @property
+    def honest(self) -> list[str]:
+        """Contestants that have not seen what they are tested on."""
+        return [name for name in self.contestants if name not in self.metrics["leaky"]]
+
+    def style(self, name: str) -> dict[str, Any]:
+        """Colour, marker and line of a contestant, the same in every picture."""
+        k = list(self.contestants).index(name)
+        network = name in self.networks
+        return {
+            "color": _COLOURS[k % len(_COLOURS)],
+            "marker": _MARKERS[k % len(_MARKERS)],
+            "linestyle": "-" if network else _DASHES[k % len(_DASHES)],
+            "linewidth": 1.8 if network else 1.0,
+            "markersize": 4,
+            "label": name,
+        }
 
 
-def _figure(height_in: float = 3.0, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-    return figure, figure.subplots(rows, 1, **options)
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The picture's SVG element; ids hang on the name, so that pictures of a page do not clash."""
+def draw(name: str, source: Source) -> str:
+    """One of `PICTURES` as an SVG element that fits the width it is given."""
     text = io.StringIO()
+    # Ids hang on the salt: pictures of one page must not share them.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = PICTURES[name][1](source)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace('id="', f'id="{name}-').replace("#", "#", 1)
+    svg = re.sub(r'(?<=id=")|(?<=href="#)|(?<=url\(#)', f"{name}-", svg[svg.index("<svg") :])
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
 
 
-def drawn(name: str, metrics: Metrics, **others: Any) -> str:
-    """Draw one of `PICTURES`."""
-    with mpl.rc_context(_STYLE):
-        return _svg(PICTURES[name](metrics, **others), name)
+def _figure(height_in: float = 3.0) -> Figure:
+    return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
 
 
-def predictability(metrics: Metrics) -> Figure:
-    """Bits an event against horizon, networks with their intervals."""
-    figure, axes = _figure()
-    horizons = list(metrics["test"])
-    contestants = {**metrics["networks"], **metrics["baselines"]}
-    for name, scores in contestants.items():
-        bits = [_number(scores[horizon]["bits"]) for horizon in horizons]
-        style = _style_of(metrics, name)
-        if name in metrics["networks"]:
-            low, high = _bounds(scores, horizons)
-            axes.errorbar(horizons, bits, [np.subtract(bits, low), np.subtract(high, bits)], **style, capsize=3)
+def predictability(source: Source) -> Figure:
+    """Bits an event against horizon; bars are 95 % intervals of the networks."""
+    figure = _figure()
+    axes = figure.subplots()
+    for name in source.honest:
+        scores = source.contestants[name]
+        bits = np.array([_number(scores[h]["bits"]) for h in source.horizons])
+        if name in source.networks:
+            bounds = np.array([_bounds(scores[h]["intervals"]["bits"]) for h in source.horizons]).T
+            errors = np.abs(bounds - bits)
+            axes.errorbar(source.horizons, bits, errors, **source.style(name), capsize=3)
         else:
-            axes.plot(horizons, bits, **style)
-    lowest = min(_number(s[h]["bits"]) for n, s in contestants.items() for h in horizons if n not in metrics["leaky"])
-    axes.set_ylim(bottom=min(0.0, 1.1 * lowest))
+            axes.plot(source.horizons, bits, **source.style(name))
     axes.set(xlabel="horizon", ylabel="bits an event over the base rate")
+    axes.margins(x=0.15)
     axes.legend(ncols=2)
     return figure
+
+
+def folds(source: Source) -> Figure:
+    """Skill at the first horizon, fold after fold."""
+    figure, horizon = _figure(), source.horizons[0]
+    axes = figure.subplots()
+    numbers = [fold["number"] for fold in source.metrics["folds"]]
+    for name in source.honest:
+        bits = [_number(fold["bits"][horizon].get(name)) for fold in source.metrics["folds"]]
+        axes.plot(numbers, bits, **source.style(name))
+    days = [_day(fold["from_ns"]) for fold in source.metrics["folds"]]
+    axes.set_xticks(numbers, [f"{k}\n{day}" for k, day in zip(numbers, days, strict=True)])
+    axes.set(xlabel="fold, and the day it begins", ylabel=f"bits an event, {horizon}")
+    axes.legend(ncols=2)
+    return figure
+
+
+def reliability(source: Source) -> Figure:
+    """How often the price rose where a probability was given, before and after calibration."""
+    figure, horizon = _figure(3.6), source.horizons[0]
+    axes = figure.subplots()
+    axes.axline((0, 0), slope=1, color="#6b7280", linewidth=0.8, label="perfect")
+    for name in source.networks:
+        told = source.metrics["reliability"][name][horizon]
+        style = source.style(name)
+        before, after = told["before"], told["after"]
+        rate = np.array(after["rate"])
+        bounds = np.array([_numbers(after["low"]), _numbers(after["high"])])
+        axes.errorbar(after["p"], rate, np.abs(bounds - rate), **style, capsize=2)
+        faint = {**style, "linestyle": ":", "linewidth": 1, "label": f"{name}, raw"}
+        axes.plot(before["p"], before["rate"], **faint, markerfacecolor="none")
+    axes.set(xlabel=f"probability given, {horizon}", ylabel="share that rose")
+    axes.legend()
+    return figure
+
+
+def roc(source: Source) -> Figure:
+    """ROC curves at the first horizon."""
+    figure, horizon = _figure(3.6), source.horizons[0]
+    axes = figure.subplots()
+    told = source.metrics["roc"][horizon]
+    for name in source.honest:
+        auc = source.contestants[name][horizon]["auc"]
+        style = {**source.style(name), "marker": "", "label": f"{name} {_number(auc):.3f}"}
+        axes.plot(told["false_positive_rate"], told[name], **style)
+    axes.set(xlabel="share of non-rises called rises", ylabel="share of rises called rises")
+    axes.legend(title=f"AUC, {horizon}", title_fontsize=7.5)
+    return figure
+
+
+def learning(source: Source) -> Figure:
+    """Validation loss of every fold, and the norm of the gradient."""
+    figure = _figure(3.8)
+    loss_axes, norm_axes = figure.subplots(2, 1, sharex=True)
+    for name in source.networks:
+        for number, records in source.logs[name].items():
+            style = source.style(name) | {"label": name if number == 1 else "_", "linewidth": 1}
+            epochs = [record["epoch"] for record in records]
+            loss_axes.plot(epochs, [record["valid_loss"] for record in records], **style)
+            norm_axes.plot(epochs, [record["grad_norm"] for record in records], **style)
+    loss_axes.set(ylabel="validation loss, nats")
+    norm_axes.set(ylabel="gradient norm", xlabel="epoch; a line a fold")
+    norm_axes.set_yscale("log")
+    norm_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    loss_axes.legend()
+    return figure
+
+
+def fees(source: Source) -> Figure:
+    """Net result of a round trip against the fee; bands are 95 % intervals."""
+    figure = _figure()
+    axes = figure.subplots()
+    for name in source.networks:
+        curve = source.metrics["backtest"][name][source.horizons[0]]["fee_curve"]
+        axes.plot(curve["fee_bps"], _numbers(curve["net_bps"]), **source.style(name))
+        low, high = _numbers(curve["net_low_bps"]), _numbers(curve["net_high_bps"])
+        axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
+    axes.axhline(0, color="#6b7280", linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xticks(curve["fee_bps"], [f"{fee:g}" for fee in curve["fee_bps"]])
+    axes.set(xlabel="fee of each trade, bps", ylabel="net result of a round trip, bps")
+    axes.legend()
+    return figure
+
+
+def latency(source: Source) -> Figure:
+    """Net result of a round trip before fees against the latency."""
+    figure = _figure()
+    axes = figure.subplots()
+    for name in source.networks:
+        told = source.metrics["backtest"][name][source.horizons[0]]["latency_curve"]
+        before_fees = 2 * np.array(_numbers(told["break_even_fee_bps"]))
+        axes.plot(told["latency_s"], before_fees, **source.style(name))
+    axes.axhline(0, color="#6b7280", linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xticks(told["latency_s"], [f"{seconds:g}" for seconds in told["latency_s"]])
+    axes.set(xlabel="latency, seconds", ylabel="result after the spread, bps")
+    axes.legend()
+    return figure
+
+
+def stretch(source: Source) -> Figure:
+    """The last events of the last fold: price, and what was said of it."""
+    figure, horizon = _figure(3.8), source.horizons[0]
+    price_axes, p_axes = figure.subplots(2, 1, sharex=True)
+    last = source.predictions[-_EVENTS:]
+    index = np.arange(len(last))
+    price_axes.step(index, last["price"].to_numpy(), where="post", color="#111827", linewidth=1)
+    for name in source.networks:
+        style = source.style(name) | {"marker": "", "linewidth": 1}
+        p_axes.step(index, last[f"{name}_{horizon}"].to_numpy(), where="post", **style)
+    rate = source.metrics["test"][horizon]["base_rate"]
+    p_axes.axhline(rate, color="#6b7280", linewidth=0.8, linestyle=":", label="base rate")
+    price_axes.ticklabel_format(useOffset=False)
+    price_axes.set(ylabel="price")
+    p_axes.set(ylabel=f"probability, {horizon}", xlabel=f"the last {len(last)} events")
+    p_axes.legend(ncols=3)
+    return figure
+
+
+PICTURES: dict[str, tuple[str, Callable[[Source], Figure]]] = {
+    "predictability": ("How much is known", predictability),
+    "folds": ("Skill over time", folds),
+    "reliability": ("Do probabilities mean what they say?", reliability),
+    "roc": ("ROC", roc),
+    "learning": ("Learning curves", learning),
+    "fees": ("What fees leave", fees),
+    "latency": ("What latency leaves", latency),
+    "stretch": ("A stretch of price", stretch),
+}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_number(value) for value in values]
+
+
+def _bounds(interval: Sequence[float | None]) -> list[float]:
+    return _numbers(interval)
+
+
+def _day(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%d %b")
