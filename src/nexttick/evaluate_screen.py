@@ -126,7 +126,8 @@ def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
         knows = "is not surely different from"
     else:
         knows = "knows more than" if bits > 0 else "knows less than"
-    return f"At {horizon} {network} {knows} {best}: {bits:+.4f} {_interval([low, high])} bits an event."
+    more = f"{bits:+.4f} {_interval([low, high])}"
+    return f"At {horizon} {network} {knows} {best}: {more} bits an event."
 
 
 def _show_audit(audit: dict[str, Any]) -> None:
