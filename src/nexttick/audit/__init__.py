@@ -19,8 +19,10 @@ from nexttick.audit.fitted import check_fitted
 from nexttick.audit.placebo import check_placebo
 from nexttick.audit.shifted import check_shifted_labels
 from nexttick.audit.tampering import check_features, check_predictions
+from nexttick.baselines import Fitted
 from nexttick.config import Recipe
 from nexttick.job import Prepared, fingerprint
+from nexttick.judge import fit_on_training
 from nexttick.predictor import Predictor
 
 
@@ -46,6 +48,7 @@ def audit(
     ticks: pl.DataFrame,
     recipe: Recipe,
     *,
+    fitted: Fitted | None = None,
     set_aside: pl.DataFrame | None = None,
     options: AuditOptions = AuditOptions(),
 ) -> list[Finding]:
@@ -56,11 +59,14 @@ def audit(
         prepared: what training and test took, from `job.prepare`.
         ticks: what it was prepared from.
         recipe: of the training.
+        fitted: the baselines of the test; where None, the cheap ones are fitted on the training
+            part.
         set_aside: the table that came with the ticks, for the facts.
         options: how thorough.
 
     Raises:
-        ValueError: the ticks or the horizons are not those of `prepared`.
+        ValueError: the ticks or the horizons are not those of `prepared`, or there are neither
+            baselines nor a training part to fit them on.
     """
     if fingerprint(ticks) != prepared.data_hash:
         raise ValueError("audit: these are not the ticks that were prepared")
@@ -69,13 +75,15 @@ def audit(
             f"audit: the predictor speaks of {', '.join(predictor.horizons)}, the labels are "
             f"{', '.join(prepared.labels.names)}"
         )
+    if fitted is None and prepared.split.valid == 0:
+        raise ValueError("audit: nothing was fitted on these ticks, so give the baselines too")
     rng = np.random.default_rng(options.seed)
     return [
         check_features(prepared, ticks, recipe.events.raw_ticks, rng, options.cuts),
         check_predictions(predictor, prepared, ticks, rng, options.cuts),
         check_labels(prepared, recipe.labels, rng, options.labels),
         check_fitted(predictor, prepared),
-        check_shifted_labels(predictor, prepared),
+        check_shifted_labels(predictor, fitted or fit_on_training(prepared), prepared),
         check_placebo(
             prepared,
             ticks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -50,18 +50,33 @@ def check_placebo(
     return _told(over_truth(predictor, nothing, placebo, recipe), len(some))
 
 
+@dataclass(frozen=True)
+class OverTruth:
+    """What a network has over the truth of a placebo at one horizon.
+
+    Attributes:
+        network: the network against the truth.
+        truth: the truth against the base rate: what the bounce tells.
+    """
+
+    network: Comparison
+    truth: Comparison
+
+
 def over_truth(
     predictor: Predictor, prepared: Prepared, placebo: Placebo, recipe: Recipe
-) -> dict[str, Comparison]:
-    """What a network has over the truth on the test part, at each horizon counted in events."""
+) -> dict[str, OverTruth]:
+    """Score the test part against the truth, at each horizon counted in events."""
     p_NH = predictor.score(prepared.x_NF, prepared.starts)
     compared = {}
     for horizon, h in _event_horizons(recipe).items():
-        y_N, p_N = prepared.labels.y_NH[:, h], p_NH[:, h]
-        rows = np.flatnonzero((y_N != MISSING) & np.isfinite(p_N))
-        rows = rows[rows >= prepared.split.test]
-        truth_N = placebo.truth(horizon, recipe.labels.ties)
-        compared[prepared.labels.names[h]] = compare("truth", y_N[rows], p_N[rows], truth_N[rows])
+        known = (prepared.labels.y_NH[:, h] != MISSING) & np.isfinite(p_NH[:, h])
+        rows = np.flatnonzero(known[prepared.split.test :]) + prepared.split.test
+        y, truth = prepared.labels.y_NH[rows, h], placebo.truth(horizon, recipe.labels.ties)[rows]
+        compared[prepared.labels.names[h]] = OverTruth(
+            compare("truth", y, p_NH[rows, h], truth),
+            compare("base_rate", y, truth, np.full(len(y), y.mean())),
+        )
     return compared
 
 
@@ -76,20 +91,19 @@ def _shortened(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, split=split, train=train)
 
 
-def _told(compared: dict[str, Comparison], events: int) -> Finding:
+def _told(compared: dict[str, OverTruth], events: int) -> Finding:
     numbers: dict[str, float] = {"events": events}
     for name, one in compared.items():
-        numbers |= {name: one.bits, f"{name} margin": one.margin}
-    found = [name for name, one in compared.items() if one.bits > one.margin]
-    bits = ", ".join(f"{one.bits:+.4f} ± {one.margin:.4f} at {k}" for k, one in compared.items())
+        numbers |= {name: one.network.bits, f"{name} margin": one.network.margin}
+        numbers[f"{name} truth"] = one.truth.bits
+    found = any(one.network.verdict == "more" for one in compared.values())
+    bits = ", ".join(
+        f"{one.network.bits:+.4f} ± {one.network.margin:.4f} bits an event over a truth of "
+        f"{one.truth.bits:.4f} at {name}"
+        for name, one in compared.items()
+    )
     if found:
-        sentence = (
-            f"On a market without a signal the same recipe knows more than can be known: {bits} "
-            f"bits an event. It has seen answers."
-        )
+        sentence = f"Without a signal the same recipe knows more than can be known: {bits}."
     else:
-        sentence = (
-            f"On a market without a signal beyond the bounce the same recipe finds none: {bits} "
-            f"bits an event over the truth."
-        )
+        sentence = f"Without a signal the same recipe finds nothing beyond the bounce: {bits}."
     return Finding(_NAME, not found, sentence, numbers)

@@ -1,96 +1,142 @@
 """Predictions scored against the labels of the events before and after.
 
 *Later labels.* For an honest and calibrated forecaster of a stationary market, p = P(rise | what
-is seen), the label of a later event is never easier than its own. What it says of the next event,
-q = E(p of the next event | what is seen now), is a mean of answers it will give, and entropy is
-concave, so
+is seen), the label of a later event is never easier than its own. What it can say of the next
+event, q = E(p of the next event | what is seen now), is a mean of answers that it will give, and
+entropy is concave, so
 
-    loss of p against the later label >= E H(q) >= E H(p of the next event) = own loss.
+    its loss on the later label >= E H(q) >= E H(p of the next event) = the best loss on its own.
 
-A model that surely scores better on a later label, and knows something of it, was given answers
-of the wrong event, or sees ticks that it should not: the check fails.
+A network that does better on a later label was given answers of the wrong event, sees ticks that
+it should not, or stands one row too early in the table: the check fails. A badly trained network
+is no such forecaster: one that has learned the trend and not yet the bounce is better about the
+next event than about its own. It is told apart by the right-hand side: to fail, the network must
+also do as well on the later label as the best honest baseline does on its own.
 
 *Earlier labels.* The label of the event before is known in part already: at `rise@1` wholly, for
 it is the last price change. In a market that goes on in its direction an honest forecast agrees
 with the last change more often than with the next one, so a better score on an earlier label
 proves nothing. It is told, and nothing fails.
 
-A market that is not stationary, or a model that is badly calibrated, may break the inequality by
-a little, and several shifts and horizons are looked at. So a difference must be twice as large as
-its 95 % interval.
+Several shifts and horizons are looked at, and no market is quite stationary. So the network must
+be better on the other label by twice the 95 % interval.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexttick.audit.finding import Finding
+from nexttick.baselines import Fitted, is_leaky
 from nexttick.job import Prepared
+from nexttick.judge import see
 from nexttick.labels import MISSING
-from nexttick.metrics import Comparison, compare
+from nexttick.metrics import Comparison, compare, log_losses
 from nexttick.predictor import Predictor
 
 SHIFTS = (-2, -1, 1, 2)
+_NAME = "shifted labels"
 _SURE = 2.0  # half-widths of a 95 % interval
 _FEWEST = 100  # events: fewer say nothing
 
 
-def check_shifted_labels(predictor: Predictor, prepared: Prepared) -> Finding:
-    """Score the test part's predictions against labels of events 1 and 2 before and after."""
+@dataclass(frozen=True)
+class Said:
+    """What was said of N events at one horizon, and what came.
+
+    Attributes:
+        horizon: `rise@h`.
+        y_N: labels; `MISSING` where there is none.
+        p_N: the network's probabilities; NaN where there is none.
+        honest: those of each honest baseline.
+    """
+
+    horizon: str
+    y_N: NDArray[np.int8]
+    p_N: NDArray[np.floating]
+    honest: list[NDArray[np.floating]]
+
+
+def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> Finding:
+    """Score the test part's predictions against labels of events 1 and 2 before and after.
+
+    Args:
+        predictor: the network.
+        fitted: baselines, of which the best honest one is the yardstick.
+        prepared: what they are tested on.
+    """
     p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    rows = np.arange(prepared.split.test, len(p_NH))
+    honest = [ones for name, ones in fitted.items() if not is_leaky(name)]
+    return judge_shifts(
+        Said(
+            name,
+            prepared.labels.y_NH[rows, h],
+            p_NH[rows, h],
+            [ones[h].predict(see(prepared, h), rows) for ones in honest],
+        )
+        for h, name in enumerate(predictor.horizons)
+    )
+
+
+def judge_shifts(asked: Iterable[Said]) -> Finding:
+    """The verdict over all horizons and shifts."""
     numbers: dict[str, float] = {}
     better: dict[int, list[str]] = {shift: [] for shift in SHIFTS}
-    for h, name in enumerate(predictor.horizons):
+    for said in asked:
         for shift in SHIFTS:
-            told = _shifted(prepared.labels.y_NH[:, h], p_NH[:, h], shift, prepared.split.test)
+            told = _compared(said, shift)
             if told is None:
                 continue
-            over_own, over_rate = told
-            numbers[f"{name} {shift:+d}"] = over_own.bits
-            numbers[f"{name} {shift:+d} margin"] = over_own.margin
-            if _surely(over_own) and _surely(over_rate):
+            over_own, over_best = told
+            name = f"{said.horizon} {shift:+d}"
+            numbers |= {name: over_own.bits, f"{name} margin": over_own.margin}
+            if over_own.bits > _SURE * over_own.margin and over_best.bits >= 0:
                 better[shift].append(name)
-    return _told(better, numbers)
+    later = [name for shift in SHIFTS if shift > 0 for name in better[shift]]
+    earlier = [name for shift in SHIFTS if shift < 0 for name in better[shift]]
+    return _told(later, earlier, numbers)
 
 
-def _shifted(
-    y_N: NDArray[np.int8], p_N: NDArray[np.float32], shift: int, begin: int
-) -> tuple[Comparison, Comparison] | None:
-    """How much better p does on the shifted label than on its own, and than the base rate does."""
-    rows = np.arange(max(begin, -shift), len(y_N) - max(shift, 0))
-    own, other = y_N[rows], y_N[rows + shift]
-    known = (own != MISSING) & (other != MISSING) & np.isfinite(p_N[rows])
-    if known.sum() < _FEWEST:
+def _compared(said: Said, shift: int) -> tuple[Comparison, Comparison] | None:
+    """The network on the shifted label, against itself and the best baseline on its own."""
+    rows = np.arange(max(0, -shift), len(said.y_N) - max(shift, 0))
+    known = (said.y_N[rows] != MISSING) & (said.y_N[rows + shift] != MISSING)
+    rows = rows[known & np.isfinite(said.p_N[rows])]
+    if len(rows) < _FEWEST:
         return None
-    own, other, p = own[known], other[known], p_N[rows][known].astype(np.float64)
-    # What was given to the answer that came; `compare` then takes two answers for two models.
-    given_own, given_other = np.where(own == 1, p, 1 - p), np.where(other == 1, p, 1 - p)
-    over_own = compare("own label", np.ones_like(own), given_other, given_own)
-    rate = np.full(len(p), other.mean())
-    return over_own, compare("base rate", other, p, rate)
+    own, other, p = said.y_N[rows], said.y_N[rows + shift], said.p_N[rows]
+    best = min((one[rows] for one in said.honest), key=lambda one: log_losses(own, one).mean())
+    # Of each, the probability given to the answer that came; so all are asked about a rise.
+    came, shifted = np.ones_like(own), _given_to(other, p)
+    return (
+        compare("own label", came, shifted, _given_to(own, p)),
+        compare("best baseline", came, shifted, _given_to(own, best)),
+    )
 
 
-def _surely(comparison: Comparison) -> bool:
-    return comparison.bits > _SURE * comparison.margin
+def _given_to(y_N: NDArray[np.int8], p_N: NDArray[np.floating]) -> NDArray[np.float64]:
+    p_N = p_N.astype(np.float64)
+    return np.where(y_N == 1, p_N, 1 - p_N)
 
 
-def _told(better: dict[int, list[str]], numbers: dict[str, float]) -> Finding:
-    name = "shifted labels"
-    later = [f"{one} {shift:+d}" for shift in SHIFTS if shift > 0 for one in better[shift]]
-    earlier = [f"{one} {shift:+d}" for shift in SHIFTS if shift < 0 for one in better[shift]]
+def _told(later: list[str], earlier: list[str], numbers: dict[str, float]) -> Finding:
     if not numbers:
-        return Finding(name, None, "Too few events can be scored.", numbers)
+        return Finding(_NAME, None, "Too few events can be scored.", numbers)
     if later:
         sentence = (
             f"It scores better on the labels of later events ({', '.join(later)}) than on its own: "
-            f"features or labels are out of step."
+            f"features, labels or predictions are out of step."
         )
-        return Finding(name, False, sentence, numbers)
+        return Finding(_NAME, False, sentence, numbers)
     if earlier:
         sentence = (
             f"It scores better on the labels of earlier events ({', '.join(earlier)}) than on its "
             f"own; those are known in part already, so this is no proof of a leak."
         )
-        return Finding(name, None, sentence, numbers)
-    return Finding(name, True, "It scores best on the labels that it was asked about.", numbers)
+        return Finding(_NAME, None, sentence, numbers)
+    return Finding(_NAME, True, "It scores best on the labels that it was asked about.", numbers)

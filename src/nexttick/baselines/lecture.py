@@ -37,7 +37,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from nexttick.baselines.base import SURE, Baseline, Known, Rows, Seen
 
 SEQUENCE_LENGTH = 32
-SAMPLES = 64_000
+SAMPLES = 32_000
 _LAYERS, _WIDTH, _EPOCHS, _BATCH = 4, 64, 300, 64
 _CHUNK = 4096  # windows predicted in one call
 _WORST = 1e30  # a loss beyond this is told as this: JSON knows no infinity
