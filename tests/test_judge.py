@@ -14,7 +14,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from markets import FINITE_TAMPERINGS, S_NS, random_ticks, simulated_ticks, tampered, tiny_recipe
-from nexttick.baselines import CHEAP, Fitted
+from nexttick.baselines import CHEAP, Fitted, lecture
 from nexttick.config import EventOptions, LabelOptions, SplitOptions
 from nexttick.job import Prepared, prepare, prepare_for, train_network
 from nexttick.judge import Tested as Judged  # pytest takes Test… for its own
@@ -174,6 +174,45 @@ def test_baselines_see_the_training_part_only(how: str) -> None:
     other = prepare(tampered(market(), prepared.split.valid, how), recipe)
     assert other.split == prepared.split
     assert fit_on_training(other) == fitted
+
+
+@pytest.mark.parametrize("how", ["noise", "stretch"])
+def test_trees_see_training_and_validation_part_only(how: str) -> None:
+    prepared, _, _, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare(tampered(market(), prepared.split.test, how), recipe)
+    fitted, again = (fit_on_training(one, ["trees"]) for one in (prepared, other))
+    assert again["trees"] == fitted["trees"]
+    before = prepare(tampered(market(), prepared.split.valid - 200, how), recipe)
+    assert fit_on_training(before, ["trees"])["trees"] != fitted["trees"]
+
+
+def test_the_lectures_model_does_see_the_test_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scaling is that of the whole file: this is what makes it leaky."""
+    monkeypatch.setattr(lecture, "SAMPLES", 100)
+    prepared, _, _, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare(tampered(market(), prepared.split.test, "noise"), recipe)
+    fitted, again = (fit_on_training(one, ["lecture_2018_leaky"]) for one in (prepared, other))
+    assert again["lecture_2018_leaky"] != fitted["lecture_2018_leaky"]
+    assert again["logistic"] == fitted["logistic"]
+
+
+def test_the_best_baseline_is_never_a_leaky_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, predictor, fitted, _ = run()
+    y_NH = prepared.labels.y_NH
+
+    def knows(self: object, seen: object, rows: np.ndarray) -> np.ndarray:
+        return np.clip(y_NH[rows, 0].astype(float), 0.01, 0.99)
+
+    monkeypatch.setattr(lecture.Lecture2018, "predict", knows)
+    leaky = [lecture.Lecture2018([], [], 0.5, 0.7, "")] * len(HORIZONS)
+    with_leaky = {**fitted, "lecture_2018_leaky": leaky}
+    tested = judge(predictor, with_leaky, prepared, prepared.split.test)
+    told = tested.horizons["rise@1"]
+    assert min(told.scores, key=lambda name: told.scores[name]["log_loss"]) == "lecture_2018_leaky"
+    assert told.comparison.baseline in CHEAP
+    assert "lecture_2018_leaky" in tested.metrics()["baselines"]
 
 
 def test_baselines_do_see_the_training_part() -> None:

@@ -28,7 +28,7 @@ def _ties(prepared: Prepared) -> Finding:
 
 def _ticks_a_stamp(prepared: Prepared, ticks: pl.DataFrame) -> Finding:
     stamps, events = ticks["time"].n_unique(), len(prepared.events)
-    numbers: dict[str, float] = {"ticks": len(ticks), "stamps": stamps, "events": events}
+    numbers = {"ticks": len(ticks), "stamps": stamps, "events": events}
     sentence = (
         f"{len(ticks) / stamps:.2f} ticks share a time stamp on average; "
         f"{len(ticks):,} ticks are {events:,} events."

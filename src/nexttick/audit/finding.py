@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -19,4 +20,4 @@ class Finding:
     name: str
     passed: bool | None
     sentence: str
-    numbers: dict[str, float]
+    numbers: Mapping[str, float]

@@ -24,7 +24,7 @@ be better on the other label by twice the 95 % interval.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class Said:
     horizon: str
     y_N: NDArray[np.int8]
     p_N: NDArray[np.floating]
-    honest: list[NDArray[np.floating]]
+    honest: Sequence[NDArray[np.floating]]
 
 
 def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> Finding:
@@ -72,15 +72,12 @@ def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepare
     p_NH = predictor.score(prepared.x_NF, prepared.starts)
     rows = np.arange(prepared.split.test, len(p_NH))
     honest = [ones for name, ones in fitted.items() if not is_leaky(name)]
-    return judge_shifts(
-        Said(
-            name,
-            prepared.labels.y_NH[rows, h],
-            p_NH[rows, h],
-            [ones[h].predict(see(prepared, h), rows) for ones in honest],
-        )
-        for h, name in enumerate(predictor.horizons)
-    )
+    asked = []
+    for h, name in enumerate(predictor.horizons):
+        seen = see(prepared, h)
+        said = [ones[h].predict(seen, rows) for ones in honest]
+        asked.append(Said(name, prepared.labels.y_NH[rows, h], p_NH[rows, h], said))
+    return judge_shifts(asked)
 
 
 def judge_shifts(asked: Iterable[Said]) -> Finding:

@@ -43,17 +43,15 @@ def check_features(
             events = merge_events(other, raw_ticks=raw_ticks)
             moved |= _moved_features(prepared, events, cut)
             compared += cut
+    name, numbers = "features and the future", {"events": compared, "features_moved": len(moved)}
+    if compared == 0:
+        return Finding(name, None, "There are too few events to cut.", numbers)
     if moved:
         told = ", ".join(sorted(moved)[:3]) + (" and others" if len(moved) > 3 else "")
         sentence = f"{len(moved)} features change when later ticks do: {told}."
     else:
         sentence = f"No feature of {compared:,} events changed when later ticks did."
-    return Finding(
-        "features and the future",
-        not moved,
-        sentence,
-        {"events": compared, "features_moved": len(moved)},
-    )
+    return Finding(name, not moved, sentence, numbers)
 
 
 def check_predictions(
