@@ -301,10 +301,10 @@ def test_the_summary_counts_what_the_table_holds() -> None:
 
 
 def test_at_the_break_even_fee_nothing_is_left() -> None:
-    told = some_trades().break_even_fee_bps()
+    told = some_trades().break_even_fee_bps
     assert told.low < told.value < told.high
     assert some_trades(told.value).net_bps.mean() == pytest.approx(0, abs=1e-9)
-    assert told == some_trades(99.0).break_even_fee_bps()
+    assert told == some_trades(99.0).break_even_fee_bps
 
 
 def test_the_break_even_fee_of_who_knows_nothing_covers_minus_half_the_spread() -> None:
@@ -316,13 +316,13 @@ def test_the_break_even_fee_of_who_knows_nothing_covers_minus_half_the_spread() 
         some = Market.of(events[part], GAP_NS, market.spread_bps)
         p = np.random.default_rng(seed).random(1500)
         trades = trade(some, p, known[part] - part.start, THRESHOLDS, latency_s=0.0, fee_bps=0.0)
-        told = trades.break_even_fee_bps(resamples=300)
+        told = trades.break_even_fee_bps
         covered += told.low <= -market.spread_bps / 2 <= told.high
     assert 52 <= covered <= 60
 
 
 def test_the_fee_curve_is_what_each_fee_would_have_left() -> None:
-    curve = fee_curve(some_trades(), [0.0, 1.0, 4.0], resamples=200)
+    curve = fee_curve(some_trades(), [0.0, 1.0, 4.0])
     for fee_bps, net_bps, in_all in zip(
         curve["fee_bps"], curve["net_bps"], curve["net_bps_in_all"], strict=True
     ):
@@ -342,7 +342,7 @@ def test_the_latency_curve_is_what_each_latency_would_have_left() -> None:
         told = trades.summary()
         for key in ("trades", "gross_bps", "net_bps", "net_bps_in_all"):
             assert row[key] == pytest.approx(told[key]), key
-        assert row["break_even_fee_bps"] == pytest.approx(trades.break_even_fee_bps().value)
+        assert row["break_even_fee_bps"] == pytest.approx(trades.break_even_fee_bps.value)
 
 
 def test_thresholds_are_those_that_earned_most() -> None:
@@ -381,7 +381,7 @@ def test_who_predicts_nothing_trades_nothing() -> None:
         told = trades.summary()
         assert told["trades"] == told["net_bps_in_all"] == told["max_drawdown_bps"] == 0
         assert math.isnan(told["hit_rate"])
-        assert all(map(math.isnan, trades.break_even_fee_bps()))
+        assert all(map(math.isnan, trades.break_even_fee_bps))
         assert fee_curve(trades)["net_bps_in_all"].to_list() == [0.0] * 6
     assert latency_curve(market, p, known, Thresholds(0.3, 0.3), fee_bps=1.0)["trades"].sum() == 0
     with pytest.raises(ValueError, match="no prediction"):
@@ -400,7 +400,7 @@ def test_one_round_trip_has_no_interval() -> None:
         latency_s=0.0,
         fee_bps=0.0,
     )
-    told = trades.break_even_fee_bps()
+    told = trades.break_even_fee_bps
     assert told.value == pytest.approx((trades.gross_bps[0] - 1) / 2)
     assert math.isnan(told.low)
 

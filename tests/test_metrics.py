@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.calibration import calibration_curve
 
 from markets import quick, seeds
 from nexttick.metrics import Comparison, auc, compare, log_losses, score, scores_of
-from nexttick.tally import BINS, equal_mass_edges, mean_log_losses, outcomes, ranking, tally
+from nexttick.tally import BINS, Outcomes, equal_mass_edges, mean_log_losses, ranking, tally
 
 
 def random_scores(seed: int, n: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -271,13 +272,15 @@ def test_weighted_sums_of_blocks_give_the_scores_of_repeated_events(
     bounds = np.array([0, n // 3, n // 2, n])
     weights = np.array([[1, 1, 1], [2, 0, 3], [1, 4, 2]])
     t = (sign == 0).sum() / (sign <= 0).sum()
-    told = scores_of(tally(y, p, bounds, sign=sign), weights.astype(np.float64))
+    told = scores_of(tally(Outcomes.of(y, sign), p, bounds), weights.astype(np.float64))
     k_N = np.searchsorted(equal_mass_edges(p, BINS), p, side="right")
     for r, times in enumerate(weights):
         rows = np.repeat(np.arange(n), np.repeat(times, np.diff(bounds)))
         end = np.array([0, len(rows)])
-        whole = tally(y[rows], p[rows], end, sign=sign[rows], tie_share=t)
+        outcomes = replace(Outcomes.of(y[rows], sign[rows]), tie_share=t)
+        whole = tally(outcomes, p[rows], end)
         expected = {name: value[0] for name, value in scores_of(whole, np.ones((1, 1))).items()}
+        del expected["ece_error"]
         in_bin = [rows[k_N[rows] == k] for k in np.unique(k_N[rows])]
         expected["ece"] = sum(abs((p[k] - y[k]).sum(dtype=float)) for k in in_bin) / len(rows)
         off = [(p[k] - y[k]).mean(dtype=float) ** 2 * len(k) for k in in_bin]
@@ -291,7 +294,7 @@ def test_weighted_sums_of_blocks_give_the_scores_of_repeated_events(
 
 def test_single_precision_weights_lose_nothing_that_shows() -> None:
     y, p = random_scores(5, 20_000, ties=False)
-    told = tally(y, p, np.arange(0, 20_001, 100), sign=random_signs(y, 5))
+    told = tally(Outcomes.of(y, random_signs(y, 5)), p, np.arange(0, 20_001, 100))
     weights = np.random.default_rng(0).integers(0, 4, (5, 200))
     exact = scores_of(told, weights.astype(np.float64))
     for name, values in scores_of(told, weights.astype(np.float32)).items():
@@ -302,13 +305,13 @@ def test_resampled_aucs_differ_from_exact_ones_by_little() -> None:
     y, p = random_scores(6, 20_000, ties=False)
     bounds = np.arange(0, 20_001, 100)
     weights = np.random.default_rng(0).integers(0, 4, (20, 200))
-    resampled = scores_of(tally(y, p, bounds), weights.astype(np.float64))["auc"]
+    resampled = scores_of(tally(Outcomes.of(y), p, bounds), weights.astype(np.float64))["auc"]
     exact = [sk.roc_auc_score(y, p, sample_weight=np.repeat(times, 100)) for times in weights]
     spread = np.std(exact)
     assert np.abs(resampled - exact).max() < spread / 20
-    assert scores_of(tally(y, p, bounds), np.ones((1, 200)))["auc"][0] == pytest.approx(
-        sk.roc_auc_score(y, p), rel=1e-12
-    )
+    assert scores_of(tally(Outcomes.of(y), p, bounds), np.ones((1, 200)))["auc"][
+        0
+    ] == pytest.approx(sk.roc_auc_score(y, p), rel=1e-12)
 
 
 @quick
@@ -317,12 +320,17 @@ def test_mean_log_losses_are_means_of_log_losses(seed: int, n: int, group: int) 
     y, p = random_scores(seed, max(n, 2), ties=False)
     whole = len(y) // group * group
     expected = log_losses(y, p)[:whole].reshape(-1, group).mean(axis=1)
-    np.testing.assert_allclose(mean_log_losses(y, p, group), expected, rtol=1e-12)
+    told = mean_log_losses(Outcomes.of(y), p, group)
+    np.testing.assert_allclose(told, expected, rtol=1e-12)
 
 
 def test_outcomes_are_falls_ties_and_rises() -> None:
-    assert outcomes(np.array([0, 0, 1]), np.array([-3, 0, 2])).tolist() == [0, 1, 2]
-    assert outcomes(np.array([0, 0, 1]), None).tolist() == [0, 0, 2]
+    y = np.array([0, 0, 0, 1])
+    told = Outcomes.of(y, np.array([-3, 0, -1, 2]))
+    assert told.of_N.tolist() == [0, 1, 0, 2]
+    assert (told.tie_share, told.signed) == (1 / 3, True)
+    assert Outcomes.of(y).of_N.tolist() == [0, 0, 0, 2]
+    assert not Outcomes.of(y).signed
 
 
 # The comparison

@@ -27,6 +27,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,13 @@ class Thresholds(NamedTuple):
 
     lower: float
     upper: float
+
+
+class Signals(NamedTuple):
+    """The events whose predictions say something, and what: +1 buy, -1 sell."""
+
+    events: NDArray[np.int64]
+    said: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,8 @@ class Trades:
             }
         )
 
-    def break_even_fee_bps(self, resamples: int = 1000, seed: int = 0) -> Estimate:
+    @cached_property
+    def break_even_fee_bps(self) -> Estimate:
         """The fee of an execution at which nothing is left after the spread, with its interval.
 
         Half of the mean result of a round trip before fees; negative where the spread alone costs
@@ -153,7 +162,7 @@ class Trades:
         if len(self) == 0:
             return Estimate(math.nan, math.nan, math.nan)
         half_bps = (self.gross_bps - self.market.spread_bps) / 2
-        return Resampler.fit([half_bps], resamples=resamples, seed=seed).mean(half_bps)
+        return Resampler.fit([half_bps]).mean(half_bps)
 
     def drawdown_bps(self) -> float:
         """The deepest fall of the summed net results below an earlier height, or below 0."""
@@ -203,32 +212,23 @@ def trade(
     Raises:
         ValueError: lengths differ, thresholds cross, or latency or fee is out of range.
     """
-    n = len(market.time_ns)
-    if not len(p_N) == len(known_at_N) == n:
-        raise ValueError(f"{n} events, {len(p_N)} p, {len(known_at_N)} known_at: give one of each")
-    if not thresholds.lower <= thresholds.upper:
-        raise ValueError(f"thresholds {thresholds}: the lower one must not exceed the upper one")
-    if not (0 <= latency_s < 1e9 and math.isfinite(fee_bps)):
-        raise ValueError(
-            f"latency {latency_s} s, fee {fee_bps} bps: give finite ones, latency >= 0"
-        )
-    return _trades(market, _signals(p_N, thresholds), known_at_N, latency_s, fee_bps)
+    signals = _signals(market, p_N, known_at_N, thresholds)
+    return _trades(market, signals, known_at_N, latency_s, fee_bps)
 
 
-def fee_curve(trades: Trades, fees_bps: Sequence[float] = FEES_BPS, **options: int) -> pl.DataFrame:
+def fee_curve(trades: Trades, fees_bps: Sequence[float] = FEES_BPS) -> pl.DataFrame:
     """Net result against fee: the same round trips, other fees.
 
     Args:
         trades: from `trade`.
         fees_bps: of each execution.
-        options: `resamples` and `seed` of the interval.
 
     Returns:
         `fee_bps`; `net_bps` of a round trip with its 95 % interval, `net_low_bps` and
         `net_high_bps`; `net_bps_in_all`.
     """
     fees = np.array(fees_bps, np.float64)
-    before_fees = 2 * np.array(trades.break_even_fee_bps(**options))
+    before_fees = 2 * np.array(trades.break_even_fee_bps)
     value, low, high = before_fees[:, None] - 2 * fees
     return pl.DataFrame(
         {
@@ -264,9 +264,10 @@ def latency_curve(
         `latency_s`, `trades`, `gross_bps` and `net_bps` of a round trip, `net_bps_in_all`,
         `break_even_fee_bps`.
     """
+    signals = _signals(market, p_N, known_at_N, thresholds)
     rows = []
     for latency_s in latencies_s:
-        trades = trade(market, p_N, known_at_N, thresholds, latency_s=latency_s, fee_bps=fee_bps)
+        trades = _trades(market, signals, known_at_N, latency_s, fee_bps)
         gross_bps, net_bps = _mean(trades.gross_bps), _mean(trades.net_bps)
         rows.append(
             {
@@ -312,9 +313,20 @@ def choose_thresholds(
     return max(map(Thresholds, lower.tolist(), upper.tolist()), key=worth)
 
 
-def _signals(p_N: NDArray[np.floating], thresholds: Thresholds) -> NDArray[np.int8]:
-    """+1 buy, -1 sell, 0 neither."""
-    return np.subtract(p_N > thresholds.upper, p_N < thresholds.lower, dtype=np.int8)
+def _signals(
+    market: Market,
+    p_N: NDArray[np.floating],
+    known_at_N: NDArray[np.int64],
+    thresholds: Thresholds,
+) -> Signals:
+    n = len(market.time_ns)
+    if not len(p_N) == len(known_at_N) == n:
+        raise ValueError(f"{n} events, {len(p_N)} p, {len(known_at_N)} known_at: give one of each")
+    if not thresholds.lower <= thresholds.upper:
+        raise ValueError(f"thresholds {thresholds}: the lower one must not exceed the upper one")
+    above_N = p_N > thresholds.upper
+    saying = np.flatnonzero(above_N | (p_N < thresholds.lower))
+    return Signals(saying, np.where(above_N[saying], 1, -1).astype(np.int8))
 
 
 def _mean(values: NDArray[Any]) -> float:
@@ -323,53 +335,66 @@ def _mean(values: NDArray[Any]) -> float:
 
 def _trades(
     market: Market,
-    signal_N: NDArray[np.int8],
+    signals: Signals,
     known_at_N: NDArray[np.int64],
     latency_s: float,
     fee_bps: float,
 ) -> Trades:
-    n = len(signal_N)
-    # Pages that are never written cost nothing, so there is room for a round trip an event.
-    signal, entry, exit_ = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    side, reason = np.empty(n, np.int8), np.empty(n, np.int8)
-    stops = np.append(market.starts[1:], n)
+    if not (0 <= latency_s < 1e9 and math.isfinite(fee_bps)):
+        raise ValueError(
+            f"latency {latency_s} s, fee {fee_bps} bps: give finite ones, latency >= 0"
+        )
+    saying, said = signals
+    # Pages that are never written cost nothing, so there is room for a round trip a signal.
+    signal, entry, exit_ = np.empty((3, len(saying)), np.int64)
+    side, reason = np.empty((2, len(saying)), np.int8)
+    bounds = np.append(market.starts, len(market.time_ns))
     latency_ns = max(round(latency_s * 1e9), 1)  # nobody acts within a time stamp
     k = 0
-    for start, stop in zip(market.starts, stops, strict=True):
-        args = (market.time_ns, signal_N, known_at_N, start, stop, latency_ns)
+    for (start, stop), (a, b) in zip(
+        pairwise(bounds), pairwise(np.searchsorted(saying, bounds)), strict=True
+    ):
+        args = (market.time_ns, saying[a:b], said[a:b], known_at_N, start, stop, latency_ns)
         k = _walk(*args, signal, entry, exit_, side, reason, k)
     return Trades(market, fee_bps, signal[:k], entry[:k], exit_[:k], side[:k], reason[:k])
 
 
 @njit(cache=True, nogil=True)
-def _walk(time_ns, said, known_at, start, stop, latency_ns, signal, entry, exit_, side, reason, k):  # type: ignore[no-untyped-def]
-    """Trade one segment; round trip k is the first. Returns how many there are then."""
+def _walk(  # type: ignore[no-untyped-def]
+    time_ns, saying, said, known_at, start, stop, latency_ns, signal, entry, exit_, side, reason, k
+):
+    """Trade one segment; round trip k is the first. Returns how many there are then.
+
+    An order that answers event i is executed at or before event e exactly if
+    time[e] >= time[i] + latency, so that few executions need to be looked for.
+    """
     last = stop - 1
-    at = end = start  # where the newest signal is executed, and where its closing order would be
-    position, until = 0, start  # what is held, and where the order that closes it is executed
-    for i in range(start, last):
-        if said[i] == 0:
-            continue
-        at = _executed(time_ns, i, at, stop, latency_ns)
+    at = start  # where the newest signal is executed
+    position, until = 0, 0  # what is held, and the event that the order to close it answers
+    for s in range(len(saying)):
+        i = saying[s]
+        at = _executed(time_ns, i, max(at, i), stop, latency_ns)
         if at == stop:
             break
-        if _outrun(time_ns, said, i, at, latency_ns):
+        newer = saying[s + 1] if s + 1 < len(saying) else stop
+        if newer < at and time_ns[newer] + latency_ns <= time_ns[at]:
             continue
+        if position != 0 and time_ns[until] + latency_ns <= time_ns[at - 1]:
+            exit_[k], reason[k] = _executed(time_ns, until, entry[k], stop, latency_ns), 0
+            position, k = 0, k + 1
         known = min(known_at[i], last)
-        end = _executed(time_ns, known, end, stop, latency_ns)
-        if position != 0 and until < at:
-            k = _close(k, until, 0, exit_, reason)
-            position = 0
-        if position == said[i]:
-            until = end
-        elif position != 0:
-            k = _close(k, at, 1, exit_, reason)
-            position = 0
-        if position == 0 and at < last and end > at:
-            signal[k], entry[k], side[k] = i, at, said[i]
-            position, until = said[i], end
+        if position == -said[s]:
+            exit_[k], reason[k] = at, 1
+            position, k = 0, k + 1
+        if position != 0:
+            until = known
+        elif at < last and time_ns[known] + latency_ns > time_ns[at]:
+            signal[k], entry[k], side[k] = i, at, said[s]
+            position, until = said[s], known
     if position != 0:
-        k = _close(k, min(until, last), 2 if until > last else 0, exit_, reason)
+        at = _executed(time_ns, until, entry[k], stop, latency_ns)
+        exit_[k], reason[k] = min(at, last), 2 if at == stop else 0
+        k += 1
     return k
 
 
@@ -379,20 +404,3 @@ def _executed(time_ns, answered, at, stop, latency_ns):  # type: ignore[no-untyp
     while at < stop and time_ns[at] < time_ns[answered] + latency_ns:
         at += 1
     return at
-
-
-@njit(cache=True, nogil=True)
-def _outrun(time_ns, said, i, at, latency_ns):  # type: ignore[no-untyped-def]
-    """Whether a newer signal than that of event i is executed at the same event."""
-    newer = i + 1
-    while newer < at and time_ns[newer] + latency_ns <= time_ns[at]:
-        if said[newer] != 0:
-            return True
-        newer += 1
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _close(k, at, why, exit_, reason):  # type: ignore[no-untyped-def]
-    exit_[k], reason[k] = at, why
-    return k + 1

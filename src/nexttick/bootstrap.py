@@ -37,11 +37,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from nexttick.metrics import ece_errors, scores_of
-from nexttick.tally import Tally, mean_log_losses, tally
+from nexttick.metrics import scores_of
+from nexttick.tally import Outcomes, Tally, mean_log_losses, tally
 
 Array = NDArray[np.floating]
-FEWEST, MOST = 30, 250  # blocks
+FEWEST, MOST = 30, 250  # blocks; their numbers fit into a byte
 _LEVEL = 0.95
 _MEANS = 2**13  # longer series are averaged to so many: a block holds 33 of them or more
 _UNDEFINED = 0.05  # a score that more of the resamples lack has no interval
@@ -97,9 +97,9 @@ class Resampler:
         optimal = max((optimal_block(x) * (n // len(x)) for x in series), default=1.0)
         blocks = min(n, max(FEWEST, min(MOST, int(n / optimal))))
         bounds = np.arange(blocks + 1) * n // blocks
-        drawn = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.int32)
-        drawn += np.arange(resamples, dtype=np.int32)[:, None] * blocks
-        counts = np.bincount(drawn.ravel(), minlength=resamples * blocks)
+        drawn = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
+        cells = drawn + np.arange(0, resamples * blocks, blocks)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=resamples * blocks)
         return cls(bounds, counts.reshape(resamples, blocks).astype(np.float32), optimal)
 
     @property
@@ -271,7 +271,8 @@ def evaluate(
 
     Args:
         y: whether the price rose, 0 or 1, in time order.
-        p_by: probabilities of each contestant, the one that is judged first.
+        p_by: probabilities of each contestant, the one that is judged first; taken in single
+            precision, as networks give them.
         base: the contestant over which `bits`, `bits_moves` and `bits_direction` are gained.
         sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
         threshold: above it p says "rise".
@@ -283,21 +284,18 @@ def evaluate(
     """
     if base not in p_by:
         raise ValueError(f"no contestant {base!r} to gain bits over: name one of {', '.join(p_by)}")
-    if len(y) == 0:
-        raise ValueError("there is no event to score")
-    series = _loss_series(y, p_by)
+    outcomes = Outcomes.of(y, sign)
+    p_by = {name: p.astype(np.float32, copy=False) for name, p in p_by.items()}
+    series = _loss_series(outcomes, p_by)
     resampler = Resampler.fit(series, n=len(y), resamples=resamples, seed=seed)
-    tallies = {
-        name: tally(y, p, resampler.bounds, sign=sign, threshold=threshold)
-        for name, p in p_by.items()
-    }
+    tallies = {name: tally(outcomes, p, resampler.bounds, threshold) for name, p in p_by.items()}
     return _evaluation(tallies, base, resampler)
 
 
-def _loss_series(y: NDArray[np.integer], p_by: Mapping[str, Array]) -> Sequence[Array]:
+def _loss_series(outcomes: Outcomes, p_by: Mapping[str, Array]) -> Sequence[Array]:
     """The log losses of each contestant, and what the first is better than each other."""
-    group = math.ceil(len(y) / _MEANS)
-    losses = [mean_log_losses(y, p, group) for p in p_by.values()]
+    group = math.ceil(len(outcomes.of_N) / _MEANS)
+    losses = [mean_log_losses(outcomes, p, group) for p in p_by.values()]
     return losses + [losses[0] - other for other in losses[1:]]
 
 
@@ -305,16 +303,16 @@ def _evaluation(tallies: Mapping[str, Tally], base: str, resampler: Resampler) -
     ones = np.ones((1, resampler.blocks))
     whole = {name: scores_of(told, ones) for name, told in tallies.items()}
     resampled = {name: scores_of(told, resampler.weights_RB) for name, told in tallies.items()}
+    errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
     for told in (whole, resampled):
         bits = {name: _bits(scores, told[base]) for name, scores in told.items()}
         for name in told:
             told[name] |= bits[name]
     n = int(resampler.bounds[-1])
     scores_by = {
-        name: {"n": n} | {key: float(value[0]) for key, value in scores.items()}
-        for name, scores in whole.items()
+        name: {"n": n} | {key: float(whole[name][key][0]) for key in scores}
+        for name, scores in resampled.items()
     }
-    errors = {name: ece_errors(told, resampler.weights_RB) for name, told in tallies.items()}
     return Evaluation(scores_by, resampler, resampled, errors)
 
 

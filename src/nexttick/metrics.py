@@ -27,19 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.tally import (
-    EPS,
-    RISE,
-    Array,
-    Tally,
-    binned_wins,
-    count_wins,
-    outcomes,
-    ranking,
-    tally,
-)
-
-ONCE = np.ones((1, 1))  # the weight of a single block
+from nexttick.tally import EPS, RISE, Array, Outcomes, Resummed, Tally, count_wins, ranking, tally
 
 
 def log_losses(y: NDArray[np.integer], p: Array) -> NDArray[np.float64]:
@@ -53,7 +41,7 @@ def auc(y: NDArray[np.integer], p: Array) -> float:
 
     NaN where only one class is seen.
     """
-    wins, pairs = count_wins(ranking(p, outcomes(y, None)))
+    wins, pairs = count_wins(ranking(p, Outcomes.of(y).of_N))
     return float(_ratio(wins.sum(), pairs.sum()))
 
 
@@ -86,8 +74,9 @@ def score(
     Raises:
         ValueError: there is no event, a p is no probability, or y and sign disagree.
     """
-    told = tally(y, p, np.array([0, len(y)]), sign=sign, threshold=threshold)
-    scores = {name: float(value[0]) for name, value in scores_of(told, ONCE).items()}
+    told = tally(Outcomes.of(y, sign), p, np.array([0, len(y)]), threshold)
+    values = scores_of(told, np.ones((1, 1)))
+    scores = {name: float(value[0]) for name, value in values.items() if name != "ece_error"}
     bits = (base_log_loss - scores["log_loss"]) / math.log(2)
     return {"n": len(y), **scores, "bits": bits}
 
@@ -101,29 +90,26 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
             float32 they are faster, with six digits and counts exact up to 2**24.
 
     Returns:
-        As `score`, without `n` and `bits`.
+        As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part
+        of each in `ece` is from that of all events.
     """
     blocks, _, fine = told.count_BCJ.shape
     count_BM = told.count_BCJ.reshape(blocks, -1).astype(weights_RB.dtype)
     count_RCJ = (weights_RB @ count_BM).reshape(-1, 3, fine)
     p_RK = weights_RB @ told.p_BK.astype(weights_RB.dtype)
+    bins = Resummed.of(count_RCJ, p_RK, told.bin_starts)
     sums_SR = (weights_RB.astype(np.float64) @ told.sums_BS).T
-    n, loss, error, tp, fp, loss_moves, loss_direction = sums_SR
-    falls, ties, rises = count_RCJ.sum(axis=2, dtype=np.float64).T
-    brier, uncertainty = error / n, rises * (n - rises) / n**2
-    reliability, ece = _calibration(count_RCJ, p_RK, told.bin_starts)
-    pairs_R2 = rises[:, None] * np.stack([falls, ties], axis=1)
-    wins_R2 = binned_wins(count_RCJ) - told.wins_excess * pairs_R2
+    n, loss, error, tp, positives, loss_moves, loss_direction = sums_SR
+    falls, ties, rises = bins.of_RC.T
+    pairs_R2 = rises[:, None] * bins.of_RC[:, :2]
+    wins_R2 = bins.wins_R2 - told.wins_excess * pairs_R2
     scores = {
         "base_rate": rises / n,
         "log_loss": loss / n,
         "auc": _ratio(wins_R2.sum(axis=1), pairs_R2.sum(axis=1)),
-        "brier": brier,
-        "reliability": reliability,
-        "resolution": uncertainty + reliability - brier,
-        "uncertainty": uncertainty,
-        "ece": ece,
-        **_answers(tp, fp, rises, n),
+        "brier": error / n,
+        **_calibration(told, bins, error / n, n),
+        **_answers(tp, positives - tp, rises, n),
     }
     if told.signed:
         any_fall, any_tie = (pairs_R2 > 0).T
@@ -137,23 +123,21 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
     return scores
 
 
-def ece_errors(told: Tally, weights_RB: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Sum over bins of how far each one's part of `ece` lies from that of all events, R values."""
-    rises_BK = np.add.reduceat(told.count_BCJ[:, RISE], told.bin_starts, axis=1)
-    off_BK, n_B = told.p_BK - rises_BK, told.sums_BS[:, 0]
-    off_RK = (weights_RB @ off_BK) / (weights_RB @ n_B)[:, None]
-    return np.abs(off_RK - off_BK.sum(axis=0) / n_B.sum()).sum(axis=1)
-
-
 def _calibration(
-    count_RCJ: NDArray[np.floating], p_RK: NDArray[np.floating], starts: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Murphy's reliability and the expected calibration error, R values each."""
-    rises_RK = np.add.reduceat(count_RCJ[:, RISE], starts, axis=1).astype(np.float64)
-    n_RK = np.add.reduceat(count_RCJ.sum(axis=1), starts, axis=1).astype(np.float64)
-    off_RK = np.abs(p_RK - rises_RK)
-    n = n_RK.sum(axis=1)
-    return _ratio(off_RK**2, n_RK, empty=0.0).sum(axis=1) / n, off_RK.sum(axis=1) / n
+    told: Tally, bins: Resummed, brier: NDArray[np.float64], n: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """The parts of the Brier score, the calibration error and the error of that."""
+    rate, reliability = bins.of_RC[:, RISE] / n, bins.reliability_R / n
+    off_RK = bins.off_RK / n[:, None]
+    rises_K = np.add.reduceat(told.count_BCJ[:, RISE].sum(axis=0), told.bin_starts[:-1])
+    off_K = (told.p_BK.sum(axis=0) - rises_K) / told.sums_BS[:, 0].sum()
+    return {
+        "reliability": reliability,
+        "resolution": rate * (1 - rate) + reliability - brier,
+        "uncertainty": rate * (1 - rate),
+        "ece": np.abs(off_RK).sum(axis=1),
+        "ece_error": np.abs(off_RK - off_K).sum(axis=1),
+    }
 
 
 def _answers(

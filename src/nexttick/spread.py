@@ -46,11 +46,10 @@ def estimate_spread(events: pl.DataFrame, starts: NDArray[np.int64]) -> Spread:
         ValueError: neither is defined.
     """
     price, side = events["price"].to_numpy(), events["side"].to_numpy()
-    sides = sides_spread_bps(price, side, starts) if (side != 0).mean() >= _KNOWN else math.nan
-    roll = roll_spread_bps(price, starts)
-    for bps, source in ((sides, "sides"), (roll, "Roll 1984")):
-        if bps > 0:
-            return Spread(bps, source)
+    if (side != 0).mean() >= _KNOWN and (bps := sides_spread_bps(price, side, starts)) > 0:
+        return Spread(bps, "sides")
+    if (bps := roll_spread_bps(price, starts)) > 0:
+        return Spread(bps, "Roll 1984")
     raise ValueError(
         f"no spread can be estimated from these {len(price)} events: their sides are unknown and "
         f"price changes do not turn back; give one in basis points"
@@ -71,7 +70,7 @@ def sides_spread_bps(
         Basis points; NaN where the taker never changes sides.
     """
     turns = (side[1:] * side[:-1] == -1) & ~_at_starts(starts, len(price))[1:]
-    distance = np.diff(np.log(price))[turns] * side[1:][turns]
+    distance = np.log(price[1:][turns] / price[:-1][turns]) * side[1:][turns]
     return float(distance.mean()) * 1e4 if len(distance) else math.nan
 
 

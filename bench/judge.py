@@ -1,0 +1,147 @@
+"""Scores, intervals and backtest of a network against the time in which it scores the same events.
+
+    python -m bench.judge [--json] [--events 200000] [--repeats 7] [--threads 1 2]
+
+`scoring` is `Predictor.score` of the default CNN (untrained, which costs the same). `evaluate` are
+all scores of the network and three baselines at two horizons, 1000 resamples, and every interval
+of a score and of a difference. `backtest` is a backtest of the network at both horizons, with the
+curves against fee and latency and the interval of the break-even fee; its orders come from the
+highest and the lowest tenth of the predictions. All are timed in turn within one run, with the
+same number of threads, and medians are compared. `share` is what both cost of `scoring`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits  # scikit-learn's
+
+from nexttick.backtest import Market, Thresholds, fee_curve, latency_curve, trade
+from nexttick.baselines import fit_baselines
+from nexttick.bootstrap import evaluate
+from nexttick.config import Recipe, SplitOptions
+from nexttick.job import Prepared, prepare
+from nexttick.judge import NETWORK, see
+from nexttick.models import build_model
+from nexttick.models.encoding import fit_encodings
+from nexttick.predictor import Predictor
+from nexttick.sources.simulated import SimulatedMarket, simulate
+from nexttick.spread import estimate_spread
+
+FEE_BPS, LATENCY_S = 0.02, 0.5
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Events, an untrained network, and what all contestants say of them."""
+
+    prepared: Prepared
+    predictor: Predictor
+    p_by_H: list[dict[str, NDArray[np.floating]]]
+    sign_NH: NDArray[np.int8]
+
+
+def contest(events: int) -> Contest:
+    recipe = Recipe(split=SplitOptions(test=0.0))
+    prepared = prepare(simulate(SimulatedMarket(ticks=events, seed=0)), recipe)
+    torch.manual_seed(0)
+    horizons = prepared.labels.names
+    model = build_model(recipe.model, len(prepared.spec.names), len(horizons))
+    fit_encodings(model, prepared.x_NF[: prepared.split.valid])
+    predictor = Predictor(prepared.spec, prepared.scaler, recipe.model, horizons, model)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    seen = see(prepared)
+    fitted = fit_baselines(seen, prepared.labels.y_NH)
+    p_by_H = [
+        {NETWORK: p_NH[:, h]} | {name: ones[h].predict(seen) for name, ones in fitted.items()}
+        for h in range(len(horizons))
+    ]
+    labels = prepared.labels
+    sign_NH = np.where(labels.tie_NH, 0, np.where(labels.y_NH == 1, 1, -1)).astype(np.int8)
+    return Contest(prepared, predictor, p_by_H, sign_NH)
+
+
+def scoring(told: Contest) -> None:
+    told.predictor.score(told.prepared.x_NF, told.prepared.starts)
+
+
+def evaluation(told: Contest) -> None:
+    for h, p_by in enumerate(told.p_by_H):
+        y = told.prepared.labels.y_NH[:, h]
+        rows = np.flatnonzero((y >= 0) & np.isfinite(p_by[NETWORK]))
+        judged = evaluate(
+            y[rows],
+            {name: p[rows] for name, p in p_by.items()},
+            sign=told.sign_NH[rows, h],
+        )
+        for name in p_by:
+            judged.intervals(name)
+        for name in list(p_by)[1:]:
+            judged.differences(NETWORK, name)
+
+
+def backtest(told: Contest) -> None:
+    events, labels = told.prepared.events, told.prepared.labels
+    spread_bps = estimate_spread(events, told.prepared.starts).bps
+    market = Market.of(events, told.prepared.spec.max_gap_ns, spread_bps)
+    for h, p_by in enumerate(told.p_by_H):
+        p_N, known_at_N = p_by[NETWORK], labels.known_at_NH[:, h]
+        thresholds = Thresholds(*np.nanquantile(p_N[:20_000], [0.1, 0.9]).tolist())
+        trades = trade(market, p_N, known_at_N, thresholds, latency_s=LATENCY_S, fee_bps=FEE_BPS)
+        trades.summary()
+        fee_curve(trades)
+        latency_curve(market, p_N, known_at_N, thresholds, fee_bps=FEE_BPS)
+
+
+def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each part, timed in turn; the first turn warms up."""
+    parts: dict[str, Callable[[Contest], None]] = {
+        "scoring": scoring,
+        "evaluate": evaluation,
+        "backtest": backtest,
+    }
+    seen: dict[str, list[float]] = {name: [] for name in parts}
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        for turn in range(repeats + 1):
+            for name, part in parts.items():
+                start = time.perf_counter()
+                part(told)
+                if turn:
+                    seen[name].append(time.perf_counter() - start)
+    median = {f"{name}_s": statistics.median(values) for name, values in seen.items()}
+    return {**median, "share": (median["evaluate_s"] + median["backtest_s"]) / median["scoring_s"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    args = parser.parse_args()
+    told = contest(args.events)
+    result = {str(n): measure(told, n, args.repeats) for n in args.threads}
+    if args.json:
+        print(json.dumps(result))
+        return
+    table = Table("threads", "scoring, ms", "evaluate, ms", "backtest, ms", "share")
+    for n, by_part in result.items():
+        ms = [f"{1000 * by_part[key]:,.0f}" for key in ("scoring_s", "evaluate_s", "backtest_s")]
+        table.add_row(n, *ms, f"{by_part['share']:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
