@@ -28,17 +28,17 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits  # scikit-learn's
 
 from nexttick.backtest import Market, Thresholds, fee_curve, latency_curve, trade
-from nexttick.baselines import fit_baselines
 from nexttick.bootstrap import evaluate
 from nexttick.config import Recipe, SplitOptions
 from nexttick.job import Prepared, prepare
-from nexttick.judge import NETWORK, see
+from nexttick.judge import NETWORK, fit_on_training, see
 from nexttick.models import build_model
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor
 from nexttick.sources.simulated import SimulatedMarket, simulate
 from nexttick.spread import estimate_spread
 
+BASELINES = ("base_rate", "last_moves", "logistic")
 FEE_BPS, LATENCY_S = 0.02, 0.5
 
 
@@ -61,10 +61,10 @@ def contest(events: int) -> Contest:
     fit_encodings(model, prepared.x_NF[: prepared.split.valid])
     predictor = Predictor(prepared.spec, prepared.scaler, recipe.model, horizons, model)
     p_NH = predictor.score(prepared.x_NF, prepared.starts)
-    seen = see(prepared)
-    fitted = fit_baselines(seen, prepared.labels.y_NH)
+    fitted, rows = fit_on_training(prepared), np.arange(len(p_NH))
     p_by_H = [
-        {NETWORK: p_NH[:, h]} | {name: ones[h].predict(seen) for name, ones in fitted.items()}
+        {NETWORK: p_NH[:, h]}
+        | {name: fitted[name][h].predict(see(prepared, h), rows) for name in BASELINES}
         for h in range(len(horizons))
     ]
     labels = prepared.labels

@@ -48,7 +48,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated")
     file = write_table(simulated_ticks(N), folder / "ticks.parquet")
     args = (*SMALL, "--networks", "cnn", "rnn-gru", "--horizon", 1, 5, "--out", folder / "run")
-    done("evaluate", file, *args)
+    (folder / "said.txt").write_text(done("evaluate", file, *args).out)
     return folder / "run"
 
 
@@ -87,6 +87,19 @@ def test_scores_are_those_of_the_pooled_predictions(evaluated: Path) -> None:
             p = rows[f"{name}_{horizon}"].to_numpy().astype(np.float64)
             assert scores[horizon]["log_loss"] == pytest.approx(log_loss(y, p), rel=1e-5)
             assert scores[horizon]["auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-9)
+
+
+def test_on_a_simulated_market_the_share_of_the_attainable_is_told(evaluated: Path) -> None:
+    told = metrics_of(evaluated)
+    table = pl.read_parquet(evaluated / "predictions.parquet").filter(pl.col("y_rise@1") >= 0)
+    y, truth_N = table["y_rise@1"].to_numpy(), simulated_ticks(N)["truth"].to_numpy()
+    best = log_loss(y, truth_N[table["event"].to_numpy()])
+    for name in ("cnn", "logistic"):
+        base, own = (log_loss(y, table[f"{one}_rise@1"].to_numpy()) for one in ("base_rate", name))
+        assert told["truth"][name]["share"] == pytest.approx((base - own) / (base - best), rel=1e-4)
+        value, low, high = told["truth"][name]["bits_over_truth"]
+        assert low <= value <= high < 0
+    assert "attained" in (evaluated.parent / "said.txt").read_text()
 
 
 def test_differences_of_a_pair_are_those_of_their_scores(evaluated: Path) -> None:

@@ -23,6 +23,7 @@ from nexttick.evaluation import (
     report_reliability,
     report_roc,
     report_scores,
+    report_truth,
     score_all,
 )
 from nexttick.events import merge_events
@@ -99,6 +100,7 @@ def measure(subject: Subject, tasks: list[Task], pooled: Pooled, quiet: bool) ->
     return with_nulls(
         {
             **report_scores(pooled, scored),
+            **_truth(subject, pooled),
             "folds": report_folds(pooled),
             "reliability": report_reliability(pooled, scored),
             "roc": report_roc(pooled),
@@ -107,6 +109,14 @@ def measure(subject: Subject, tasks: list[Task], pooled: Pooled, quiet: bool) ->
             "data": _data(subject, pooled, max_gap_ns),
         }
     )
+
+
+def _truth(subject: Subject, pooled: Pooled) -> dict[str, Any]:
+    """What can be known at all, where the market is a simulated one and was asked about it."""
+    events, labels = subject.events, subject.told.recipe.labels
+    if "truth" not in events.columns or "1" not in labels.horizon or labels.ties != "down":
+        return {}
+    return {"truth": report_truth(pooled, events["truth"].to_numpy())}
 
 
 def network_recipes(recipe: Recipe, options: EvaluateOptions) -> dict[str, Recipe]:

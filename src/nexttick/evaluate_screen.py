@@ -105,6 +105,13 @@ def show_evaluation(metrics: dict[str, Any]) -> None:
     for network in metrics["networks"]:
         for horizon in metrics["test"]:
             say(sentence(metrics, network, horizon))
+    for network in metrics["networks"] if "truth" in metrics else ():
+        told = metrics["truth"][network]
+        low, high = told["bits_over_truth"][1:]
+        say(
+            f"Of what can be known of rise@1 {network} attained {told['share']:.1%}: "
+            f"{told['bits_over_truth'][0]:+.4f} {_interval([low, high])} bits over the truth."
+        )
     _show_audit(metrics["audit"])
 
 

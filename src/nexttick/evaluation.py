@@ -139,6 +139,35 @@ def _differences(scored: Evaluation, one: str, other: str) -> dict[str, list[flo
     return {key: list(told[key]) for key in keys}
 
 
+def report_truth(
+    pooled: Pooled, truth_N: NDArray[np.float64], resamples: int = 1000
+) -> dict[str, Any]:
+    """On a simulated market, how much of what can be known of the next price each one knows.
+
+    Args:
+        pooled: answers at `rise@1`, where unchanged prices are no rise.
+        truth_N: the true probability of each of all events.
+        resamples: of the intervals.
+
+    Returns:
+        `share` of the attainable information, (loss of base rate - loss) / (loss of base rate -
+        loss of truth), and `bits_over_truth` with its interval, by contestant.
+    """
+    rows = pooled.rows("rise@1")
+    names = pooled.networks + pooled.baselines
+    p_by = {name: rows[f"{name}_rise@1"].to_numpy() for name in names}
+    p_by["truth"] = truth_N[rows["event"].to_numpy()]
+    scored = evaluate(rows["y_rise@1"].to_numpy(), p_by, resamples=resamples)
+    attainable = scored.scores["truth"]["bits"]
+    return {
+        name: {
+            "share": scored.scores[name]["bits"] / attainable,
+            "bits_over_truth": list(scored.differences(name, "truth")["bits"]),
+        }
+        for name in names
+    }
+
+
 def report_folds(pooled: Pooled) -> list[dict[str, Any]]:
     """Each fold's bits an event over its base rate, by contestant and horizon."""
     return [_report_fold(pooled, number) for number in pooled.table["fold"].unique().sort()]

@@ -105,7 +105,7 @@ class Worth:
         latencies = latency_curve(market, p_N[first:], known_at, _SIDES, fee_bps=self.fee_bps)
         return {
             **trades.summary(),
-            "break_even_fee_bps": list(trades.break_even_fee_bps()),
+            "break_even_fee_bps": list(trades.break_even_fee_bps),
             "thresholds": thresholds,
             "fee_curve": fee_curve(trades).to_dict(as_series=False),
             "latency_curve": latencies.to_dict(as_series=False),
