@@ -375,3 +375,49 @@ def test_pooling_knows_contestants_by_their_columns(evaluated: Path) -> None:
     pooled = pool(tasks, merge_events(simulated_ticks(N)), HORIZONS)
     assert pooled.networks == ("cnn", "rnn-gru")
     assert pooled.baselines == ("base_rate", "last_moves", "persistence", "logistic")
+
+
+# Runs side by side
+
+
+def test_runs_are_compared_on_the_events_they_share(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(simulated_ticks(N), "ticks.parquet")
+    args = (*TINY, "--quiet", "--horizon", 5, 1, "--out")
+    for name, seed in (("a", 0), ("b", 1)):
+        done("run", "ticks.parquet", *args, name, "--seed", seed)
+    told = strict_json(done("compare", "a", "b", evaluated, "--json").out)
+    assert list(told) == ["rise@5", "rise@1"]
+    names = ["a", "b", "run: cnn", "run: rnn-gru"]
+    assert list(told["rise@1"]["scores"]) == names
+    assert list(told["rise@1"]["differences"]) == names[1:]
+    for name in "ab":
+        (own,) = (strict_json(Path(name, "metrics.json").read_text())["test"]["rise@1"],)
+        assert told["rise@1"]["n"] == own["n"]
+        assert told["rise@1"]["scores"][name]["log_loss"][0] == pytest.approx(own["log_loss"])
+    losses = [told["rise@1"]["scores"][name]["log_loss"][0] for name in "ab"]
+    more, low, high = told["rise@1"]["differences"]["b"]["bits"]
+    assert more == pytest.approx((losses[0] - losses[1]) / np.log(2))
+    assert low <= more <= high
+    assert "bits more than the first" in done("compare", "a", "b").out
+
+
+def test_what_cannot_be_compared_is_said(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(simulated_ticks(600), "ticks.parquet")
+    write_table(simulated_ticks(600, seed=8), "others.parquet")
+    done("run", "ticks.parquet", *TINY, "--quiet", "--out", "a")
+    done("run", "others.parquet", *TINY, "--quiet", "--out", "other")
+    done("run", "ticks.parquet", *TINY, "--quiet", "--ties", "skip", "--out", "skip")
+    done("run", "ticks.parquet", *TINY, "--quiet", "--horizon", "7", "--out", "seven")
+    done("train", "ticks.parquet", *TINY, "--quiet", "--out", "untested")
+    assert "at least two runs" in refused("compare", "a")
+    assert "no event in common" in refused("compare", "a", "other")
+    assert "different things a rise" in refused("compare", "a", "skip")
+    assert "no horizon in common" in refused("compare", "a", "seven")
+    assert "no finished run" in refused("compare", "a", "untested")
+    assert "no run folder" in refused("compare", "a", "nowhere")

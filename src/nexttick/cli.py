@@ -78,6 +78,18 @@ def evaluate(
     return evaluate_commands.evaluate(files, recipe, evaluate, output)
 
 
+def compare(runs: tyro.conf.Positional[tuple[Path, ...]], json: bool = False) -> None:
+    """Put runs side by side on the events that all of them speak of, with paired intervals.
+
+    Args:
+        runs: run folders of run, test or evaluate; the others are compared with the first.
+        json: print one JSON object instead of tables.
+    """
+    from nexttick import evaluate_commands
+
+    evaluate_commands.compare(runs, as_json=json)
+
+
 def test(
     run: RunFolder,
     files: Files,
@@ -173,6 +185,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": run,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "test": test,
     "predict": predict,
     "describe": describe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,8 +15,9 @@ from nexttick import runs, screen
 from nexttick.audit import Finding, audit, passed
 from nexttick.baselines import choose
 from nexttick.checks import validate_evaluation
+from nexttick.compare import compare_runs
 from nexttick.config import EvaluateOptions, OutputOptions, Recipe, named_model
-from nexttick.evaluate_screen import Folds, show_evaluation
+from nexttick.evaluate_screen import Folds, show_comparison, show_evaluation
 from nexttick.evaluation import (
     Pooled,
     pool,
@@ -69,6 +71,15 @@ def evaluate(
     show_evaluation(metrics)
     screen.say(f"The report is {folder / 'report.html'}; everything else is beside it.")
     return 0 if metrics["audit"]["passed"] is not False else 1
+
+
+def compare(folders: Sequence[Path], *, as_json: bool) -> None:
+    """`nexttick compare`: runs side by side, with paired intervals."""
+    told = compare_runs(folders)
+    if as_json:
+        screen.say(json.dumps(told, indent=1))
+    else:
+        show_comparison(told)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,21 @@ def show_evaluation(metrics: dict[str, Any]) -> None:
     _show_audit(metrics["audit"])
 
 
+def show_comparison(told: dict[str, Any]) -> None:
+    """A table a horizon: each run's scores, and what it knows more than the first one."""
+    for horizon, one in told.items():
+        title = f"{horizon}: {one['n']:,} events in common, {one['base_rate']:.1%} rise"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for heading in ("", "log loss", "AUC", "Brier", "bits more than the first", "95 %"):
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+        for name, scores in one["scores"].items():
+            more = one["differences"].get(name, {}).get("bits")
+            cells = [_number(scores[key][0]) for key in ("log_loss", "auc", "brier")]
+            cells += [f"{more[0]:+.4f}", _interval(more[1:])] if more else ["", ""]
+            table.add_row(name, *cells)
+        console.print(table)
+
+
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
