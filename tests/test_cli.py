@@ -22,6 +22,7 @@ from nexttick.writing import write_table
 
 N = 1500
 SCORES = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
+SCORES |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv"}
 BASELINES = {"base_rate", "last_moves", "persistence", "logistic"}
 ROOT = Path(__file__).parents[1]
 

@@ -86,7 +86,8 @@ def test_scores_are_those_of_the_pooled_predictions(evaluated: Path) -> None:
         for name, scores in (told["networks"] | told["baselines"]).items():
             p = rows[f"{name}_{horizon}"].to_numpy().astype(np.float64)
             assert scores[horizon]["log_loss"] == pytest.approx(log_loss(y, p), rel=1e-5)
-            assert scores[horizon]["auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-9)
+            # Scores take probabilities in float32, where a pair of close ones may be equal.
+            assert scores[horizon]["auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-5)
 
 
 def test_on_a_simulated_market_the_share_of_the_attainable_is_told(evaluated: Path) -> None:
@@ -329,7 +330,7 @@ def _made_small(text: str) -> str:
     text = text if "[model]" in text else text + "\n[model]\n"
     text = text.replace("[model]\n", "[model]\n" + sizes)
     text = re.sub(r"folds = \d", "folds = 2\naudit = false\njobs = 1", text)
-    text = text.replace('["all"]', '["trees"]').replace('"10m"', '"10s"')
+    text = text.replace('["all"]', '["trees"]').replace('"10m"', '"10s"').replace('"100"', '"20"')
     return text + "\n[train]\nepochs = 1\nthreads = 1\n"
 
 

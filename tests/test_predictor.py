@@ -204,7 +204,7 @@ def edited(folder: Path, edit: Edit) -> Path:
 
 
 EDITS: dict[str, tuple[Edit, str]] = {
-    "other format": (lambda told: told.update(format=99), "format 99, this version reads 1"),
+    "other format": (lambda told: told.update(format=99), "format 99, this version reads 2"),
     "no format": (lambda told: told.pop("format"), "format None"),
     "other features": (
         lambda told: told["features"]["names"].reverse(),
@@ -266,7 +266,7 @@ def test_a_description_that_is_no_description_is_refused(text: str, tmp_path: Pa
 
 # No pickle
 
-UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "joblib.load", "pd.read_pickle", "pandas.read_pickle"}
 
 
