@@ -69,7 +69,7 @@ def main() -> None:
         print(json.dumps({"baselines": results}))
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("market", "baseline", "horizon", "log loss", "AUC", "fit, s", "predict, s"):
+    for heading in ("market", "baseline", "horizon", "log loss", "AUC", "fit, s", "test, s"):
         table.add_column(heading, no_wrap=True)
     for row in results:
         numbers = (f"{row['log_loss']:.4f}", f"{row['auc']:.4f}")
