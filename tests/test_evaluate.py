@@ -20,7 +20,7 @@ from nexttick import evaluate_commands
 from nexttick.audit import Finding
 from nexttick.checks import validate_evaluation
 from nexttick.config import EvaluateOptions, ModelOptions, Recipe
-from nexttick.evaluation import _roc, pool
+from nexttick.pooling import _roc, pool
 from nexttick.events import merge_events
 from nexttick.recipes import EvaluationRecipe, read_recipe
 from nexttick.report import render

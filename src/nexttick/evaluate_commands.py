@@ -18,7 +18,7 @@ from nexttick.checks import validate_evaluation
 from nexttick.compare import compare_runs
 from nexttick.config import EvaluateOptions, OutputOptions, Recipe, named_model
 from nexttick.evaluate_screen import Folds, show_comparison, show_evaluation
-from nexttick.evaluation import (
+from nexttick.pooling import (
     Pooled,
     pool,
     report_folds,

@@ -19,7 +19,7 @@ from nexttick.backtest import (
     trade,
 )
 from nexttick.config import EvaluateOptions, parse_duration_ns
-from nexttick.evaluation import Pooled
+from nexttick.pooling import Pooled
 from nexttick.events import segment_starts
 from nexttick.labels import Labels
 from nexttick.spread import Spread, estimate_spread

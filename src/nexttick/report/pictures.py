@@ -47,7 +47,7 @@ class Source:
     Attributes:
         metrics: of `metrics.json`.
         logs: records of each epoch, by network and fold.
-        predictions: pooled, see `evaluation.Pooled.table`.
+        predictions: pooled, see `pooling.Pooled.table`.
     """
 
     metrics: Metrics
