@@ -98,10 +98,11 @@ def test_draws_are_those_of_a_multinomial() -> None:
 
 def test_grouped_means_ask_for_blocks_of_the_same_length() -> None:
     x = ar1(7, 40_000, 0.95)
-    grouped = x.reshape(-1, 5).mean(axis=1)
-    single, means = Resampler.fit([x]), Resampler.fit([grouped], n=len(x))
+    groups, grouped = np.arange(0, 40_001, 5), x.reshape(-1, 5).mean(axis=1)
+    single, means = Resampler.fit([x]), Resampler.fit([grouped], bounds=groups)
     assert means.optimal == pytest.approx(single.optimal, rel=0.15)
     assert means.bounds[-1] == len(x)
+    assert set(means.bounds) <= set(groups)
 
 
 def test_nothing_to_resample_is_refused() -> None:
@@ -138,7 +139,7 @@ def test_blocks_of_single_events_would_cover_far_less() -> None:
 def test_few_blocks_widen_the_interval_as_students_t_does() -> None:
     """Of 40 independent values: mean ± t s / √n, with n - 1 degrees of freedom."""
     x = np.random.default_rng(3).normal(size=FEWEST)
-    told = Resampler.fit([np.zeros(len(x))], n=len(x), resamples=100_000).mean(x)
+    told = Resampler.fit([np.zeros(len(x))], resamples=100_000).mean(x)
     half = 2.0452 * x.std(ddof=1) / math.sqrt(len(x))
     assert (told.high - told.low) / 2 == pytest.approx(half, rel=0.02)
 

@@ -30,15 +30,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from nexttick.metrics import scores_of
-from nexttick.tally import Outcomes, Tally, mean_log_losses, tally
+from nexttick.tally import PRODUCT, Losses, Outcomes, Tally, tally
 
 Array = NDArray[np.floating]
 FEWEST, MOST = 30, 250  # blocks; their numbers fit into a byte
@@ -75,32 +78,32 @@ class Resampler:
         cls,
         series: Sequence[Array],
         *,
-        n: int | None = None,
+        bounds: NDArray[np.int64] | None = None,
         resamples: int = 1000,
         seed: int = 0,
     ) -> Resampler:
         """Choose the blocks from the data, and draw.
 
         Args:
-            series: what decides the length, in time order: each one value an event, or the means
-                of all runs of n // len events.
-            n: number of events; by default the length of the series.
+            series: what decides the length, in time order: each one value an event, or the mean
+                of each of G groups of consecutive events.
+            bounds: G + 1 indices of the groups, nearly all of one length; blocks are made of whole
+                ones. By default each event is one.
             resamples: R.
             seed: of the draws.
 
         Raises:
             ValueError: there is no series or no event.
         """
-        n = len(series[0]) if n is None and series else n
-        if not n:
+        groups = len(series[0]) if series else 0
+        if groups == 0:
             raise ValueError("there is nothing to resample: give a series of at least one event")
-        optimal = max((optimal_block(x) * (n // len(x)) for x in series), default=1.0)
-        blocks = min(n, max(FEWEST, min(MOST, int(n / optimal))))
-        bounds = np.arange(blocks + 1) * n // blocks
-        drawn = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
-        cells = drawn + np.arange(0, resamples * blocks, blocks)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=resamples * blocks)
-        return cls(bounds, counts.reshape(resamples, blocks).astype(np.float32), optimal)
+        bounds = np.arange(groups + 1) if bounds is None else bounds
+        optimal = max(map(optimal_block, series))
+        blocks = min(groups, max(FEWEST, min(MOST, int(groups / optimal))))
+        of_blocks = bounds[np.arange(blocks + 1) * groups // blocks]
+        events = optimal * int(bounds[-1]) / groups
+        return cls(of_blocks, draw(resamples, blocks, seed), events)
 
     @property
     def block(self) -> int:
@@ -155,6 +158,24 @@ class Resampler:
         sorted_KR = np.sort(x_KR, axis=1)  # what is not defined comes last
         low_K, high_K = (_interpolated(sorted_KR, known_K, share) for share in (tail, 1 - tail))
         return np.where(nothing_K, np.nan, low_K), np.where(nothing_K, np.nan, high_K)
+
+
+@lru_cache(maxsize=4)  # horizons of as many blocks share the draws
+def draw(resamples: int, blocks: int, seed: int) -> NDArray[np.float32]:
+    """How often each of B blocks, 256 at the most, is drawn in each of R resamples of B blocks."""
+    drawn_RB = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
+    weights_RB: NDArray[np.float32] = _counts(drawn_RB)
+    weights_RB.flags.writeable = False
+    return weights_RB
+
+
+@njit(cache=True, nogil=True)
+def _counts(drawn_RB):  # type: ignore[no-untyped-def]
+    weights_RB = np.zeros(drawn_RB.shape, np.float32)
+    for r in range(len(drawn_RB)):
+        for block in drawn_RB[r]:
+            weights_RB[r, block] += 1.0
+    return weights_RB
 
 
 def _estimate(key: str, value: float, low: float, high: float) -> Estimate:
@@ -266,6 +287,7 @@ def evaluate(
     threshold: float = 0.5,
     resamples: int = 1000,
     seed: int = 0,
+    threads: int = 1,
 ) -> Evaluation:
     """Score contestants on the same events of one horizon, with intervals.
 
@@ -278,6 +300,7 @@ def evaluate(
         threshold: above it p says "rise".
         resamples: how many.
         seed: of the resamples.
+        threads: that share the contestants.
 
     Raises:
         ValueError: there is no event or no base, a p is no probability, or y and sign disagree.
@@ -286,17 +309,26 @@ def evaluate(
         raise ValueError(f"no contestant {base!r} to gain bits over: name one of {', '.join(p_by)}")
     outcomes = Outcomes.of(y, sign)
     p_by = {name: p.astype(np.float32, copy=False) for name, p in p_by.items()}
-    series = _loss_series(outcomes, p_by)
-    resampler = Resampler.fit(series, n=len(y), resamples=resamples, seed=seed)
-    tallies = {name: tally(outcomes, p, resampler.bounds, threshold) for name, p in p_by.items()}
-    return _evaluation(tallies, base, resampler)
+    groups = _groups(len(y))
+    with ThreadPoolExecutor(threads) as pool:  # compiled loops and sorting let go of the GIL
+        losses = [*pool.map(lambda p: Losses.of(outcomes, p, groups), p_by.values())]
+        means = [one.means() for one in losses]
+        series = means + [means[0] - other for other in means[1:]]
+        resampler = Resampler.fit(series, bounds=groups, resamples=resamples, seed=seed)
+        tallies = pool.map(
+            lambda p, told: tally(outcomes, p, resampler.bounds, threshold, told),
+            p_by.values(),
+            losses,
+        )
+        return _evaluation(dict(zip(p_by, tallies, strict=True)), base, resampler)
 
 
-def _loss_series(outcomes: Outcomes, p_by: Mapping[str, Array]) -> Sequence[Array]:
-    """The log losses of each contestant, and what the first is better than each other."""
-    group = math.ceil(len(outcomes.of_N) / _MEANS)
-    losses = [mean_log_losses(outcomes, p, group) for p in p_by.values()]
-    return losses + [losses[0] - other for other in losses[1:]]
+def _groups(n: int) -> NDArray[np.int64]:
+    """Bounds of groups of consecutive events whose mean losses choose the blocks."""
+    events = math.ceil(n / _MEANS)
+    if events > PRODUCT:
+        events = -(-events // PRODUCT) * PRODUCT  # fewest logarithms
+    return np.append(np.arange(0, n, events), n)
 
 
 def _evaluation(tallies: Mapping[str, Tally], base: str, resampler: Resampler) -> Evaluation:
