@@ -28,10 +28,11 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # scikit-learn's
 
-from nexttick.backtest import Market, Thresholds, fee_curve, latency_curve, trade
+from nexttick.backtest import backtest
 from nexttick.baselines import fit_baselines
-from nexttick.bootstrap import draw, evaluate
+from nexttick.bootstrap import draw
 from nexttick.config import Recipe, SplitOptions
+from nexttick.evaluation import evaluate
 from nexttick.job import Prepared, prepare
 from nexttick.judge import NETWORK, see
 from nexttick.models import build_model
@@ -39,6 +40,7 @@ from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor
 from nexttick.sources.simulated import SimulatedMarket, simulate
 from nexttick.spread import estimate_spread
+from nexttick.trading import Market, Thresholds
 
 FEE_BPS, LATENCY_S = 0.02, 0.5
 
@@ -94,18 +96,16 @@ def evaluation(told: Contest) -> None:
             judged.differences(NETWORK, name)
 
 
-def backtest(told: Contest) -> None:
+def trading(told: Contest) -> None:
     events, labels = told.prepared.events, told.prepared.labels
     spread_bps = estimate_spread(events, told.prepared.starts).bps
     market = Market.of(events, told.prepared.spec.max_gap_ns, spread_bps)
     for h, p_by in enumerate(told.p_by_H):
         p_N, known_at_N = p_by[NETWORK], labels.known_at_NH[:, h]
         thresholds = Thresholds(*np.nanquantile(p_N[:20_000], [0.05, 0.95]).tolist())
-        trades = trade(market, p_N, known_at_N, thresholds, latency_s=LATENCY_S, fee_bps=FEE_BPS)
-        trades.summary()
-        fee_curve(trades)
+        predicted = (market, p_N, known_at_N, thresholds)
         threads = torch.get_num_threads()
-        latency_curve(market, p_N, known_at_N, thresholds, fee_bps=FEE_BPS, threads=threads)
+        backtest(*predicted, latency_s=LATENCY_S, fee_bps=FEE_BPS, threads=threads).metrics()
 
 
 def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
@@ -113,7 +113,7 @@ def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
     parts: dict[str, Callable[[Contest], None]] = {
         "scoring": scoring,
         "evaluate": evaluation,
-        "backtest": backtest,
+        "backtest": trading,
     }
     seen: dict[str, list[float]] = {name: [] for name in parts}
     torch.set_num_threads(threads)

@@ -27,7 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.tally import EPS, RISE, Array, Outcomes, Sums, Tally, count_wins, ranking, tally
+from nexttick.tally import (
+    EPS,
+    RISE,
+    Array,
+    Outcomes,
+    Sums,
+    Tally,
+    count_wins,
+    probabilities,
+    ranking,
+    tally,
+)
 
 
 def log_losses(y: NDArray[np.integer], p: Array) -> NDArray[np.float64]:
@@ -41,7 +52,7 @@ def auc(y: NDArray[np.integer], p: Array) -> float:
 
     NaN where only one class is seen.
     """
-    wins, pairs = count_wins(ranking(p, Outcomes.of(y).of_N))
+    wins, pairs = count_wins(ranking(probabilities(p, len(y)), Outcomes.of(y).of_N))
     return float(_ratio(wins.sum(), pairs.sum()))
 
 

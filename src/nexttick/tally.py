@@ -84,7 +84,7 @@ class Losses:
         Raises:
             ValueError: there is not one p an event, or one is no probability.
         """
-        _check(p, len(outcomes.of_N))
+        p = probabilities(p, len(outcomes.of_N))
         sums_GL, tie_share = np.zeros((len(bounds) - 1, 4)), outcomes.tie_share
         tie_share = min(max(tie_share, EPS), 1 - EPS)
         _add_losses(outcomes.rise_N, outcomes.tie_N, p, bounds, tie_share, sums_GL)
@@ -143,6 +143,7 @@ def tally(
     Raises:
         ValueError: there is not one p an event, or one is no probability.
     """
+    p = probabilities(p, len(outcomes.of_N))
     ranked = ranking(p, outcomes.of_N)
     fine, coarse = _edges(ranked, _FINE), _edges(ranked, BINS)
     starts = np.concatenate([[0], np.searchsorted(fine, coarse) + 1, [len(fine) + 1]])
@@ -190,12 +191,26 @@ class Sums:
         return cls(losses_RL.astype(np.float64), answers_RA.astype(np.float64), *bins)
 
 
+def probabilities(p: Array, n: int) -> Array:
+    """Probabilities of n events side by side in memory, in single or double precision.
+
+    Raises:
+        ValueError: there is not one an event, or one is no probability.
+    """
+    if len(p) != n:
+        raise ValueError(f"{n} labels, {len(p)} probabilities: give one of each")
+    if not (p.min() >= 0 and p.max() <= 1):
+        at = int(np.flatnonzero(~((p >= 0) & (p <= 1)))[0])
+        raise ValueError(f"event {at}: {p[at]} is no probability: give values from 0 to 1")
+    return np.ascontiguousarray(p, np.float32 if p.dtype == np.float32 else np.float64)
+
+
 def equal_mass_edges(p: Array, bins: int) -> Array:
     """Inner edges of bins with equally many events; equal probabilities are never parted.
 
     Bin k holds edges[k - 1] <= p < edges[k]; there are fewer than `bins` where values repeat.
     """
-    return _edges(ranking(p, np.zeros(len(p), np.int8)), bins)
+    return _edges(ranking(probabilities(p, len(p)), np.zeros(len(p), np.int8)), bins)
 
 
 def ranking(p: Array, outcome: NDArray[np.int8]) -> NDArray[np.unsignedinteger]:
@@ -204,12 +219,11 @@ def ranking(p: Array, outcome: NDArray[np.int8]) -> NDArray[np.unsignedinteger]:
     Floats of one sign are ordered as their bits are, and whole numbers sort several times faster
     than an argsort. The two topmost bits are free: no probability uses them.
 
-    Raises:
-        ValueError: there is not one p an event, or one is no probability.
+    Args:
+        p: from `probabilities`.
+        outcome: `FALL`, `TIE` or `RISE`.
     """
-    _check(p, len(outcome))
-    p = p if p.dtype == np.float32 else p.astype(np.float64, copy=False)
-    bits = np.ascontiguousarray(p).view(np.uint32 if p.itemsize == 4 else np.uint64)
+    bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64)
     ranked = np.empty_like(bits)
     _join(bits, outcome, ranked)
     ranked.sort()
@@ -222,14 +236,6 @@ def count_wins(
     """Pairs in which a rise scores above a fall and above a tie, equal p half; and all pairs."""
     over_falls, over_ties, falls, ties, rises = _count_wins(ranked)
     return np.array([over_falls, over_ties]) / 2, np.array([falls, ties]) * float(rises)
-
-
-def _check(p: Array, n: int) -> None:
-    if len(p) != n:
-        raise ValueError(f"{n} labels, {len(p)} probabilities: give one of each")
-    if not (p.min() >= 0 and p.max() <= 1):
-        at = int(np.flatnonzero(~((p >= 0) & (p <= 1)))[0])
-        raise ValueError(f"event {at}: {p[at]} is no probability: give values from 0 to 1")
 
 
 def _edges(ranked: NDArray[np.unsignedinteger], bins: int) -> Array:
