@@ -20,8 +20,8 @@ from nexttick import evaluate_commands
 from nexttick.audit import Finding
 from nexttick.checks import validate_evaluation
 from nexttick.config import EvaluateOptions, ModelOptions, Recipe
-from nexttick.pooling import _roc, pool
 from nexttick.events import merge_events
+from nexttick.pooling import _roc, pool
 from nexttick.recipes import EvaluationRecipe, read_recipe
 from nexttick.report import render
 from nexttick.walkforward import BASELINES, TEST, VALID, Task, plan, run_tasks

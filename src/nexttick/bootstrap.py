@@ -1,51 +1,41 @@
-"""95 % intervals by a block bootstrap over time, for all scores of all contestants at once.
+"""95 % intervals by a block bootstrap over time.
 
 Neighbouring events are alike, so whole blocks of consecutive events are drawn, not events
 (Carlstein 1986: blocks that do not overlap). How often each block is drawn in each of R resamples
-is decided once, as a matrix of R x B counts; since every score follows from sums over blocks
-(`tally`), a matrix product resamples them all. All contestants share the counts, so that
-differences between them are paired.
+is decided once, as a matrix of R x B counts; whatever follows from sums over blocks is resampled
+by a matrix product.
 
 *Length of a block.* The optimal one of Politis & White 2004, as corrected by Patton, Politis &
-White 2009, of the log-loss series of each contestant and of the differences between the first and
-each other; the longest of these counts. (Their formula for the stationary bootstrap is the one
+White 2009; of several series the longest. (Their formula for the stationary bootstrap is the one
 for blocks that do not overlap, too: by Lahiri 1999 both have the same variance.) Blocks are
 lengthened where there would be more than 250, which costs little and saves time, and shortened
 where there would be less than 30; `Resampler.long_enough` is then false and the intervals are
 too narrow.
 
 *Interval.* Percentiles of the resamples, expanded for the small number of blocks by Student's t
-with B - 1 degrees of freedom (Hesterberg 2015, section 5.3). Three scores need another. Chance
-alone adds to reliability and resolution, once in the events and once more in each resample: theirs
-are reverse percentiles, which take this off again (Davison & Hinkley 1997, section 5.2), widened
-to the value where it lies beyond. The calibration error is a sum of absolute deviations; it is
-off by no more than the sum of absolute errors of its bins, whose 95 % quantile over the resamples
-is added and taken off. That is exact for a forecaster without a calibration error, else too wide.
+with B - 1 degrees of freedom (Hesterberg 2015, section 5.3).
 
 What is not promised: that the future resembles the blocks. Days unlike all days seen are in no
-resample. Bins and the share of ties stay those of all events.
+resample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
-
-from nexttick.metrics import scores_of
-from nexttick.tally import Outcomes, Tally, mean_log_losses, tally
 
 Array = NDArray[np.floating]
 FEWEST, MOST = 30, 250  # blocks; their numbers fit into a byte
 _LEVEL = 0.95
-_MEANS = 2**13  # longer series are averaged to so many: a block holds 33 of them or more
 _UNDEFINED = 0.05  # a score that more of the resamples lack has no interval
-_BIASED = ("reliability", "resolution", "ece")
 
 
 class Estimate(NamedTuple):
@@ -75,36 +65,36 @@ class Resampler:
         cls,
         series: Sequence[Array],
         *,
-        n: int | None = None,
+        bounds: NDArray[np.int64] | None = None,
         resamples: int = 1000,
         seed: int = 0,
     ) -> Resampler:
         """Choose the blocks from the data, and draw.
 
         Args:
-            series: what decides the length, in time order: each one value an event, or the means
-                of all runs of n // len events.
-            n: number of events; by default the length of the series.
+            series: what decides the length, in time order: each one value an event, or the mean
+                of each of G groups of consecutive events.
+            bounds: G + 1 indices of the groups, nearly all of one length; blocks are made of whole
+                ones. By default each event is one.
             resamples: R.
             seed: of the draws.
 
         Raises:
             ValueError: there is no series or no event.
         """
-        n = len(series[0]) if n is None and series else n
-        if not n:
+        groups = len(series[0]) if series else 0
+        if groups == 0:
             raise ValueError("there is nothing to resample: give a series of at least one event")
-        optimal = max((optimal_block(x) * (n // len(x)) for x in series), default=1.0)
-        blocks = min(n, max(FEWEST, min(MOST, int(n / optimal))))
-        bounds = np.arange(blocks + 1) * n // blocks
-        drawn = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
-        cells = drawn + np.arange(0, resamples * blocks, blocks)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=resamples * blocks)
-        return cls(bounds, counts.reshape(resamples, blocks).astype(np.float32), optimal)
+        bounds = np.arange(groups + 1) if bounds is None else bounds
+        optimal = max(map(optimal_block, series))
+        blocks = min(groups, max(FEWEST, min(MOST, int(groups / optimal))))
+        of_blocks = bounds[np.arange(blocks + 1) * groups // blocks]
+        events = optimal * int(bounds[-1]) / groups
+        return cls(of_blocks, draw(resamples, blocks, seed), events)
 
     @property
     def block(self) -> int:
-        """Events in a block; some have one more."""
+        """Events in a block; some have a few more or less."""
         return int(self.bounds[-1]) // self.blocks
 
     @property
@@ -125,13 +115,24 @@ class Resampler:
         return self.estimates({"": float(x_N.mean())}, {"": resampled_R})[""]
 
     def estimates(
-        self, values: Mapping[str, float], resampled: Mapping[str, NDArray[np.float64]]
+        self,
+        values: Mapping[str, float],
+        resampled: Mapping[str, NDArray[np.float64]],
+        biased: Collection[str] = (),
     ) -> dict[str, Estimate]:
-        """Values with the intervals of their resamples, R each."""
+        """Values with their intervals.
+
+        Args:
+            values: by name.
+            resampled: R resamples of each.
+            biased: names of those to which chance alone adds, once in the events and once more in
+                each resample. Reverse percentiles take this off again (Davison & Hinkley 1997,
+                section 5.2); they are widened to the value where it lies beyond.
+        """
         rows = np.stack([resampled[key] for key in values])
         bounds = zip(*self._quantiles(rows, self._tail((1 + _LEVEL) / 2)), strict=True)
         return {
-            key: _estimate(key, value, float(low), float(high))
+            key: _estimate(value, float(low), float(high), key in biased)
             for (key, value), (low, high) in zip(values.items(), bounds, strict=True)
         }
 
@@ -157,10 +158,28 @@ class Resampler:
         return np.where(nothing_K, np.nan, low_K), np.where(nothing_K, np.nan, high_K)
 
 
-def _estimate(key: str, value: float, low: float, high: float) -> Estimate:
+@lru_cache(maxsize=4)  # horizons of as many blocks share the draws
+def draw(resamples: int, blocks: int, seed: int) -> NDArray[np.float32]:
+    """How often each of B blocks, 256 at the most, is drawn in each of R resamples of B blocks."""
+    drawn_RB = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
+    weights_RB: NDArray[np.float32] = _counts(drawn_RB)
+    weights_RB.flags.writeable = False
+    return weights_RB
+
+
+@njit(cache=True, nogil=True)
+def _counts(drawn_RB):  # type: ignore[no-untyped-def]
+    weights_RB = np.zeros(drawn_RB.shape, np.float32)
+    for r in range(len(drawn_RB)):
+        for block in drawn_RB[r]:
+            weights_RB[r, block] += 1.0
+    return weights_RB
+
+
+def _estimate(value: float, low: float, high: float, biased: bool) -> Estimate:
     if math.isnan(value) or math.isnan(low):
         return Estimate(value, math.nan, math.nan)
-    if key in _BIASED:
+    if biased:
         low, high = min(2 * value - high, value), max(2 * value - low, value)
     return Estimate(value, low, high)
 
@@ -190,22 +209,31 @@ def optimal_block(x_N: Array) -> float:
     variance = float(x @ x) / n
     if n < 4 or variance <= np.finfo(np.float64).eps * float(x_N @ x_N) / n:
         return 1.0
-    run = max(5, int(math.log10(n)))
-    most = min(math.ceil(math.sqrt(n)) + run, n - 1)
+    most = min(math.ceil(math.sqrt(n)) + _run(n), n - 1)
     R = _Autocovariances(x, [variance])
-    near = 2 * math.sqrt(math.log10(n) / n) * variance
-    last = quiet = 0
-    while quiet < run and last + quiet < most:
-        quiet += 1
-        if abs(R[last + quiet]) >= near:
-            last, quiet = last + quiet, 0
-    M = min(2 * max(last, 1), most)
+    M = min(2 * max(_last_of_note(R, n, most), 1), most)
     lags = np.arange(1, M + 1)
     covariances = np.array([R[k] for k in range(1, M + 1)])
     weighted = np.minimum(1.0, 2 * (1 - lags / M)) * covariances
     G, spectrum = 2 * float(weighted @ lags), variance + 2 * float(weighted.sum())
     optimal = (G**2 / spectrum**2 * n) ** (1 / 3) if spectrum else n
     return min(max(optimal, 1.0), n / 3)
+
+
+def _run(n: int) -> int:
+    """How many lags of no note in a row end the search."""
+    return max(5, int(math.log10(n)))
+
+
+def _last_of_note(R: _Autocovariances, n: int, most: int) -> int:
+    """The last lag before the first run of lags whose autocorrelations are near 0."""
+    near = 2 * math.sqrt(math.log10(n) / n) * R[0]
+    last = quiet = 0
+    while quiet < _run(n) and last + quiet < most:
+        quiet += 1
+        if abs(R[last + quiet]) >= near:
+            last, quiet = last + quiet, 0
+    return last
 
 
 class _Autocovariances:
@@ -219,108 +247,3 @@ class _Autocovariances:
             k = len(self._known)
             self._known.append(float(self._x[k:] @ self._x[:-k]) / len(self._x))
         return self._known[lag]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of all contestants at one horizon, with intervals.
-
-    Attributes:
-        scores: by contestant, then by score.
-        resampler: the blocks.
-        resampled: the scores of each resample.
-        ece_errors: by contestant, how far the parts of the calibration error are off in each.
-    """
-
-    scores: dict[str, dict[str, float]]
-    resampler: Resampler
-    resampled: dict[str, dict[str, NDArray[np.float64]]] = field(repr=False)
-    ece_errors: dict[str, NDArray[np.float64]] = field(repr=False)
-
-    def intervals(self, name: str) -> dict[str, Estimate]:
-        """All scores of a contestant."""
-        values = {key: self.scores[name][key] for key in self.resampled[name]}
-        told = self.resampler.estimates(values, self.resampled[name])
-        reliability, ece = told["reliability"], told["ece"].value
-        off = self.resampler.bound(self.ece_errors[name])
-        told["reliability"] = reliability._replace(low=max(reliability.low, 0.0))
-        told["ece"] = Estimate(ece, max(ece - off, 0.0), ece + off)
-        return told
-
-    def differences(self, one: str, other: str) -> dict[str, Estimate]:
-        """All scores of one contestant less those of the other, paired by resample."""
-        resampled = {
-            key: self.resampled[one][key] - self.resampled[other][key]
-            for key in self.resampled[one]
-        }
-        values = {key: self.scores[one][key] - self.scores[other][key] for key in resampled}
-        return self.resampler.estimates(values, resampled)
-
-
-def evaluate(
-    y: NDArray[np.integer],
-    p_by: Mapping[str, Array],
-    *,
-    base: str = "base_rate",
-    sign: NDArray[np.integer] | None = None,
-    threshold: float = 0.5,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Evaluation:
-    """Score contestants on the same events of one horizon, with intervals.
-
-    Args:
-        y: whether the price rose, 0 or 1, in time order.
-        p_by: probabilities of each contestant, the one that is judged first; taken in single
-            precision, as networks give them.
-        base: the contestant over which `bits`, `bits_moves` and `bits_direction` are gained.
-        sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
-        threshold: above it p says "rise".
-        resamples: how many.
-        seed: of the resamples.
-
-    Raises:
-        ValueError: there is no event or no base, a p is no probability, or y and sign disagree.
-    """
-    if base not in p_by:
-        raise ValueError(f"no contestant {base!r} to gain bits over: name one of {', '.join(p_by)}")
-    outcomes = Outcomes.of(y, sign)
-    p_by = {name: p.astype(np.float32, copy=False) for name, p in p_by.items()}
-    series = _loss_series(outcomes, p_by)
-    resampler = Resampler.fit(series, n=len(y), resamples=resamples, seed=seed)
-    tallies = {name: tally(outcomes, p, resampler.bounds, threshold) for name, p in p_by.items()}
-    return _evaluation(tallies, base, resampler)
-
-
-def _loss_series(outcomes: Outcomes, p_by: Mapping[str, Array]) -> Sequence[Array]:
-    """The log losses of each contestant, and what the first is better than each other."""
-    group = math.ceil(len(outcomes.of_N) / _MEANS)
-    losses = [mean_log_losses(outcomes, p, group) for p in p_by.values()]
-    return losses + [losses[0] - other for other in losses[1:]]
-
-
-def _evaluation(tallies: Mapping[str, Tally], base: str, resampler: Resampler) -> Evaluation:
-    ones = np.ones((1, resampler.blocks))
-    whole = {name: scores_of(told, ones) for name, told in tallies.items()}
-    resampled = {name: scores_of(told, resampler.weights_RB) for name, told in tallies.items()}
-    errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
-    for told in (whole, resampled):
-        bits = {name: _bits(scores, told[base]) for name, scores in told.items()}
-        for name in told:
-            told[name] |= bits[name]
-    n = int(resampler.bounds[-1])
-    scores_by = {
-        name: {"n": n} | {key: float(whole[name][key][0]) for key in scores}
-        for name, scores in resampled.items()
-    }
-    return Evaluation(scores_by, resampler, resampled, errors)
-
-
-def _bits(
-    scores: Mapping[str, NDArray[np.float64]], base: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        key.replace("log_loss", "bits"): (base[key] - loss) / math.log(2)
-        for key, loss in scores.items()
-        if key.startswith("log_loss")
-    }

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from nexttick import runs
-from nexttick.bootstrap import Estimate, evaluate
+from nexttick.bootstrap import Estimate
 from nexttick.config import Recipe
+from nexttick.evaluation import evaluate
 from nexttick.labels import MISSING, make_labels
 from nexttick.writing import with_nulls
 

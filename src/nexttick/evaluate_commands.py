@@ -18,6 +18,9 @@ from nexttick.checks import validate_evaluation
 from nexttick.compare import compare_runs
 from nexttick.config import EvaluateOptions, OutputOptions, Recipe, named_model
 from nexttick.evaluate_screen import Folds, show_comparison, show_evaluation
+from nexttick.events import merge_events
+from nexttick.job import check_model, fingerprint, prepare_events, resolve_max_gap_ns
+from nexttick.labels import make_labels
 from nexttick.pooling import (
     Pooled,
     pool,
@@ -28,9 +31,6 @@ from nexttick.pooling import (
     report_truth,
     score_all,
 )
-from nexttick.events import merge_events
-from nexttick.job import check_model, fingerprint, prepare_events, resolve_max_gap_ns
-from nexttick.labels import make_labels
 from nexttick.predictor import Predictor
 from nexttick.recipes import EvaluationRecipe, read_recipe
 from nexttick.report import write_report

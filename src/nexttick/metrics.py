@@ -27,7 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.tally import EPS, RISE, Array, Outcomes, Resummed, Tally, count_wins, ranking, tally
+from nexttick.tally import (
+    EPS,
+    RISE,
+    Array,
+    Outcomes,
+    Sums,
+    Tally,
+    count_wins,
+    probabilities,
+    ranking,
+    tally,
+)
 
 
 def log_losses(y: NDArray[np.integer], p: Array) -> NDArray[np.float64]:
@@ -41,7 +52,7 @@ def auc(y: NDArray[np.integer], p: Array) -> float:
 
     NaN where only one class is seen.
     """
-    wins, pairs = count_wins(ranking(p, Outcomes.of(y).of_N))
+    wins, pairs = count_wins(ranking(probabilities(p, len(y)), Outcomes.of(y).of_N))
     return float(_ratio(wins.sum(), pairs.sum()))
 
 
@@ -93,22 +104,18 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
         As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part
         of each in `ece` is from that of all events.
     """
-    blocks, _, fine = told.count_BCJ.shape
-    count_BM = told.count_BCJ.reshape(blocks, -1).astype(weights_RB.dtype)
-    count_RCJ = (weights_RB @ count_BM).reshape(-1, 3, fine)
-    p_RK = weights_RB @ told.p_BK.astype(weights_RB.dtype)
-    bins = Resummed.of(count_RCJ, p_RK, told.bin_starts)
-    sums_SR = (weights_RB.astype(np.float64) @ told.sums_BS).T
-    n, loss, error, tp, positives, loss_moves, loss_direction = sums_SR
-    falls, ties, rises = bins.of_RC.T
-    pairs_R2 = rises[:, None] * bins.of_RC[:, :2]
-    wins_R2 = bins.wins_R2 - told.wins_excess * pairs_R2
+    sums = told.weighted(weights_RB)
+    loss, error, loss_moves, loss_direction = sums.losses_RL.T
+    n, tp, positives = sums.answers_RA.T
+    falls, ties, rises = sums.of_RC.T
+    pairs_R2 = rises[:, None] * sums.of_RC[:, :RISE]
+    wins_R2 = sums.wins_R2 - told.wins_excess * pairs_R2
     scores = {
         "base_rate": rises / n,
         "log_loss": loss / n,
         "auc": _ratio(wins_R2.sum(axis=1), pairs_R2.sum(axis=1)),
         "brier": error / n,
-        **_calibration(told, bins, error / n, n),
+        **_calibration(told, sums),
         **_answers(tp, positives - tp, rises, n),
     }
     if told.signed:
@@ -123,20 +130,18 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
     return scores
 
 
-def _calibration(
-    told: Tally, bins: Resummed, brier: NDArray[np.float64], n: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
+def _calibration(told: Tally, sums: Sums) -> dict[str, NDArray[np.float64]]:
     """The parts of the Brier score, the calibration error and the error of that."""
-    rate, reliability = bins.of_RC[:, RISE] / n, bins.reliability_R / n
-    off_RK = bins.off_RK / n[:, None]
-    rises_K = np.add.reduceat(told.count_BCJ[:, RISE].sum(axis=0), told.bin_starts[:-1])
-    off_K = (told.p_BK.sum(axis=0) - rises_K) / told.sums_BS[:, 0].sum()
+    n = sums.answers_RA[:, 0]
+    brier, reliability = sums.losses_RL[:, 1] / n, sums.reliability_R / n
+    rate = sums.of_RC[:, RISE] / n
+    off_RK = sums.off_RK / n[:, None]
     return {
         "reliability": reliability,
         "resolution": rate * (1 - rate) + reliability - brier,
         "uncertainty": rate * (1 - rate),
         "ece": np.abs(off_RK).sum(axis=1),
-        "ece_error": np.abs(off_RK - off_K).sum(axis=1),
+        "ece_error": np.abs(off_RK - told.off_K).sum(axis=1),
     }
 
 

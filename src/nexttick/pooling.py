@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nexttick.baselines import is_leaky
-from nexttick.bootstrap import Evaluation, evaluate
 from nexttick.calibration import reliability_curve
+from nexttick.evaluation import Evaluation, evaluate
 from nexttick.labels import MISSING
 from nexttick.metrics import log_losses
 from nexttick.ticks import TickError

@@ -69,8 +69,8 @@ def sides_spread_bps(
     Returns:
         Basis points; NaN where the taker never changes sides.
     """
-    turns = (side[1:] * side[:-1] == -1) & ~_at_starts(starts, len(price))[1:]
-    distance = np.log(price[1:][turns] / price[:-1][turns]) * side[1:][turns]
+    turns = np.flatnonzero((side[1:] * side[:-1] == -1) & ~_at_starts(starts, len(price))[1:]) + 1
+    distance = np.log(price[turns] / price[turns - 1]) * side[turns]
     return float(distance.mean()) * 1e4 if len(distance) else math.nan
 
 

@@ -22,9 +22,9 @@ BINS = 16  # of equal mass: reliability, resolution, calibration error
 EPS = 1e-7  # probabilities are clipped this far from 0 and 1 before a logarithm
 FALL, TIE, RISE = range(3)  # what an event can be; where signs are unknown, a non-rise is a fall
 
-_FINE = 4 * BINS  # of the resampled ROC; whole ones make up a bin
-_PRODUCT = 16  # factors of 1e-14 and more that do not underflow together
-_STRETCH = 512  # events whose bins stay in the cache
+_FINE = 2 * BINS  # of the resampled ROC; whole ones make up a bin
+PRODUCT = 20  # factors of 1e-14 and more that do not underflow together
+_STRETCH = 512  # events whose bins are found together and stay in the cache
 _FAST = {"reassoc", "contract", "nsz"}  # sums and products in any order: no NaN is ever among them
 
 
@@ -65,30 +65,71 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """Losses of one contestant, summed over G groups of consecutive events.
+
+    Attributes:
+        bounds: G + 1 indices; group g is [bounds[g], bounds[g + 1]).
+        sums_GL: log loss, squared error, and the log losses of P(rise | no fall) and
+            P(rise | move).
+    """
+
+    bounds: NDArray[np.int64]
+    sums_GL: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, p: Array, bounds: NDArray[np.int64]) -> Losses:
+        """Add the losses up.
+
+        Raises:
+            ValueError: there is not one p an event, or one is no probability.
+        """
+        p = probabilities(p, len(outcomes.of_N))
+        sums_GL, tie_share = np.zeros((len(bounds) - 1, 4)), outcomes.tie_share
+        tie_share = min(max(tie_share, EPS), 1 - EPS)
+        _add_losses(outcomes.rise_N, outcomes.tie_N, p, bounds, tie_share, sums_GL)
+        return cls(bounds, sums_GL)
+
+    def means(self) -> NDArray[np.float64]:
+        """The mean log loss of each group."""
+        return self.sums_GL[:, 0] / np.diff(self.bounds)
+
+    def over(self, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sums over blocks whose bounds are among those of the groups."""
+        return np.add.reduceat(self.sums_GL, np.searchsorted(self.bounds, bounds[:-1]))
+
+
+@dataclass(frozen=True)
 class Tally:
     """Sums over B blocks of events, from which all scores of one contestant follow.
 
     Attributes:
-        sums_BS: n, log loss, squared error, true positives, positives, and the log losses of
-            P(rise | no fall) and P(rise | move).
-        p_BK: probabilities summed in each of K bins.
-        count_BCJ: falls, ties and rises in each of J fine bins, which the K bins are made of.
-        bin_starts: the first fine bin of each bin, and J.
+        sums_BM: the columns that `Sums` names, one after the other.
+        bin_starts: the first of the J fine bins of each of the K bins, and J.
         wins_excess: pairs that binning gives the rises too many, over falls and over ties, as a
             share of pairs.
+        off_K: by how much the probabilities of each bin exceed its rises, all events counted, as a
+            share of events.
         signed: whether falls and ties were told apart.
     """
 
-    sums_BS: NDArray[np.float64]
-    p_BK: NDArray[np.float64]
-    count_BCJ: NDArray[np.float64]
+    sums_BM: NDArray[np.float64]
     bin_starts: NDArray[np.int64]
     wins_excess: NDArray[np.float64]
+    off_K: NDArray[np.float64]
     signed: bool
+
+    def weighted(self, weights_RB: Array) -> Sums:
+        """R weighted sums of the blocks, in the precision of the weights."""
+        return Sums.of(weights_RB @ self.sums_BM.astype(weights_RB.dtype), self.bin_starts)
 
 
 def tally(
-    outcomes: Outcomes, p: Array, bounds: NDArray[np.integer], threshold: float = 0.5
+    outcomes: Outcomes,
+    p: Array,
+    bounds: NDArray[np.int64],
+    threshold: float = 0.5,
+    losses: Losses | None = None,
 ) -> Tally:
     """Add up what the scores need, block by block.
 
@@ -97,33 +138,35 @@ def tally(
         p: the probability of a rise that was given with each.
         bounds: B + 1 indices; block b is [bounds[b], bounds[b + 1]).
         threshold: above it p says "rise".
+        losses: of the same, if they are known, over groups that the blocks are made of.
 
     Raises:
         ValueError: there is not one p an event, or one is no probability.
     """
+    p = probabilities(p, len(outcomes.of_N))
     ranked = ranking(p, outcomes.of_N)
     fine, coarse = _edges(ranked, _FINE), _edges(ranked, BINS)
     starts = np.concatenate([[0], np.searchsorted(fine, coarse) + 1, [len(fine) + 1]])
-    blocks, bounds = len(bounds) - 1, bounds.astype(np.int64)
-    sums_BS = np.zeros((blocks, 7))
-    p_BJ, count_BCJ = np.zeros((blocks, len(fine) + 1)), np.zeros((blocks, 3, len(fine) + 1))
-    _add_answers(outcomes.of_N, p, bounds, threshold, _fine_bins(p, fine), sums_BS, p_BJ, count_BCJ)
-    tie_share = min(max(outcomes.tie_share, EPS), 1 - EPS)
-    _add_losses(outcomes.rise_N, outcomes.tie_N, p, bounds, tie_share, sums_BS)
+    blocks, J = len(bounds) - 1, len(fine) + 1
+    answers_BA, p_BJ, count_BM = (np.zeros((blocks, width)) for width in (3, J, 3 * J))
+    _add_answers(outcomes.of_N, p, bounds, threshold, fine, answers_BA, p_BJ, count_BM)
+    losses_BL = (losses or Losses.of(outcomes, p, bounds)).over(bounds)
     p_BK = np.add.reduceat(p_BJ, starts[:-1], axis=1)
+    sums_BM = np.concatenate([losses_BL, answers_BA, p_BK, count_BM], axis=1)
+    whole = Sums.of(sums_BM.sum(axis=0, keepdims=True), starts)
     wins, pairs = count_wins(ranked)
-    whole = Resummed.of(
-        count_BCJ.sum(axis=0, keepdims=True), p_BK.sum(axis=0, keepdims=True), starts
-    )
     excess = (whole.wins_R2[0] - wins) / np.maximum(pairs, 1.0)
-    return Tally(sums_BS, p_BK, count_BCJ, starts, excess, outcomes.signed)
+    return Tally(sums_BM, starts, excess, whole.off_RK[0] / len(p), outcomes.signed)
 
 
 @dataclass(frozen=True)
-class Resummed:
-    """What follows from the bins of R sums of blocks.
+class Sums:
+    """R sums over blocks, and what follows from their bins.
 
     Attributes:
+        losses_RL: log loss, squared error, and the log losses of P(rise | no fall) and of
+            P(rise | move).
+        answers_RA: events, true positives, positives.
         of_RC: falls, ties, rises.
         wins_R2: pairs in which a rise lies in a higher fine bin than a fall, and than a tie; half
             of those in the same one.
@@ -131,19 +174,35 @@ class Resummed:
         off_RK: by how much the probabilities of each bin exceed its rises.
     """
 
+    losses_RL: Array
+    answers_RA: Array
     of_RC: NDArray[np.float64]
     wins_R2: NDArray[np.float64]
     reliability_R: NDArray[np.float64]
     off_RK: NDArray[np.float64]
 
     @classmethod
-    def of(cls, count_RCJ: Array, p_RK: Array, starts: NDArray[np.int64]) -> Resummed:
-        """From R counts and sums of probabilities, in bins as of a `Tally`."""
-        R, K = p_RK.shape
-        told = cls(np.zeros((R, 3)), np.zeros((R, 2)), np.zeros(R), np.zeros((R, K)))
-        args = (told.of_RC, told.wins_R2, told.reliability_R, told.off_RK)
-        _resum(count_RCJ, p_RK, starts, *args)
-        return told
+    def of(cls, sums_RM: Array, starts: NDArray[np.int64]) -> Sums:
+        """From R rows of losses, answers, probabilities by bin, and counts by outcome and bin."""
+        R, K = len(sums_RM), len(starts) - 1
+        losses_RL, answers_RA, p_RK, counts_RM = np.split(sums_RM, [4, 7, 7 + K], axis=1)
+        bins = np.zeros((R, 3)), np.zeros((R, 2)), np.zeros(R), np.zeros((R, K))
+        _resum(counts_RM, p_RK, starts, *bins)
+        return cls(losses_RL.astype(np.float64), answers_RA.astype(np.float64), *bins)
+
+
+def probabilities(p: Array, n: int) -> Array:
+    """Probabilities of n events side by side in memory, in single or double precision.
+
+    Raises:
+        ValueError: there is not one an event, or one is no probability.
+    """
+    if len(p) != n:
+        raise ValueError(f"{n} labels, {len(p)} probabilities: give one of each")
+    if not (p.min() >= 0 and p.max() <= 1):
+        at = int(np.flatnonzero(~((p >= 0) & (p <= 1)))[0])
+        raise ValueError(f"event {at}: {p[at]} is no probability: give values from 0 to 1")
+    return np.ascontiguousarray(p, np.float32 if p.dtype == np.float32 else np.float64)
 
 
 def equal_mass_edges(p: Array, bins: int) -> Array:
@@ -151,12 +210,7 @@ def equal_mass_edges(p: Array, bins: int) -> Array:
 
     Bin k holds edges[k - 1] <= p < edges[k]; there are fewer than `bins` where values repeat.
     """
-    return _edges(ranking(p, np.zeros(len(p), np.int8)), bins)
-
-
-def mean_log_losses(outcomes: Outcomes, p: Array, group: int) -> NDArray[np.float64]:
-    """Log losses averaged over each `group` consecutive events; a shorter rest is left out."""
-    return _mean_log_losses(outcomes.rise_N, p, group)
+    return _edges(ranking(probabilities(p, len(p)), np.zeros(len(p), np.int8)), bins)
 
 
 def ranking(p: Array, outcome: NDArray[np.int8]) -> NDArray[np.unsignedinteger]:
@@ -165,16 +219,11 @@ def ranking(p: Array, outcome: NDArray[np.int8]) -> NDArray[np.unsignedinteger]:
     Floats of one sign are ordered as their bits are, and whole numbers sort several times faster
     than an argsort. The two topmost bits are free: no probability uses them.
 
-    Raises:
-        ValueError: there is not one p an event, or one is no probability.
+    Args:
+        p: from `probabilities`.
+        outcome: `FALL`, `TIE` or `RISE`.
     """
-    if len(p) != len(outcome):
-        raise ValueError(f"{len(outcome)} labels, {len(p)} probabilities: give one of each")
-    if not (p.min() >= 0 and p.max() <= 1):
-        at = int(np.flatnonzero(~((p >= 0) & (p <= 1)))[0])
-        raise ValueError(f"event {at}: {p[at]} is no probability: give values from 0 to 1")
-    p = p if p.dtype == np.float32 else p.astype(np.float64, copy=False)
-    bits = np.ascontiguousarray(p).view(np.uint32 if p.itemsize == 4 else np.uint64)
+    bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64)
     ranked = np.empty_like(bits)
     _join(bits, outcome, ranked)
     ranked.sort()
@@ -185,9 +234,8 @@ def count_wins(
     ranked: NDArray[np.unsignedinteger],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pairs in which a rise scores above a fall and above a tie, equal p half; and all pairs."""
-    wins, seen = np.zeros(2), np.zeros(3)
-    _count_wins(ranked, wins, seen)
-    return wins, seen[:RISE] * seen[RISE]
+    over_falls, over_ties, falls, ties, rises = _count_wins(ranked)
+    return np.array([over_falls, over_ties]) / 2, np.array([falls, ties]) * float(rises)
 
 
 def _edges(ranked: NDArray[np.unsignedinteger], bins: int) -> Array:
@@ -204,58 +252,60 @@ def _join(bits, outcome, ranked):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _count_wins(ranked, wins, seen):  # type: ignore[no-untyped-def]
-    i, n = 0, len(ranked)
-    now = np.zeros(3, np.int64)
-    while i < n:
-        bits = ranked[i] >> 2
-        now[:] = 0
-        while i < n and ranked[i] >> 2 == bits:
-            now[ranked[i] & 3] += 1
-            i += 1
-        wins[0] += now[RISE] * (seen[FALL] + now[FALL] / 2)
-        wins[1] += now[RISE] * (seen[TIE] + now[TIE] / 2)
-        for outcome in range(3):
-            seen[outcome] += now[outcome]
+def _count_wins(ranked):  # type: ignore[no-untyped-def]
+    """Twice the wins over falls and over ties, and how many falls, ties and rises there are."""
+    falls = ties = rises = over_falls = over_ties = 0
+    equal_falls = equal_ties = 0  # of the same p, all before the first rise of it
+    p = ranked[0] >> 2
+    for key in ranked:
+        same, outcome = np.int64(key >> 2 == p), np.int64(key & 3)
+        p = key >> 2
+        fall, tie, rise = outcome == FALL, outcome == TIE, outcome == RISE
+        equal_falls, equal_ties = equal_falls * same + fall, equal_ties * same + tie
+        falls, ties, rises = falls + fall, ties + tie, rises + rise
+        over_falls += rise * (2 * falls - equal_falls)
+        over_ties += rise * (2 * ties - equal_ties)
+    return over_falls, over_ties, falls, ties, rises
 
 
 @njit(cache=True, nogil=True)
-def _fine_bins(p, edges):  # type: ignore[no-untyped-def]
-    """How many edges each p reaches; all are counted, as a binary search would mispredict."""
-    reached = np.zeros(len(p), np.int32)
-    for start in range(0, len(p), _STRETCH):
-        some_p, some = p[start : start + _STRETCH], reached[start : start + _STRETCH]
-        for edge in edges:
-            for i in range(len(some)):
-                some[i] += np.int32(edge <= some_p[i])
-    return reached
-
-
-@njit(cache=True, nogil=True)
-def _add_answers(outcome, p, bounds, threshold, bins, sums_BS, p_BJ, count_BCJ):  # type: ignore[no-untyped-def]
+def _add_answers(outcome, p, bounds, threshold, edges, answers_BA, p_BJ, count_BM):  # type: ignore[no-untyped-def]
+    bins = np.empty(_STRETCH, np.int32)
     for b in range(len(bounds) - 1):
         tp = positives = 0
-        for i in range(bounds[b], bounds[b + 1]):
-            given = np.float64(p[i])
-            said = given > threshold
-            positives += said
-            tp += said & (outcome[i] == RISE)
-            p_BJ[b, bins[i]] += given
-            count_BCJ[b, outcome[i], bins[i]] += 1.0
-        sums_BS[b, 0] = bounds[b + 1] - bounds[b]
-        sums_BS[b, 3], sums_BS[b, 4] = tp, positives
+        for start in range(bounds[b], bounds[b + 1], _STRETCH):
+            stop = min(start + _STRETCH, bounds[b + 1])
+            _find_bins(p[start:stop], edges, bins)
+            for i in range(start, stop):
+                given, k = np.float64(p[i]), bins[i - start]
+                said = given > threshold
+                positives += said
+                tp += said & (outcome[i] == RISE)
+                p_BJ[b, k] += given
+                count_BM[b, outcome[i] * (len(edges) + 1) + k] += 1.0
+        answers_BA[b, 0], answers_BA[b, 1] = bounds[b + 1] - bounds[b], tp
+        answers_BA[b, 2] = positives
 
 
 @njit(cache=True, nogil=True)
-def _add_losses(rise, tie, p, bounds, tie_share, sums_BS):  # type: ignore[no-untyped-def]
-    for b in range(len(bounds) - 1):
-        for start in range(bounds[b], bounds[b + 1], _PRODUCT):
-            stop = min(start + _PRODUCT, bounds[b + 1])
+def _find_bins(p, edges, bins):  # type: ignore[no-untyped-def]
+    """How many edges each p reaches; all are counted, as a binary search would mispredict."""
+    bins[: len(p)] = 0
+    for edge in edges:
+        for i in range(len(p)):
+            bins[i] += np.int32(edge <= p[i])
+
+
+@njit(cache=True, nogil=True)
+def _add_losses(rise, tie, p, bounds, tie_share, sums_GL):  # type: ignore[no-untyped-def]
+    for g in range(len(bounds) - 1):
+        for start in range(bounds[g], bounds[g + 1], PRODUCT):
+            stop = min(start + PRODUCT, bounds[g + 1])
             likelihood, error, moves, direction = _joint(rise, tie, p, start, stop, tie_share)
-            sums_BS[b, 1] -= math.log(likelihood)
-            sums_BS[b, 2] += error
-            sums_BS[b, 5] -= math.log(moves)
-            sums_BS[b, 6] -= math.log(direction)
+            sums_GL[g, 0] -= math.log(likelihood)
+            sums_GL[g, 1] += error
+            sums_GL[g, 2] -= math.log(moves)
+            sums_GL[g, 3] -= math.log(direction)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -283,32 +333,14 @@ def _joint(rise, tie, p, start, stop, tie_share):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _mean_log_losses(rise, p, group):  # type: ignore[no-untyped-def]
-    means = np.zeros(len(p) // group)
-    for g in range(len(means)):
-        for start in range(g * group, (g + 1) * group, _PRODUCT):
-            stop = min(start + _PRODUCT, (g + 1) * group)
-            means[g] -= math.log(_likelihood(rise, p, start, stop)) / group
-    return means
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _likelihood(rise, p, start, stop):  # type: ignore[no-untyped-def]
-    likelihood = 1.0
-    for i in range(start, stop):
-        up, r = min(max(np.float64(p[i]), EPS), 1.0 - EPS), np.float64(rise[i])
-        likelihood *= r * up + (1.0 - r) * (1.0 - up)
-    return likelihood
-
-
-@njit(cache=True, nogil=True)
-def _resum(count_RCJ, p_RK, starts, of_RC, wins_R2, reliability_R, off_RK):  # type: ignore[no-untyped-def]
+def _resum(counts_RM, p_RK, starts, of_RC, wins_R2, reliability_R, off_RK):  # type: ignore[no-untyped-def]
+    J = starts[-1]
     for r in range(len(p_RK)):
         falls = ties = rises = 0.0
         for k in range(len(starts) - 1):
             before, rises_before = falls + ties + rises, rises
             for j in range(starts[k], starts[k + 1]):
-                f, t, u = count_RCJ[r, FALL, j], count_RCJ[r, TIE, j], count_RCJ[r, RISE, j]
+                f, t, u = counts_RM[r, j], counts_RM[r, J + j], counts_RM[r, 2 * J + j]
                 wins_R2[r, 0] += u * (falls + f / 2)
                 wins_R2[r, 1] += u * (ties + t / 2)
                 falls, ties, rises = falls + f, ties + t, rises + u

@@ -10,19 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.backtest import (
-    Market,
-    Thresholds,
-    choose_thresholds,
-    fee_curve,
-    latency_curve,
-    trade,
-)
+from nexttick.backtest import backtest, choose_thresholds
 from nexttick.config import EvaluateOptions, parse_duration_ns
-from nexttick.pooling import Pooled
 from nexttick.events import segment_starts
 from nexttick.labels import Labels
+from nexttick.pooling import Pooled
 from nexttick.spread import Spread, estimate_spread
+from nexttick.trading import Market, Thresholds
 from nexttick.walkforward import VALID, Task
 
 _SIDES = Thresholds(0.25, 0.75)  # of signals written as probabilities 0, 1/2 and 1
@@ -100,17 +94,16 @@ class Worth:
             p = test[f"p_{horizon}"].to_numpy()
             p_N[test["event"].to_numpy()] = _as_signals(p, chosen)
         market, known_at = _part(self.market, first, n), known_at_N[first:] - first
-        costs = {"latency_s": self.latency_s, "fee_bps": self.fee_bps}
-        trades = trade(market, p_N[first:], known_at, _SIDES, **costs)
-        latencies = latency_curve(market, p_N[first:], known_at, _SIDES, fee_bps=self.fee_bps)
-        return {
-            **trades.summary(),
-            "break_even_fee_bps": list(trades.break_even_fee_bps),
-            "thresholds": thresholds,
-            "fee_curve": fee_curve(trades).to_dict(as_series=False),
-            "latency_curve": latencies.to_dict(as_series=False),
-            "equity": _equity(trades.table()),
-        }
+        worth = backtest(
+            market,
+            p_N[first:],
+            known_at,
+            _SIDES,
+            latency_s=self.latency_s,
+            fee_bps=self.fee_bps,
+        )
+        told = worth.metrics() | {"thresholds": thresholds}
+        return told | {"equity": _equity(worth.trades.table())}
 
     def _choose(
         self, past: pl.DataFrame, horizon: str, known_at_N: NDArray[np.int64]

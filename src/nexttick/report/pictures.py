@@ -194,7 +194,7 @@ def fees(source: Source) -> Figure:
     figure = _figure()
     axes = figure.subplots()
     for name in source.networks:
-        curve = source.metrics["backtest"][name][source.horizons[0]]["fee_curve"]
+        curve = source.metrics["backtest"][name][source.horizons[0]]["by_fee"]
         axes.plot(curve["fee_bps"], _numbers(curve["net_bps"]), **source.style(name))
         low, high = _numbers(curve["net_low_bps"]), _numbers(curve["net_high_bps"])
         axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
@@ -211,7 +211,7 @@ def latency(source: Source) -> Figure:
     figure = _figure()
     axes = figure.subplots()
     for name in source.networks:
-        told = source.metrics["backtest"][name][source.horizons[0]]["latency_curve"]
+        told = source.metrics["backtest"][name][source.horizons[0]]["by_latency"]
         before_fees = 2 * np.array(_numbers(told["break_even_fee_bps"]))
         axes.plot(told["latency_s"], before_fees, **source.style(name))
     axes.axhline(0, color="#6b7280", linewidth=0.8)
