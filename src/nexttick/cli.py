@@ -121,6 +121,11 @@ def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: i
     tick_commands.simulate(output, ticks, signal, seed)
 
 
+def lab() -> None:
+    """Experiments on gradients: lab vanishing, lab exploding, lab example, lab health RUN."""
+    raise AssertionError("its commands are in nexttick.lab.commands")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "train": train,
@@ -128,6 +133,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "ticks": ticks,
     "simulate": simulate,
+    "lab": lab,
 }
 
 
@@ -157,14 +163,26 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run_command(args: list[str]) -> None:
-    if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-        raise ValueError(f"command {args[0]!r} is unknown: {nearest(args[0], COMMANDS)}")
+    if args[:1] == ["lab"]:
+        from nexttick.lab import commands
+
+        _choose("nexttick lab", commands.COMMANDS, args[1:], lab.__doc__)
+    else:
+        _choose("nexttick", COMMANDS, _files_first(args), nexttick.__doc__)
+
+
+def _choose(
+    prog: str, commands: dict[str, Callable[..., None]], args: list[str], about: str | None
+) -> None:
+    if args and args[0] not in commands and not args[0].startswith("-"):
+        command = " ".join([*prog.split()[1:], args[0]])
+        raise ValueError(f"command {command!r} is unknown: {nearest(args[0], commands)}")
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="nexttick",
-            args=_files_first(args) or ["--help"],
-            description=nexttick.__doc__,
+            commands,
+            prog=prog,
+            args=args or ["--help"],
+            description=about,
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except SystemExit as stop:
