@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nexttick.writing import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}}
-_DPI = 100
+_DPI = 90
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -57,6 +60,12 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def logarithmic(axis: Axes) -> None:
+    """Draw y by its logarithm, where any value has one."""
+    if any((np.asarray(line.get_ydata(), float) > 0).any() for line in axis.lines):
+        axis.set_yscale("log")
 
 
 def save_picture(folder: Path, name: str, draw: Callable[[], Figure]) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nexttick.lab.clipping import clip_norm
-from nexttick.lab.drawing import LINES, new_figure
+from nexttick.lab.drawing import LINES, logarithmic, new_figure
 from nexttick.lab.options import ExplodingOptions
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def draw(result: Result) -> Figure:
         axes[measure].set_xlabel("step")
         axes[measure].set_ylabel(label)
     axes["error"].set_title("What each step met", loc="left")
-    axes["grad_norm"].set_yscale("log")
+    logarithmic(axes["grad_norm"])
     threshold, last = result["options"]["clip_norm"], result["options"]["steps"]
     axes["grad_norm"].axhline(threshold, color="0.3", linewidth=0.8)
     below: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top"}

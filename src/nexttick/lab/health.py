@@ -6,10 +6,12 @@ The figures are those of `nexttick.health`, one look in every few steps, medians
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nexttick.lab.drawing import new_figure, style_of
+from nexttick.lab.drawing import logarithmic, new_figure, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +55,7 @@ def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     return kept
 
 
-def measured(records: Records, measure: str) -> dict[str, list[float | None]]:
+def measured(records: Records, measure: str) -> dict[str, list[Any]]:
     """One measure by layer, a value for each epoch; None where there is none."""
     layers = dict.fromkeys(
         name
@@ -68,49 +70,92 @@ def measured(records: Records, measure: str) -> dict[str, list[float | None]]:
 
 
 def draw(records: Records) -> Figure:
-    """Gradients and updates by layer and epoch, dead and saturated units, and the way back."""
-    recurrent = measured(records, "error_by_tick")
-    figure = new_figure(11, 7.5)
-    axes = figure.subplots(2, 2)
-    epochs = [record["epoch"] for record in records]
-    _draw_by_layer(axes[0, 0], epochs, measured(records, "grad_norm"))
-    axes[0, 0].set(title="Gradient", ylabel="norm before clipping", yscale="log")
-    _draw_by_layer(axes[0, 1], epochs, measured(records, "update_ratio"))
-    axes[0, 1].set(title="Update", ylabel="a step, as a share of the weights", yscale="log")
-    shares = {f"{name}, dead": values for name, values in measured(records, "dead").items()}
-    shares |= {f"{name}, saturated": v for name, v in measured(records, "saturated").items()}
-    _draw_by_layer(axes[1, 0], epochs, shares | {"steps, clipped": _column(records, "clipped")})
-    axes[1, 0].set(title="Units and steps", ylabel="share", ylim=(-0.02, 1.02))
-    if recurrent:
-        _draw_way_back(axes[1, 1], records, recurrent)
-    else:
-        losses = {name: _column(records, f"{name}_loss") for name in ("train", "valid")}
-        _draw_by_layer(axes[1, 1], epochs, losses)
-        axes[1, 1].set(title="Loss", ylabel="nats a label")
+    """Gradients, updates, units and loss by epoch; of recurrent nets also tick by tick."""
+    panels: list[Callable[[Axes, Records], None]] = [
+        _draw_gradients, _draw_updates, _draw_units, _draw_losses,
+    ]  # fmt: skip
+    if measured(records, "saturated_by_tick"):
+        panels += [_draw_way_back, _draw_gates]
+    columns = len(panels) // 2
+    figure = new_figure(5 * columns, 7.5)
+    for axis, panel in zip(figure.subplots(2, columns).flat, panels, strict=True):
+        panel(axis, records)
+        if axis.lines:
+            axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(headline(records), fontsize=9, wrap=True)
     return figure
 
 
-def _column(records: Records, name: str) -> list[float | None]:
-    return [record[name] for record in records]
+def headline(records: Records) -> str:
+    """What is wrong in the first epoch that is not healthy, or that all are."""
+    for record in records:
+        if words := record["health"]["words"]:
+            return f"epoch {record['epoch']}: {words[0]}"
+    return "healthy from the first epoch to the last"
 
 
-def _draw_by_layer(axis: Axes, epochs: list[int], values: dict[str, list[float | None]]) -> None:
+def _draw_gradients(axis: Axes, records: Records) -> None:
+    _draw_by_epoch(axis, records, measured(records, "grad_norm"))
+    axis.set(title="Gradient", ylabel="norm before clipping")
+    logarithmic(axis)
+
+
+def _draw_updates(axis: Axes, records: Records) -> None:
+    _draw_by_epoch(axis, records, measured(records, "update_ratio"))
+    axis.set(title="Update", ylabel="a step, as a share of the weights")
+    logarithmic(axis)
+
+
+def _draw_units(axis: Axes, records: Records) -> None:
+    shares = {
+        f"{name}, {measure}": values
+        for measure in ("dead", "saturated")
+        for name, values in measured(records, measure).items()
+    }
+    shares["steps, clipped"] = [record["clipped"] for record in records]
+    _draw_by_epoch(axis, records, shares)
+    axis.set(title="Units and steps", ylabel="share", ylim=(-0.02, 1.02))
+
+
+def _draw_losses(axis: Axes, records: Records) -> None:
+    losses = {part: [record[f"{part}_loss"] for record in records] for part in ("train", "valid")}
+    _draw_by_epoch(axis, records, losses)
+    axis.set(title="Loss", ylabel="nats a label")
+
+
+def _draw_by_epoch(axis: Axes, records: Records, values: dict[str, list[Any]]) -> None:
     for k, (name, column) in enumerate(values.items()):
-        known = [(e, v) for e, v in zip(epochs, column, strict=True) if v is not None]
-        axis.plot(*zip(*known, strict=True), label=name, **style_of(k, len(values)))
+        at = [record["epoch"] for record in records]
+        axis.plot(at, [_drawn(value) for value in column], label=name, **style_of(k, len(values)))
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _draw_way_back(axis: Axes, records: Records, recurrent: dict[str, Any]) -> None:
-    """The error signal of the first and the last epoch, tick by tick."""
-    shown = sorted({0, len(records) - 1})
-    lines = [(name, k) for name in recurrent for k in shown if recurrent[name][k]]
-    for number, (name, k) in enumerate(lines):
-        back = {int(tick): norm for tick, norm in recurrent[name][k].items() if norm}
-        label = f"{name}, epoch {records[k]['epoch']}"
-        axis.plot(list(back), list(back.values()), label=label, **style_of(number, len(lines)))
-    axis.set(title="The way back", yscale="log")
-    axis.set(xlabel="ticks before the newest", ylabel="|∂E/∂x| of the layer's input")
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+def _drawn(value: float | None) -> float:
+    """A figure may be missing."""
+    return math.nan if value is None else value
+
+
+def _draw_way_back(axis: Axes, records: Records) -> None:
+    _draw_by_tick(axis, records, "error_by_tick")
+    axis.set(title="The way back", ylabel="|∂E/∂x| of what goes in")
+    logarithmic(axis)
+
+
+def _draw_gates(axis: Axes, records: Records) -> None:
+    _draw_by_tick(axis, records, "saturated_by_tick")
+    axis.set(title="Gates, tick by tick", ylabel="share that is saturated", ylim=(-0.02, 1.02))
+
+
+def _draw_by_tick(axis: Axes, records: Records, measure: str) -> None:
+    """The first epoch and the last."""
+    lines = {
+        f"{name}, epoch {records[k]['epoch']}": values[k]
+        for name, values in measured(records, measure).items()
+        for k in sorted({0, len(records) - 1})
+        if values[k]
+    }
+    for k, (label, by_tick) in enumerate(lines.items()):
+        values = [_drawn(value) for value in by_tick.values()]
+        axis.plot([int(tick) for tick in by_tick], values, label=label, **style_of(k, len(lines)))
+    axis.set_xlabel("ticks before the newest")

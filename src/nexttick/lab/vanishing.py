@@ -7,7 +7,6 @@ start, which decides what is seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nexttick.lab.clipping import clip_norm
-from nexttick.lab.drawing import LINES, new_figure
+from nexttick.lab.drawing import LINES, logarithmic, new_figure
 from nexttick.lab.nets import CONVOLUTIONAL, RECURRENT, ConvNet, RecurrentNet
 from nexttick.lab.options import VanishingOptions
 from nexttick.lab.signals import relative, signal_through_layers, signal_through_ticks
@@ -131,35 +130,29 @@ def draw(result: Result) -> Figure:
     """Four panels: through ticks and through layers, before training and after."""
     figure = new_figure(10, 7)
     axes = figure.subplots(2, 2)
-    options = result["options"]
-    titles = (
-        ("ticks", "untrained", f"Untrained, {options['ticks']:,} ticks"),
-        (
-            "ticks",
-            "trained",
-            f"Trained on the {options['task']} problem, {options['length']} ticks",
-        ),
-        ("layers", "untrained", f"Untrained, {options['depth']} convolutions"),
-        ("layers", "trained", f"Trained to copy a symbol over {options['delay']} ticks"),
-    )
-    for axis, (part, when, title) in zip(axes.flat, titles, strict=True):
-        axis.set_title(title, loc="left")
-        if when == "trained":
-            axis.plot([], [], " ", label=f"without memory: {result[part]['chance']:.0%} right")
-        _draw_signals(axis, result[part][when])
-        unit = "ticks" if part == "ticks" else "convolutions"
-        axis.set_xlabel(rf"distance from the loss, $t - k$ ({unit})")
-        axis.set_ylabel(r"$|\partial E_t/\partial h_k|\ /\ |\partial E_t/\partial h_t|$")
-        axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.68))
+    options, ticks, layers = (result[name] for name in ("options", "ticks", "layers"))
+    _draw_signals(axes[0, 0], ticks["untrained"], "ticks")
+    axes[0, 0].set_title(f"Untrained, {options['ticks']:,} ticks", loc="left")
     axes[0, 0].set_xscale("log")
     axes[0, 0].legend(fontsize=8, loc="lower left")
+    _draw_signals(axes[0, 1], ticks["trained"], "ticks", ticks["chance"])
+    title = f"Trained on the {options['task']} task, {options['length']} ticks"
+    axes[0, 1].set_title(title, loc="left")
+    _draw_signals(axes[1, 0], layers["untrained"], "convolutions")
+    axes[1, 0].set_title(f"Untrained, {options['depth']} convolutions", loc="left")
+    _draw_signals(axes[1, 1], layers["trained"], "convolutions", layers["chance"])
+    axes[1, 1].set_title(f"Trained on the copy task, {options['delay']} ticks", loc="left")
     return figure
 
 
-def _draw_signals(axis: Axes, signals: Result) -> None:
+def _draw_signals(axis: Axes, signals: Result, unit: str, chance: float | None = None) -> None:
+    if chance is not None:
+        axis.plot([], [], " ", label=f"without memory: {chance:.0%} right")
     for style, (kind, signal) in zip(LINES, signals.items(), strict=True):
-        share = [value or math.nan for value in relative(signal)]  # no logarithm of zero
         right = f": {signal['right']:.0%} right" if "right" in signal else ""
-        axis.plot(signal["back"], share, label=kind + right, markevery=0.08, **style)
-    axis.set_yscale("log")
+        axis.plot(signal["back"], relative(signal), label=kind + right, markevery=0.08, **style)
+    logarithmic(axis)
     axis.set_ylim(bottom=max(FLOOR, axis.get_ylim()[0]))
+    axis.set_xlabel(rf"distance from the loss, $t - k$ ({unit})")
+    axis.set_ylabel(r"$|\partial E_t/\partial h_k|\ /\ |\partial E_t/\partial h_t|$")
+    axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.68 if chance is None else 0.8))
