@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from nexttick.lab.options import ExplodingOptions, VanishingOptions, check
-from nexttick.writing import explained, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,6 +111,7 @@ def _results(out: Path, name: str, overwrite: bool) -> Iterator[None]:
         OSError: the folder cannot be made.
     """
     from nexttick.lab.drawing import FORMATS
+    from nexttick.writing import explained
 
     earlier = [f"{name}.{kind}" for kind in (*FORMATS, "json") if (out / f"{name}.{kind}").exists()]
     if earlier and not overwrite:
@@ -137,6 +137,7 @@ def _results(out: Path, name: str, overwrite: bool) -> Iterator[None]:
 def _write(out: Path, name: str, result: dict[str, Any], draw: Callable[[], Figure]) -> None:
     from nexttick.lab.drawing import save_picture
     from nexttick.screen import say
+    from nexttick.writing import write_text
 
     write_text(out / f"{name}.json", json.dumps(result, allow_nan=False) + "\n")
     save_picture(out, name, draw)

@@ -92,7 +92,7 @@ def run(options: ExplodingOptions) -> Result:
 
 def furthest_step(path: Result) -> tuple[int, float]:
     """The step that moved a descent furthest, counted from 0, and how far that was."""
-    places = torch.tensor([path["w"], path["b"]])
+    places = torch.tensor([path["w"], path["b"]], dtype=torch.float64)
     moved = places.diff(dim=1).norm(dim=0)
     return int(moved.argmax()), moved.max().item()
 

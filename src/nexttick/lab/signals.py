@@ -112,7 +112,7 @@ def products_of_jacobians(
     for x_1C in x_1TC.unbind(dim=1):
         jacobians.append(torch.func.jacrev(partial(tick, x_1C))(s).detach())
         s = tick(x_1C, s).detach()
-    rows = [torch.func.grad(error)(s)]
+    rows = [torch.func.grad(error)(s).detach()]
     for jacobian in reversed(jacobians[1:]):
         rows.append(rows[-1] @ jacobian)
     return rows

@@ -50,7 +50,7 @@ def train(net: Net, task: MemoryTask, length: int, steps: int, lr: float, seed: 
 
 
 @torch.no_grad()
-def tested(net: Net, task: MemoryTask, length: int, seed: int) -> dict[str, float]:
+def score(net: Net, task: MemoryTask, length: int, seed: int) -> dict[str, float]:
     """Share of right answers and mean loss on sequences of another seed than the training's."""
     x_BTC, y_B = _sequences(task, TESTED, length, seed + 2**31)
     out_BK = net.eval()(x_BTC)
@@ -87,7 +87,7 @@ def _through_ticks(options: VanishingOptions, say: Say) -> Result:
         net = RecurrentNet(kind, task, options.hidden_size, length)
         train(net, task, length, options.steps, LR, seed)
         signal = signal_through_ticks(net, task, *_sequences(task, LOOKED_AT, length, seed + 1))
-        result["trained"][kind] = asdict(signal) | tested(net, task, length, seed)
+        result["trained"][kind] = asdict(signal) | score(net, task, length, seed)
         say(_told(kind, result["trained"][kind], options.steps))
     return result
 
@@ -102,7 +102,7 @@ def _through_layers(options: VanishingOptions, say: Say) -> Result:
         result["untrained"][kind] = asdict(signal_through_layers(net, task, *few))
         train(net, task, length, options.conv_steps, CONV_LR, seed)
         signal = signal_through_layers(net, task, *few)
-        result["trained"][kind] = asdict(signal) | tested(net, task, length, seed)
+        result["trained"][kind] = asdict(signal) | score(net, task, length, seed)
         say(_told(kind, result["trained"][kind], options.conv_steps))
     return result
 
