@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -181,7 +181,13 @@ def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: i
     tick_commands.simulate(output, ticks, signal, seed)
 
 
-COMMANDS: dict[str, Callable[..., int | None]] = {
+def lab() -> None:
+    """Experiments on gradients: lab vanishing, lab exploding, lab example, lab health RUN."""
+    raise AssertionError("its commands are in nexttick.lab.commands")
+
+
+Command = Callable[..., int | None]
+COMMANDS: dict[str, Command] = {
     "run": run,
     "train": train,
     "evaluate": evaluate,
@@ -191,16 +197,12 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "describe": describe,
     "ticks": ticks,
     "simulate": simulate,
+    "lab": lab,
 }
 
 
-_MANY = (
-    "--horizon",
-    "--networks",
-    "--baselines",
-    "--half-lives-events",
-    "--half-lives-s",
-)  # options that take several words
+# Options that take several words.
+_MANY = ("--horizon", "--networks", "--baselines", "--half-lives-events", "--half-lives-s")
 _FILE = re.compile(r"[/*?\\]|\.[A-Za-z]\w*$")
 
 
@@ -226,14 +228,23 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run_command(args: list[str]) -> int:
-    if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-        raise ValueError(f"command {args[0]!r} is unknown: {nearest(args[0], COMMANDS)}")
+    if args[:1] == ["lab"]:
+        from nexttick.lab import commands
+
+        return _choose("nexttick lab", commands.COMMANDS, args[1:], lab.__doc__)
+    return _choose("nexttick", COMMANDS, _files_first(args), nexttick.__doc__)
+
+
+def _choose(prog: str, commands: Mapping[str, Command], args: list[str], about: str | None) -> int:
+    if args and args[0] not in commands and not args[0].startswith("-"):
+        command = " ".join([*prog.split()[1:], args[0]])
+        raise ValueError(f"command {command!r} is unknown: {nearest(args[0], commands)}")
     try:
         code = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="nexttick",
-            args=_files_first(args) or ["--help"],
-            description=nexttick.__doc__,
+            dict(commands),
+            prog=prog,
+            args=args or ["--help"],
+            description=about,
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except SystemExit as stop:

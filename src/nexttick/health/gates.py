@@ -220,7 +220,8 @@ def by_tick(values_T: Tensor) -> dict[str, float]:
 def watch_gates(model: nn.Module) -> list[GateWatch]:
     """A watch for every recurrent layer that goes forward in time and has biases."""
     watches: list[GateWatch] = []
-    for name, module in model.named_modules():
+    for path, module in model.named_modules():
+        name = path or type(module).__name__
         if isinstance(module, Cell):
             watches.append(CellWatch(name, module))
         elif isinstance(module, nn.RNNBase) and _is_plain(module):

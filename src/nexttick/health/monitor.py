@@ -112,7 +112,7 @@ class Monitor:
         looks = len(self._seen)
         layers: Layers = _middle(self._seen) if self._seen else {}
         self._seen, self._step = [], 0
-        verdicts = judge_health(np.asarray(losses), np.asarray(norms), clip_norm, layers)
+        verdicts = judge_health(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks)
         return {
             "verdict": ", ".join(verdicts) or "healthy",
             "words": list(verdicts.values()),
@@ -135,8 +135,8 @@ class Look:
         self._channels = 1  # their axis in what the latest layer gave
         self._alive: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
-        for name, module in model.named_modules():
-            hook = self._hook_for(name, module)
+        for path, module in model.named_modules():
+            hook = self._hook_for(path or type(module).__name__, module)
             if hook is not None:
                 self._handles.append(module.register_forward_hook(hook))
         for watch in gates:
@@ -191,10 +191,10 @@ class Look:
 def layer_weights(model: nn.Module) -> Weights:
     """The trainable weights of every module that has its own, a recurrent stack's by layer."""
     weights: Weights = {}
-    for prefix, module in model.named_modules():
+    for path, module in model.named_modules():
         for name, weight in module.named_parameters(recurse=False):
             layer = re.search(r"_l(\d+)", name) if isinstance(module, nn.RNNBase) else None
-            parts = [prefix or type(module).__name__, *(layer.groups() if layer else ())]
+            parts = [path or type(module).__name__, *(layer.groups() if layer else ())]
             if weight.requires_grad:
                 weights.setdefault(".".join(parts), []).append(weight)
     return weights

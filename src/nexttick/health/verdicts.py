@@ -23,12 +23,15 @@ MOST_NORM = 100.0  # of the gradient, in an epoch's last quarter
 MOST_GROWTH = 3.0  # of its norm, from the first quarter to the last, where clipping is at work
 AT_WORK = 0.25  # share of steps clipped from which it is
 LEAST_GRADIENT = 1e-4  # of a layer, as a share of the largest of any layer
-MOST_SATURATED = 0.9  # share of gates; a forget gate that stays open counts too
+MOST_SATURATED = 0.95  # share of gates; a forget gate that stays open counts too
 MOST_DEAD = 0.8  # share of units
 MOST_UPDATE, LEAST_UPDATE = 0.2, 1e-5  # of one step, as a share of the weights
+LEAST_LOOKS = 3  # that a median wants: the first steps move weights that are small yet by a lot
 
 
-def judge_health(losses: Floats, norms: Floats, clip_norm: float, layers: Layers) -> dict[str, str]:
+def judge_health(
+    losses: Floats, norms: Floats, clip_norm: float, layers: Layers, looks: int
+) -> dict[str, str]:
     """What is wrong, by name, each with a sentence and a cure; nothing where all is well.
 
     Args:
@@ -36,13 +39,14 @@ def judge_health(losses: Floats, norms: Floats, clip_norm: float, layers: Layers
         norms: of the gradient before clipping, of every step.
         clip_norm: what it was clipped to.
         layers: measures by layer, as in `Monitor.report`.
+        looks: steps that they are medians of.
     """
     sentences = {
         "exploding": _exploding(losses, norms, clip_norm),
         "vanishing": _vanishing(layers),
         "saturated": _saturated(layers),
         "dead": _dead(layers),
-        "too fast": _too_fast(layers),
+        "too fast": _too_fast(layers) if looks >= LEAST_LOOKS else "",
     }
     verdicts = {name: words for name, words in sentences.items() if words}
     # Weights also stand still where no gradient reaches them, and then --lr is no cure.

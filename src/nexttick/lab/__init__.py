@@ -1,0 +1,1 @@
+"""The gradient lab: experiments on how error signals fade and explode, drawn and in numbers."""
