@@ -141,11 +141,11 @@ def test_a_run_that_still_goes_on_can_be_looked_at(trained: Path, here: Path) ->
 def test_a_measure_is_told_for_each_layer_and_epoch(trained: Path) -> None:
     records = read_records(trained / "rnn")
     columns = measured(records, "saturated")
-    assert list(columns) == ["lstm.0"]
-    expected = [one["health"]["layers"]["lstm.0"]["saturated"] for one in records]
-    assert columns["lstm.0"] == expected
-    del records[0]["health"]["layers"]["lstm.0"]
-    assert measured(records, "saturated") == {"lstm.0": [None, expected[1]]}
+    assert list(columns) == ["layers.0"]
+    expected = [one["health"]["layers"]["layers.0"]["saturated"] for one in records]
+    assert columns["layers.0"] == expected
+    del records[0]["health"]["layers"]["layers.0"]
+    assert measured(records, "saturated") == {"layers.0": [None, expected[1]]}
 
 
 # What they refuse

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nexttick.blocks.block import Recurrent, State
+from nexttick.blocks.block import State
+from nexttick.blocks.recurrent import Recurrent
 from nexttick.lab.nets import ConvNet, RecurrentNet
 from nexttick.lab.tasks import MemoryTask
 
