@@ -119,7 +119,7 @@ def test_health_draws_a_healthy_run(kind: str, trained: Path, here: Path) -> Non
     log = log_records(trained / kind)
     assert [one["health"] for one in told["epochs"]] == [one["health"] for one in log]
     picture = (here / "runs" / "lab-health" / "health.svg").read_text()
-    names = {"cnn": "<!-- layers.0.0 -->", "rnn": "<!-- Gates, tick by tick -->"}
+    names = {"cnn": "<!-- body.0.0 -->", "rnn": "<!-- Gates, tick by tick -->"}
     assert all((text in picture) == (of == kind) for of, text in names.items())
 
 
@@ -141,11 +141,11 @@ def test_a_run_that_still_goes_on_can_be_looked_at(trained: Path, here: Path) ->
 def test_a_measure_is_told_for_each_layer_and_epoch(trained: Path) -> None:
     records = read_records(trained / "rnn")
     columns = measured(records, "saturated")
-    assert list(columns) == ["layers.0"]
-    expected = [one["health"]["layers"]["layers.0"]["saturated"] for one in records]
-    assert columns["layers.0"] == expected
-    del records[0]["health"]["layers"]["layers.0"]
-    assert measured(records, "saturated") == {"layers.0": [None, expected[1]]}
+    assert list(columns) == ["LSTM.0"]
+    expected = [one["health"]["layers"]["LSTM.0"]["saturated"] for one in records]
+    assert columns["LSTM.0"] == expected
+    del records[0]["health"]["layers"]["LSTM.0"]
+    assert measured(records, "saturated") == {"LSTM.0": [None, expected[1]]}
 
 
 # What they refuse

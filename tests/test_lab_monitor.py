@@ -195,8 +195,8 @@ def test_an_update_is_told_as_a_share_of_the_weights(kind: str) -> None:
 
 
 def test_layers_are_modules_with_weights_and_stacks_are_told_layer_by_layer() -> None:
-    assert list(layer_weights(network("rnn"))) == ["encoder.linear", "layers.0", "layers.1", "head"]
-    assert all(len(layer_weights(network("rnn"))[f"layers.{k}"]) == 4 for k in (0, 1))
+    assert list(layer_weights(network("rnn"))) == ["encoder.linear", "LSTM.0", "LSTM.1", "head"]
+    assert all(len(layer_weights(network("rnn"))[f"LSTM.{k}"]) == 4 for k in (0, 1))
     frozen = network("cnn-none")
     frozen.requires_grad_(False)
     assert layer_weights(frozen) == {}
@@ -358,7 +358,7 @@ def test_the_error_signal_is_that_of_the_burn_in() -> None:
     model = network("rnn")
     fitting = fitting_of(model, every=1)
     train_step(fitting, one_batch(), 1.0)
-    seen = fitting.monitor.report([1.0], [1.0])["layers"]["layers.0"]["error_by_tick"]
+    seen = fitting.monitor.report([1.0], [1.0])["layers"]["LSTM.0"]["error_by_tick"]
     assert list(seen) == ["0", "1", "2", "4", "7"]
     assert seen["0"] > seen["7"] > 0
 
@@ -547,7 +547,7 @@ def test_each_epoch_keeps_its_health_in_plain_json() -> None:
         assert record.health["verdict"] == "healthy"
         assert strict_json(json.dumps(asdict(record)))["health"] == record.health
     assert {"grad_norm", "update_ratio", "saturated"} <= records[0].health["layers"][
-        "layers.0"
+        "LSTM.0"
     ].keys()
 
 

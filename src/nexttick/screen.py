@@ -109,6 +109,8 @@ def _score(value: float) -> str:
 
 def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
     """The layers of a network, one a row, and what they are in all."""
+    from nexttick.blocks.block import short_name
+
     title = f"{name}: context {model.context} ticks"
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
@@ -120,7 +122,7 @@ def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
     for layer in layers:
         sees = "all before" if layer.receptive_field is None else str(layer.receptive_field)
         counts = (f"{layer.channels:,}", f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
-        table.add_row(_short(layer.name), layer.kind, *counts, sees)
+        table.add_row(short_name(layer.name), layer.kind, *counts, sees)
     parameters, work = _totals(layers)
     table.add_section()
     table.add_row("in all", "", "", f"{parameters:,}", f"{work:,}", "")
@@ -128,11 +130,6 @@ def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
     say("Multiply-adds are those of one tick.")
     if not model.dense:
         say("It is not the same for every tick of a run, so each window is computed by itself.")
-
-
-def _short(name: str) -> str:
-    """A layer's place without the names of what only holds others."""
-    return ".".join(part for part in name.split(".") if part not in ("layers", "path", "layer"))
 
 
 def show_cost(name: str, layers: list[Layer], plain: list[Layer]) -> None:

@@ -190,6 +190,11 @@ class PathBlock(Block, ABC):
         return self.path.output_length(length)
 
 
+def short_name(path: str) -> str:
+    """The path of a module without the parts that only hold others; empty where nothing is left."""
+    return ".".join(part for part in path.split(".") if part not in ("layers", "path", "layer"))
+
+
 def _check_chain(layers: tuple[nn.Module, ...], blocks: list[Block]) -> None:
     strange = [
         type(layer).__name__ for layer in layers if not isinstance(layer, (Block, *POINTWISE))

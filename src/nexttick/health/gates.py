@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from nexttick.blocks.block import short_name
 from nexttick.blocks.recurrent import Cell, GRUCell, LSTMCell, Recurrent
 
 MOST_TICKS = 128  # that gates are computed for; the cells run tick by tick
@@ -221,7 +222,7 @@ def watch_gates(model: nn.Module) -> list[GateWatch]:
     """A watch for every recurrent layer that goes forward in time and has biases."""
     watches: list[GateWatch] = []
     for path, module in model.named_modules():
-        name = path or type(module).__name__
+        name = short_name(path) or type(module).__name__
         if isinstance(module, Cell):
             watches.append(CellWatch(name, module))
         elif isinstance(module, nn.RNNBase) and _is_plain(module):

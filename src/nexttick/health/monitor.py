@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from nexttick.blocks.block import short_name
 from nexttick.blocks.residual import Bottleneck, Residual
 from nexttick.health.gates import GateWatch, is_saturated, watch_gates
 from nexttick.health.verdicts import Layers, judge_health
@@ -136,7 +137,7 @@ class Look:
         self._alive: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         for path, module in model.named_modules():
-            hook = self._hook_for(path or type(module).__name__, module)
+            hook = self._hook_for(short_name(path) or type(module).__name__, module)
             if hook is not None:
                 self._handles.append(module.register_forward_hook(hook))
         for watch in gates:
@@ -194,7 +195,7 @@ def layer_weights(model: nn.Module) -> Weights:
     for path, module in model.named_modules():
         for name, weight in module.named_parameters(recurse=False):
             layer = re.search(r"_l(\d+)", name) if isinstance(module, nn.RNNBase) else None
-            parts = [path or type(module).__name__, *(layer.groups() if layer else ())]
+            parts = [short_name(path) or type(module).__name__, *(layer.groups() if layer else ())]
             if weight.requires_grad:
                 weights.setdefault(".".join(parts), []).append(weight)
     return weights
