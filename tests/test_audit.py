@@ -456,11 +456,11 @@ def test_bursts_gaps_and_unknown_sides_do_not_fail_an_honest_run(raw: bool) -> N
 )
 def test_an_honest_model_of_a_real_market_passes(file: str, data_dir: Path) -> None:
     ticks, set_aside = read_ticks(data_dir / file)
-    ticks = ticks[:40_000]
+    ticks = ticks[:25_000]
     plain = tiny_recipe(epochs=2, threads=1)
     prepared = prepare(ticks, plain)
     trained = train_network(prepared, plain)
-    options = AuditOptions(placebo_events=10_000, placebo_epochs=1)
+    options = AuditOptions(placebo_events=6000, placebo_epochs=1)
     found = audit(trained, prepared, ticks, plain, set_aside=set_aside, options=options)
     assert passed(found), [one for one in found if one.passed is False]
     assert sum(one.passed is True for one in found) >= 5

@@ -201,7 +201,7 @@ def all_fitted(ties: str) -> tuple[list[Seen], dict[str, list[Baseline]]]:
     train, valid = labels.y_NH.copy(), labels.y_NH.copy()
     train[200:], valid[:200] = MISSING, MISSING
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lecture, "SAMPLES", 1000)
+        patch.setattr(lecture, "SAMPLES", 400)
         return seen_H, fit_baselines(seen_H, train, valid, BASELINES)
 
 
