@@ -104,7 +104,12 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
         As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part
         of each in `ece` is from that of all events.
     """
-    sums = told.weighted(weights_RB)
+    return scores_of_sums(told, weights_RB @ told.sums_BM.astype(weights_RB.dtype))
+
+
+def scores_of_sums(told: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]]:
+    """The same from the R weighted sums themselves."""
+    sums = Sums.of(sums_RM, told.bin_starts)
     loss, error, loss_moves, loss_direction = sums.losses_RL.T
     n, tp, positives = sums.answers_RA.T
     falls, ties, rises = sums.of_RC.T

@@ -119,10 +119,6 @@ class Tally:
     off_K: NDArray[np.float64]
     signed: bool
 
-    def weighted(self, weights_RB: Array) -> Sums:
-        """R weighted sums of the blocks, in the precision of the weights."""
-        return Sums.of(weights_RB @ self.sums_BM.astype(weights_RB.dtype), self.bin_starts)
-
 
 def tally(
     outcomes: Outcomes,
