@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from console import TINY, call, done, log_records, strict_json
 from markets import quick, simulated_ticks, tiny_model
 from nexttick.blocks import ConvBlock, Residual
+from nexttick.blocks.normalisation import ChannelNorm
 from nexttick.blocks.recurrent import CELLS, Recurrent
 from nexttick.config import ModelOptions, Recipe, TrainOptions
 from nexttick.health.gates import by_tick, is_saturated, watch_gates
@@ -214,6 +215,26 @@ def test_a_unit_that_is_never_positive_is_dead(kind: type[nn.Module], convolutio
     x = torch.randn(2, 3, 5) if convolution else torch.randn(2, 5, 3)
     layers = stepped(model, lambda net: net(x).square().mean(), lr=1e-9)
     assert layers["1"] == {"dead": 0.375}
+
+
+class Turned(nn.Module):
+    """Ticks first out of a linear layer, channels first out of a norm."""
+
+    def __init__(self, norm: nn.Module):
+        super().__init__()
+        self.linear, self.norm, self.relu = nn.Linear(3, 4), norm, nn.ReLU()
+
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        return self.relu(self.norm(self.linear(x_BTF).transpose(1, 2)))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, ChannelNorm])
+def test_channels_are_where_the_layer_before_left_them(norm: type[nn.Module]) -> None:
+    model = Turned(norm(4))
+    with torch.no_grad():
+        model.norm.bias.copy_(torch.tensor([50.0, 50.0, 50.0, -50.0]))
+    told = stepped(model, lambda net: net(torch.randn(2, 6, 3)).sum(), lr=1e-12)
+    assert told["relu"]["dead"] == 0.25
 
 
 def test_a_unit_that_is_positive_once_lives() -> None:

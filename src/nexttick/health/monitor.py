@@ -32,7 +32,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nexttick.blocks.block import short_name
+from nexttick.blocks.block import Block, short_name
+from nexttick.blocks.normalisation import ChannelNorm
 from nexttick.blocks.residual import Bottleneck, Residual
 from nexttick.health.gates import GateWatch, is_saturated, watch_gates
 from nexttick.health.verdicts import Layers, judge_health
@@ -43,8 +44,8 @@ EVERY = 16  # steps from one look to the next
 # ReLU that is no module of its own.
 _RECTIFIERS = (nn.ReLU, nn.LeakyReLU, Residual, Bottleneck)
 _SQUASHERS = (nn.Sigmoid, nn.Tanh)
-_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d)
-_CHANNELS_LAST = (nn.Linear, nn.RNNBase)
+_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, ChannelNorm, Block)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase)
 Weights = dict[str, list[Tensor]]
 
 

@@ -26,7 +26,7 @@ class VanishingOptions:
     """Units of each recurrent net."""
     depth: int = 50
     """Convolutions on top of each other."""
-    conv_steps: int = 200
+    conv_steps: int = 150
     """Steps of training of each convolutional net."""
     channels: int = 16
     """Channels of each convolution."""
