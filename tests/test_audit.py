@@ -190,6 +190,18 @@ def test_whatever_is_wrong_with_labels_is_caught(change: Callable[[Any], Any]) -
     assert found.numbers["wrong"] > 0
 
 
+def test_half_of_the_labels_counted_anew_lie_near_the_end_of_a_segment() -> None:
+    """There horizons cross a gap, and labels go missing."""
+    prepared = prepare(
+        random_ticks(1, 20_000), replace(recipe(), events=EventOptions(False, "60s"))
+    )
+    rows = np.array(answers._sample(prepared, np.random.default_rng(0), 60))
+    ends = np.append(prepared.starts[1:], len(prepared.events))
+    left = ends[np.searchsorted(ends, rows, side="right")] - rows
+    assert len(set(rows.tolist())) == len(rows) <= 60
+    assert 20 <= (left <= 32).sum() <= 32
+
+
 # labels by plain code
 
 
