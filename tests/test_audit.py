@@ -25,19 +25,20 @@ from nexttick.audit.answers import plain_answer
 from nexttick.audit.shifted import Said, check_shifted_labels, judge_shifts
 from nexttick.config import EventOptions, LabelOptions, Recipe, SplitOptions
 from nexttick.formats import read_ticks
-from nexttick.job import Prepared, prepare, prepare_for, train_network
+from nexttick.job import Prepared, calibrate, prepare, prepare_for, train_network
 from nexttick.judge import fit_on_training
 from nexttick.labels import MISSING, make_labels
 from nexttick.models import MODELS
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
+from nexttick.splits import Split
 
 N = 4000
 FAST = AuditOptions(cuts=2, labels=200, placebo_events=2000, placebo_epochs=1)
 FEATURES = "features and the future"
 PREDICTIONS = "predictions and the future"
 LABELS = "labels counted anew"
-FITTED = "fitted on training rows only"
+FITTED = "fitted on past rows only"
 SHIFTED = "shifted labels"
 PLACEBO = "placebo"
 
@@ -160,6 +161,16 @@ def test_an_encoding_fitted_on_all_rows_is_caught() -> None:
     found = findings(trained, prepared)
     assert failed(found) == {FITTED}
     assert "encoding" in found[FITTED].sentence
+
+
+def test_a_calibration_fitted_on_the_test_part_is_caught() -> None:
+    prepared, trained = honest()
+    split = prepared.split
+    later = replace(prepared, split=Split(valid=split.test, test=split.end, end=split.end))
+    other = replace(trained, calibration=calibrate(trained, later, "temperature"))
+    found = findings(other, prepared)
+    assert failed(found) == {FITTED}
+    assert "calibration" in found[FITTED].sentence
 
 
 def test_a_predictor_with_another_scaler_than_its_training_is_caught() -> None:

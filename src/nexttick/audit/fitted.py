@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexttick.audit.finding import Finding
-from nexttick.job import Prepared
+from nexttick.calibration import CALIBRATIONS
+from nexttick.job import Prepared, calibrate
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
 
@@ -16,25 +17,30 @@ _ROUNDING = 1e-5  # relative; a single row more moves a mean by more than this i
 
 
 def check_fitted(predictor: Predictor, prepared: Prepared) -> Finding:
-    """Fit the scaler and the encoding's edges again on the training rows, and compare.
+    """Fit scaler and encoding again on the training rows, calibration on the validation rows.
 
     Not applicable where nothing was fitted on these ticks, as when a predictor is tested on
     another file.
     """
-    name, valid = "fitted on training rows only", prepared.split.train_stop
-    if valid == 0:
+    name, split = "fitted on past rows only", prepared.split
+    if split.train_stop == 0:
         return Finding(name, None, "Nothing was fitted on these ticks.", {})
-    again = Scaler.fit(prepared.features_NF[:valid])
-    scaler = max(_scaler_distance(again, one) for one in (predictor.scaler, prepared.scaler))
-    encoding = _encoding_distance(predictor, prepared)
-    passed = max(scaler, encoding) <= _ROUNDING
-    if passed:
-        sentence = f"Scaling and encoding are those of the {valid:,} training events alone."
+    again = Scaler.fit(prepared.features_NF[: split.train_stop])
+    distances = {
+        "scaling": max(_scaler_distance(again, one) for one in (predictor.scaler, prepared.scaler)),
+        "encoding": _encoding_distance(predictor, prepared),
+        "calibration": _calibration_distance(predictor, prepared),
+    }
+    wrong = [what for what, distance in distances.items() if not distance <= _ROUNDING]
+    if wrong:
+        sentence = f"The {' and the '.join(wrong)} is not that of its own part: it saw other rows."
     else:
-        what = "scaling" if scaler > _ROUNDING else "encoding"
-        sentence = f"The {what} is not that of the {valid:,} training events: it saw other rows."
-    numbers = {"scaler_distance": scaler, "encoding_distance": encoding}
-    return Finding(name, passed, sentence, numbers)
+        sentence = (
+            f"Scaling and encoding are those of the {split.train_stop:,} training events alone, "
+            f"calibration that of the {split.valid_stop - split.valid:,} validation events."
+        )
+    numbers = {f"{what}_distance": distance for what, distance in distances.items()}
+    return Finding(name, not wrong, sentence, numbers)
 
 
 def _scaler_distance(a: Scaler, b: Scaler) -> float:
@@ -49,6 +55,17 @@ def _encoding_distance(predictor: Predictor, prepared: Prepared) -> float:
     fit_encodings(again, prepared.x_NF[: prepared.split.train_stop])
     pairs = zip(again.state_dict().values(), predictor.model.state_dict().values(), strict=True)
     return max((_relative(a.cpu().numpy(), b.cpu().numpy()) for a, b in pairs), default=0.0)
+
+
+def _calibration_distance(predictor: Predictor, prepared: Prepared) -> float:
+    """Largest difference of what the curves make of a probability."""
+    if not predictor.calibration:
+        return 0.0
+    kinds = {kind: name for name, kind in CALIBRATIONS.items()}
+    again = calibrate(predictor, prepared, kinds[type(predictor.calibration[0])])
+    grid = np.linspace(0.01, 0.99, 99)
+    pairs = zip(again, predictor.calibration, strict=True)
+    return max(float(np.abs(a(grid) - b(grid)).max()) for a, b in pairs)
 
 
 def _relative(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
