@@ -247,15 +247,22 @@ def test_a_unit_that_is_positive_once_lives() -> None:
     assert stepped(model, lambda net: net(x).sum(), lr=1e-9)["1"]["dead"] == 0.5
 
 
-def test_a_module_called_twice_is_alive_if_it_is_in_either_call() -> None:
-    relu, layer = nn.ReLU(), nn.Linear(2, 2)
-    model = nn.ModuleDict({"layer": layer, "relu": relu})
+def test_one_relu_behind_layers_of_several_widths_counts_the_units_of_all() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(1, 3), "b": nn.Linear(3, 5), "relu": nn.ReLU()})
+    with torch.no_grad():
+        model["a"].bias.copy_(torch.tensor([-1e3, 1e3, 1e3]))
+        model["b"].weight.zero_()
+        model["b"].bias.copy_(torch.tensor([-1.0, -1.0, -1.0, 1.0, 1.0]))
 
     def loss(net: nn.ModuleDict) -> Tensor:
-        first = relu(layer(torch.zeros(3, 2)) * 0 + torch.tensor([1.0, -1.0]))
-        return (first + relu(layer(torch.zeros(3, 2)) * 0 + torch.tensor([-1.0, 1.0]))).sum()
+        return net["relu"](net["b"](net["relu"](net["a"](torch.ones(2, 1))))).sum()
 
-    assert stepped(model, loss)["relu"]["dead"] == 0
+    assert stepped(model, loss, lr=1e-12)["relu"]["dead"] == 0.5
+
+
+def test_a_unit_by_itself_may_be_rectified() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    assert 0 <= stepped(model, lambda net: net(torch.ones(2)).sum())["1"]["dead"] <= 1
 
 
 def test_residual_blocks_end_in_a_relu_of_their_own() -> None:
@@ -323,7 +330,7 @@ def test_gates_are_those_of_the_equations(mode: str, fused: bool) -> None:
     x_BTC = torch.randn(4, 17, 3)
     model = nn.ModuleDict({"stack": layer if fused else stack})
     told = stepped(model, lambda net: (layer(x_BTC) if fused else stack.run(x_BTC))[0].sum(), 1e-12)
-    below = nn.ModuleList([getattr(nn, mode)(3, 6, 1, batch_first=True)])[0]
+    below = getattr(nn, mode)(3, 6, batch_first=True)
     below.load_state_dict({k: v for k, v in layer.state_dict().items() if k.endswith("l0")})
     h_0, h_1 = below(x_BTC)[0][0].detach(), layer(x_BTC)[0][0].detach()
     for k, (x, h) in enumerate(((x_BTC[0], h_0), (h_0, h_1))):
@@ -350,6 +357,24 @@ def test_a_gru_that_resets_before_its_matrix_tells_its_two_gates() -> None:
     told = stepped(stack, lambda net: net.run(torch.randn(2, 5, 2))[0].sum())
     assert {"saturated_reset", "saturated_update"} <= told["cells.0"].keys()
     assert "saturated_candidate" not in told["cells.0"]
+
+
+@pytest.mark.parametrize("mode", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_state_that_is_carried_in_counts(mode: str, named: bool) -> None:
+    torch.manual_seed(5)
+    layer = getattr(nn, mode)(3, 6, batch_first=True)
+    x_BTC = torch.randn(2, 4, 3)
+    far = torch.full((1, 2, 6), 40.0)
+    state = (far, far) if mode == "LSTM" else far
+    call = {"input": x_BTC, "hx": state}
+
+    def loss(net: nn.Module) -> Tensor:
+        return (net(**call) if named else net(x_BTC, state))[0].sum()
+
+    told = stepped(layer, loss, lr=1e-12)[f"{mode}.0"]
+    fresh = stepped(layer, lambda net: net(x_BTC)[0].sum(), lr=1e-12)[f"{mode}.0"]
+    assert told["saturated_by_tick"]["3"] > 0.5 > fresh["saturated_by_tick"]["3"]
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -499,6 +524,7 @@ def test_a_norm_that_grows_under_the_clip_explodes() -> None:
 def test_a_loss_far_above_a_coins_explodes(loss: float) -> None:
     words = judged(losses=np.full(40, loss))["exploding"]
     assert words.startswith("the loss explodes")
+    assert "no step clipped" in words
     assert "lower --lr" in words
     assert judged(losses=np.full(40, 3.9 * COIN)) == {}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nexttick.blocks.block import short_name
-from nexttick.blocks.recurrent import Cell, GRUCell, LSTMCell, Recurrent
+from nexttick.blocks.recurrent import Cell, GRUCell, LSTMCell, Recurrent, RNNCell
 
 MOST_TICKS = 128  # that gates are computed for; the cells run tick by tick
 _STEEP = math.sqrt(0.9)  # where |tanh| is larger, its slope 1 - tanh^2 is below a tenth
@@ -79,9 +79,9 @@ class CellWatch(GateWatch):
         """The gates at the newest ticks of the first segment."""
         if not self._hiddens:
             return {}
-        input_TG = torch.cat(self._inputs)[-MOST_TICKS:]
-        hidden_TG = torch.cat(self._hiddens)[-MOST_TICKS:]
-        gates = gates_of(self._cell, input_TG, hidden_TG)
+        input_TG, hidden_TG = torch.cat(self._inputs), torch.cat(self._hiddens)
+        ticks = min(len(input_TG), len(hidden_TG), MOST_TICKS)
+        gates = gates_of(self._cell, input_TG[-ticks:], hidden_TG[-ticks:])
         measures = saturation(gates) | self._errors.measure()
         self._clear()
         return {self._name: measures}
@@ -121,7 +121,7 @@ class TorchWatch(GateWatch):
     def attach(self) -> list[RemovableHandle]:
         """A hook on what goes in."""
         self._clear()
-        return [self._layer.register_forward_pre_hook(self._see)]
+        return [self._layer.register_forward_pre_hook(self._see, with_kwargs=True)]
 
     @torch.no_grad()
     def measure(self) -> dict[str, dict[str, Any]]:
@@ -141,14 +141,15 @@ class TorchWatch(GateWatch):
         self._clear()
         return measured
 
-    def _see(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        x = args[0]
+    def _see(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x = args[0] if args else named.get("input")
+        state = args[1] if len(args) > 1 else named.get("hx")
         if not isinstance(x, Tensor) or x.dim() != 3:  # packed, or a single segment
             return
         x_BTC = x if self._layer.batch_first else x.transpose(0, 1)
         self._errors.see(x_BTC)
         if self._stretch is None or x_BTC.shape[1] >= self._stretch[0].shape[1]:
-            self._stretch = x_BTC.detach()[:1], args[1] if len(args) > 1 else None
+            self._stretch = x_BTC.detach()[:1], state
 
     def _cell_state(self, state: Any) -> tuple[Tensor, ...] | None:
         """The first segment's state as the cells take it: all parts of a layer side by side."""
@@ -223,7 +224,7 @@ def watch_gates(model: nn.Module) -> list[GateWatch]:
     watches: list[GateWatch] = []
     for path, module in model.named_modules():
         name = short_name(path) or type(module).__name__
-        if isinstance(module, Cell):
+        if isinstance(module, RNNCell | LSTMCell | GRUCell):
             watches.append(CellWatch(name, module))
         elif isinstance(module, nn.RNNBase) and _is_plain(module):
             watches.append(TorchWatch(name, module))

@@ -135,7 +135,7 @@ class Look:
         self._weights, self._gates = weights, gates
         self._before = {name: [w.detach().clone() for w in own] for name, own in weights.items()}
         self._channels = 1  # their axis in what the latest layer gave
-        self._alive: dict[str, Tensor] = {}
+        self._dead: dict[str, list[Tensor]] = {}
         self._handles: list[RemovableHandle] = []
         for path, module in model.named_modules():
             hook = self._hook_for(short_name(path) or type(module).__name__, module)
@@ -149,8 +149,8 @@ class Look:
         for name, own in self._weights.items():
             grads = [weight.grad for weight in own if weight.grad is not None]
             self.seen[name]["grad_norm"] = _norm(grads)
-        for name, alive_C in self._alive.items():
-            self.seen.setdefault(name, {})["dead"] = 1 - alive_C.float().mean().item()
+        for name, calls in self._dead.items():
+            self.seen.setdefault(name, {})["dead"] = torch.cat(calls).float().mean().item()
         for watch in self._gates:
             for name, measures in watch.measure().items():
                 self.seen.setdefault(name, {}).update(measures)
@@ -180,10 +180,13 @@ class Look:
         return None
 
     def _see_rectified(self, name: str, out: Tensor) -> None:
-        """A unit lives if it is positive anywhere in the batch, in any call of the module."""
-        alive_C = out.detach().movedim(self._channels, -1).flatten(0, -2).amax(0) > 0
-        before_C = self._alive.get(name)
-        self._alive[name] = alive_C if before_C is None else alive_C | before_C
+        """A unit is dead if it is positive nowhere in the batch; calls count by themselves.
+
+        One ReLU may stand behind several layers, of several widths.
+        """
+        axis = self._channels if out.dim() > 2 else -1
+        largest_C = out.detach().movedim(axis, -1).reshape(-1, out.shape[axis]).amax(dim=0)
+        self._dead.setdefault(name, []).append(~(largest_C > 0))
 
     def _see_squashed(self, name: str, module: nn.Module, out: Tensor) -> None:
         share = is_saturated(out.detach(), tanh=isinstance(module, nn.Tanh)).float().mean()

@@ -1,9 +1,9 @@
 """What the figures of an epoch mean, in words and with a cure.
 
-The limits lie between what was measured of trainings that went well and of trainings that did not,
-over five markets and both networks (docs/lab.md). Rules of thumb, then: a verdict says where to
-look, and no verdict is no proof of health. The share of clipped steps alone is none of the rules:
-a CNN that learns well has most of its first epoch's steps clipped.
+The limits lie between what was measured of trainings that went well and of trainings that did not
+(docs/lab.md). Rules of thumb, then: a verdict says where to look, and no verdict is no proof of
+health. The share of clipped steps alone is no rule: a CNN that learns well has most of its first
+epoch's steps clipped.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def _exploding(losses: Floats, norms: Floats, clip_norm: float) -> str:
     grows = at_work and last > MOST_GROWTH * first
     if loss <= MOST_LOSS and last <= MOST_NORM and not grows:  # what is not finite is no less
         return ""
-    clipped = f"{_percent((norms > clip_norm).mean())} of steps clipped"
+    share = float((norms > clip_norm).mean())
+    clipped = f"{_percent(share)} of steps clipped" if share else "no step clipped"
     figures = f"{clipped}, the gradient's norm up to {largest:.3g}; lower --lr or --clip-norm"
     if loss <= MOST_LOSS:
         return f"the gradient explodes: {figures}"

@@ -131,7 +131,7 @@ def _draw_map(axis: Axes, result: Result) -> None:
         axis.plot(path["w"], path["b"], label=name, linewidth=1, **style | {"markersize": 3})
     k, _ = furthest_step(plain)
     text = f"step {k + 1} throws it to\nw = {plain['w'][k + 1]:.2f}, b = {plain['b'][k + 1]:.2f}"
-    axis.annotate(text, (0.03, 0.03), xycoords="axes fraction", fontsize=8, color="#b30000")
+    axis.annotate(text, (0.03, 0.03), xycoords="axes fraction", fontsize=8)
     axis.set_xlim(*W_RANGE)
     axis.set_ylim(*B_RANGE)
     axis.grid(visible=False)

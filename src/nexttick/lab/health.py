@@ -77,7 +77,7 @@ def draw(records: Records) -> Figure:
     if measured(records, "saturated_by_tick"):
         panels += [_draw_way_back, _draw_gates]
     columns = len(panels) // 2
-    figure = new_figure(5 * columns, 7.5)
+    figure = new_figure(4.5 * columns, 6.6)
     for axis, panel in zip(figure.subplots(2, columns).flat, panels, strict=True):
         panel(axis, records)
         if axis.lines:

@@ -61,7 +61,7 @@ def run() -> Result:
 
 def draw(result: Result) -> Figure:
     """Image, kernel and result, each number on its shade."""
-    figure = new_figure(9, 3.6)
+    figure = new_figure(8, 3.2)
     widths = [len(result[name]) for name in ("image", "kernel", "result")]
     axes = figure.subplots(1, 3, width_ratios=widths)
     titles = ("image", r"$\otimes$ kernel", "= mean over each window")
@@ -78,6 +78,6 @@ def _draw_rows(axis: Axes, rows: list[list[float]], form: str) -> None:
             ink = "white" if value > 0.7 else "black"
             axis.text(j, i, form.format(value), ha="center", va="center", fontsize=7, color=ink)
     edges = [k - 0.5 for k in range(len(rows) + 1)]
-    axis.hlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6)
-    axis.vlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6)
+    axis.hlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6, clip_on=False)
+    axis.vlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6, clip_on=False)
     axis.axis("off")
