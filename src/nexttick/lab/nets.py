@@ -4,9 +4,9 @@ What decides whether an error signal lives is how a network starts. The forget g
 of torch is half open, so that its highway loses half of the signal every tick. Opened by its bias
 (Gers et al. 2000; 1 or more: Jozefowicz et al. 2015), it keeps sigmoid(bias) of it: 0.73, 0.88 or
 0.95 a tick at 1, 2 or 3, nothing after 1,000. A memory of T ticks wants sigmoid(bias) = 1 - 1/T,
-so biases are drawn here after Tallec & Ollivier 2018 (arXiv:1804.11188), equation 16: forget
-log U(1, T - 1), input the negative of it; of a GRU the update gate, which keeps in torch's
-convention, log U(1, T - 1).
+so biases are drawn here after Tallec & Ollivier 2018 (arXiv:1804.11188): forget log U(1, T - 1),
+input the negative of it; of a GRU the update gate, which keeps in torch's convention,
+log U(1, T - 1).
 """
 
 from __future__ import annotations
