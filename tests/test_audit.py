@@ -23,15 +23,15 @@ from nexttick.audit import AuditOptions, Finding, answers, audit, passed, tamper
 from nexttick.audit import placebo as placebo_check
 from nexttick.audit.answers import plain_answer
 from nexttick.audit.shifted import Said, check_shifted_labels, judge_shifts
+from nexttick.calibration import Platt
 from nexttick.config import EventOptions, LabelOptions, Recipe, SplitOptions
 from nexttick.formats import read_ticks
-from nexttick.job import Prepared, calibrate, prepare, prepare_for, train_network
+from nexttick.job import Prepared, prepare, prepare_for, train_network
 from nexttick.judge import fit_on_training
 from nexttick.labels import MISSING, make_labels
 from nexttick.models import MODELS
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
-from nexttick.splits import Split
 
 N = 4000
 FAST = AuditOptions(cuts=2, labels=200, placebo_events=2000, placebo_epochs=1)
@@ -165,10 +165,12 @@ def test_an_encoding_fitted_on_all_rows_is_caught() -> None:
 
 def test_a_calibration_fitted_on_the_test_part_is_caught() -> None:
     prepared, trained = honest()
-    split = prepared.split
-    later = replace(prepared, split=Split(valid=split.test, test=split.end, end=split.end))
-    other = replace(trained, calibration=calibrate(trained, later, "temperature"))
-    found = findings(other, prepared)
+    p_NH, begin = trained.score_raw(prepared.x_NF, prepared.starts), prepared.split.test
+    curves = []
+    for y_N, p_N in zip(prepared.labels.y_NH.T, p_NH.T, strict=True):
+        known = (np.arange(len(y_N)) >= begin) & (y_N != MISSING) & np.isfinite(p_N)
+        curves.append(Platt.fit(y_N[known], p_N[known]))
+    found = findings(replace(trained, calibration=tuple(curves)), prepared)
     assert failed(found) == {FITTED}
     assert "calibration" in found[FITTED].sentence
 

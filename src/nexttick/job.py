@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from nexttick.batches import predictable
-from nexttick.calibration import CALIBRATIONS, Calibration
+from nexttick.calibration import Calibration
+from nexttick.calibration import calibrate as fit_calibration
 from nexttick.config import Recipe, parse_duration_ns, to_dict
 from nexttick.events import merge_events, segment_starts, usual_max_gap_ns
 from nexttick.features import FeatureSpec, compute_features
@@ -196,7 +197,10 @@ def train_network(
 
 
 def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Calibration, ...]:
-    """Curves of each horizon, fitted on the validation part's labels that are known at its end."""
+    """Curves of each horizon, fitted on the validation part's labels that are known at its end.
+
+    A curve is kept where it surely helps within that part (see `calibration.calibrate`).
+    """
     if kind == "none":
         return ()
     split, context = prepared.split, predictor.model.context
@@ -208,7 +212,7 @@ def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Cali
     y_NH = purged(prepared.labels, split.valid, split.valid_stop)[begin : split.valid_stop]
     known_NH = (y_NH != MISSING) & np.isfinite(raw_NH)
     return tuple(
-        CALIBRATIONS[kind].fit(y[known], raw[known])
+        fit_calibration(y[known], raw[known], kind)
         for y, raw, known in zip(y_NH.T, raw_NH.T, known_NH.T, strict=True)
     )
 

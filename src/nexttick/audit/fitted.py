@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexttick.audit.finding import Finding
-from nexttick.calibration import CALIBRATIONS
 from nexttick.job import Prepared, calibrate
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
@@ -59,13 +59,13 @@ def _encoding_distance(predictor: Predictor, prepared: Prepared) -> float:
 
 def _calibration_distance(predictor: Predictor, prepared: Prepared) -> float:
     """Largest difference of what the curves make of a probability."""
-    if not predictor.calibration:
-        return 0.0
-    kinds = {kind: name for name, kind in CALIBRATIONS.items()}
-    again = calibrate(predictor, prepared, kinds[type(predictor.calibration[0])])
+    recipe = predictor.provenance.get("recipe", {})
+    again = calibrate(predictor, prepared, recipe.get("train", {}).get("calibration", "none"))
+    if len(again) != len(predictor.calibration):
+        return math.inf
     grid = np.linspace(0.01, 0.99, 99)
     pairs = zip(again, predictor.calibration, strict=True)
-    return max(float(np.abs(a(grid) - b(grid)).max()) for a, b in pairs)
+    return max((float(np.abs(a(grid) - b(grid)).max()) for a, b in pairs), default=0.0)
 
 
 def _relative(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
