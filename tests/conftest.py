@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 NO_TICKS = "no recorded ticks"
 
@@ -23,6 +25,15 @@ def data_dir() -> Path:
     if folder is None:
         pytest.skip(f"{NO_TICKS}: set NEXTTICK_DATA to their folder, or put it at ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One CPU thread: the tests' networks are too small to share, and sums then never differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

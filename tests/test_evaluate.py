@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from console import TINY, call, contents, done, refused, strict_json
@@ -34,12 +32,7 @@ HORIZONS = ("rise@1", "rise@5")
 OPTIONS = EvaluateOptions(folds=3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
 
 from markets import FINITE_TAMPERINGS, S_NS, random_ticks, simulated_ticks, tampered, tiny_recipe
@@ -29,12 +27,7 @@ N = 1000
 HORIZONS = ("rise@1", "rise@5", "rise@5s", "rise@move")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

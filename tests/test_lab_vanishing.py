@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -32,12 +31,7 @@ SMALL = VanishingOptions(
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(task: MemoryTask, count: int, length: int, seed: int = 0) -> tuple[Tensor, Tensor]:

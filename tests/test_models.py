@@ -58,12 +58,7 @@ every_model = pytest.mark.parametrize("options", VARIANTS)
 both_precisions = pytest.mark.parametrize("dtype", TOLERANCE)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_ticks(batch: int, ticks: int, dtype: torch.dtype = torch.float32) -> Tensor:

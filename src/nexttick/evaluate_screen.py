@@ -57,7 +57,9 @@ class Folds:
         self._progress.stop()
 
     def show_done(self, task: Task) -> None:
-        """Mark a task as done."""
+        """Mark a task as done; a line of its own where there is no terminal to draw on."""
+        if not (console.is_terminal or self._progress.disable):
+            say(f"fold {task.number}  {task.contestant}  done")
         line = self._lines[task.number, task.contestant]
         self._progress.update(line, completed=1, total=1, told="done")
         self._progress.stop_task(line)
