@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nexttick.walkforward import Task
 
 _REFRESH_S = 0.5
-_COLUMNS = {"log_loss": "log loss", "auc": "AUC", "brier": "Brier", "accuracy": "accuracy"}
+_COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy"}
 
 
 class Folds:

@@ -78,15 +78,13 @@ def verdict(source: Source) -> str:
     rival = max(rivals, key=lambda name: metrics["baselines"][name][horizon]["bits"])
     more, low, high = metrics["differences"][best][rival][horizon]["bits"]
     knows = metrics["networks"][best][horizon]["bits"]
-    first = (
-        f"{best} knows {knows:.3f} bits an event about {horizon}, "
-        f"{abs(more):.4f} {interval([low, high])} {'more' if more >= 0 else 'less'} than {rival}."
-    )
-    if low is not None and low <= 0 <= high:
-        first = (
-            f"{best} knows {knows:.3f} bits an event about {horizon}, not surely different from "
-            f"{rival} ({more:+.4f} {interval([low, high])})."
-        )
+    told = f"{best} knows {knows:.3f} bits an event about {horizon}"
+    if low is None or low <= 0 <= high:
+        first = f"{told}, not surely different from {rival} ({more:+.4f} {interval([low, high])})."
+    elif more > 0:
+        first = f"{told}, {more:.4f} {interval([low, high])} more than {rival}."
+    else:
+        first = f"{told}, {-more:.4f} {interval([-high, -low])} less than {rival}."
     return f"{first} {_costs(metrics['backtest'][best][horizon])}"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -100,8 +101,13 @@ def draw(name: str, source: Source) -> str:
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
 
 
-def _figure(height_in: float = 3.0) -> Figure:
+def _figure(height_in: float = 3.3) -> Figure:
     return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """Many contestants' lines leave no room inside."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def predictability(source: Source) -> Figure:
@@ -119,7 +125,7 @@ def predictability(source: Source) -> Figure:
             axes.plot(source.horizons, bits, **source.style(name))
     axes.set(xlabel="horizon", ylabel="bits an event over the base rate")
     axes.margins(x=0.15)
-    axes.legend(ncols=2)
+    _legend_below(figure, axes)
     return figure
 
 
@@ -134,7 +140,7 @@ def folds(source: Source) -> Figure:
     days = [_day(fold["from_ns"]) for fold in source.metrics["folds"]]
     axes.set_xticks(numbers, [f"{k}\n{day}" for k, day in zip(numbers, days, strict=True)])
     axes.set(xlabel="fold, and the day it begins", ylabel=f"bits an event, {horizon}")
-    axes.legend(ncols=2)
+    _legend_below(figure, axes)
     return figure
 
 
@@ -200,6 +206,7 @@ def fees(source: Source) -> Figure:
         axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
     axes.axhline(0, color="#6b7280", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(-0.02, 12)
     axes.set_xticks(curve["fee_bps"], [f"{fee:g}" for fee in curve["fee_bps"]])
     axes.set(xlabel="fee of each trade, bps", ylabel="net result of a round trip, bps")
     axes.legend()
@@ -216,6 +223,7 @@ def latency(source: Source) -> Figure:
         axes.plot(told["latency_s"], before_fees, **source.style(name))
     axes.axhline(0, color="#6b7280", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(-0.02, 12)
     axes.set_xticks(told["latency_s"], [f"{seconds:g}" for seconds in told["latency_s"]])
     axes.set(xlabel="latency, seconds", ylabel="result after the spread, bps")
     axes.legend()
@@ -234,7 +242,7 @@ def stretch(source: Source) -> Figure:
         p_axes.step(index, last[f"{name}_{horizon}"].to_numpy(), where="post", **style)
     rate = source.metrics["test"][horizon]["base_rate"]
     p_axes.axhline(rate, color="#6b7280", linewidth=0.8, linestyle=":", label="base rate")
-    price_axes.ticklabel_format(useOffset=False)
+    price_axes.ticklabel_format(useOffset=False, style="plain")
     price_axes.set(ylabel="price")
     p_axes.set(ylabel=f"probability, {horizon}", xlabel=f"the last {len(last)} events")
     p_axes.legend(ncols=3)
