@@ -35,8 +35,9 @@ class Folds:
             TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             console=console,
-            disable=quiet,
+            disable=quiet or not console.is_terminal,
         )
+        self._told = not (quiet or console.is_terminal)
         self._lines: dict[tuple[int, str], TaskID] = {}
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -58,7 +59,7 @@ class Folds:
 
     def show_done(self, task: Task) -> None:
         """Mark a task as done; a line of its own where there is no terminal to draw on."""
-        if not (console.is_terminal or self._progress.disable):
+        if self._told:
             say(f"fold {task.number}  {task.contestant}  done")
         line = self._lines[task.number, task.contestant]
         self._progress.update(line, completed=1, total=1, told="done")
