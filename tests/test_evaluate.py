@@ -154,7 +154,7 @@ def test_roc_curves_are_those_of_scikit_learn() -> None:
 
 def tasks_on(ticks: pl.DataFrame, folder: Path, options: EvaluateOptions = OPTIONS) -> list[Task]:
     recipe = replace(
-        tiny_recipe("cnn", epochs=1),
+        tiny_recipe("cnn", epochs=1, threads=1),
         model=ModelOptions("cnn", None, 1, 4, sequence_length=8, kernel_size=3, bins=2),
     )
     events = merge_events(ticks)
@@ -214,6 +214,14 @@ def test_processes_change_no_number(tmp_path: Path) -> None:
 # Going on, and being told off
 
 
+def values(by_horizon: dict) -> dict:
+    """Scores without intervals, which hang on all contestants: they share the blocks."""
+    return {
+        horizon: {key: value for key, value in scores.items() if key != "intervals"}
+        for horizon, scores in by_horizon.items()
+    }
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,8 +248,9 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     done("evaluate", "--resume", "--out", tmp_path / "run", "--quiet")
     assert ran[2:] == [(2, "cnn"), (2, BASELINES)]
     whole, again = metrics_of(evaluated), metrics_of(tmp_path / "run")
-    assert whole["test"] == again["test"]
-    assert whole["baselines"] == again["baselines"]
+    assert values(whole["test"]) == values(again["test"])
+    for name, scores in whole["baselines"].items():
+        assert values(scores) == values(again["baselines"][name])
 
 
 def test_an_audit_that_fails_ends_with_exit_code_1_and_a_red_head(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 import torch
@@ -39,11 +40,12 @@ def test_the_python_of_a_page_runs(
     market = simulate(SimulatedMarket(ticks=3000, seed=0))
     write_table(market, "market.parquet")
     write_table(market.select("time", "price", "amount", "side"), "ticks.csv")
-    names: dict[str, Any] = {"__name__": "__main__"}
+    page_module = ModuleType("page")  # found by its name, as a script's own module is
+    monkeypatch.setitem(sys.modules, "page", page_module)
     threads = torch.get_num_threads()
     for line, code in blocks(page):
         # Blank lines before it, so that a traceback names the line of the page.
         program = compile("\n" * (line - 1) + code, str(page), "exec")
-        exec(program, names)  # noqa: S102 - it is the project's own text
+        exec(program, page_module.__dict__)  # noqa: S102 - it is the project's own text
     torch.set_num_threads(threads)
     assert page.exists()
