@@ -110,7 +110,8 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each place by itself."""
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        y = super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return y.contiguous()  # the copy is cheaper than backward passes along the wrong axis
 
 
 def norm_layer(norm: str, channels: int, nd: int) -> nn.Module:
