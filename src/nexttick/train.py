@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nexttick.batches import Batch, Runs, cut_runs, gather, shuffled_batches
 from nexttick.config import TrainOptions
@@ -151,6 +153,21 @@ class Fitting:
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, options.lr_step, options.lr_gamma)
         average, best = copy.deepcopy(model), _copy(model)
         return cls(model, average, optimizer, scheduler, best, [], Monitor(model))
+
+    @cached_property
+    def averaged(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors of which there is a mean, and the model's own; both are changed in place."""
+        pairs = [(mean, new) for mean, new in self._pairs() if mean.is_floating_point()]
+        return [mean for mean, _ in pairs], [new for _, new in pairs]
+
+    @cached_property
+    def copied(self) -> list[tuple[Tensor, Tensor]]:
+        """Counts and masks, of which there is no mean."""
+        return [pair for pair in self._pairs() if not pair[0].is_floating_point()]
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        ours, theirs = self.average.state_dict().values(), self.model.state_dict().values()
+        return list(zip(ours, theirs, strict=True))
 
     @property
     def best_loss(self) -> float:
@@ -298,12 +315,10 @@ def update_average(fitting: Fitting, decay: float) -> None:
     """Move the average a little towards the model; at first, when it is far, a lot."""
     steps = int(next(iter(fitting.optimizer.state.values()))["step"])
     decay = min(decay, (1 + steps) / (10 + steps))
-    new = fitting.model.state_dict().values()
-    for mean, value in zip(fitting.average.state_dict().values(), new, strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
+    means, values = fitting.averaged
+    get_ema_multi_avg_fn(decay)(means, values, steps)
+    for kept, new in fitting.copied:
+        kept.copy_(new)
 
 
 @torch.inference_mode()
