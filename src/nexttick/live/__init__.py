@@ -1,0 +1,1 @@
+"""Running live: feed -> events -> predictor -> journal -> screen."""
