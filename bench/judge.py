@@ -3,12 +3,14 @@
     python -m bench.judge [--json] [--events 200000] [--repeats 7] [--threads 1 2]
 
 `scoring` is `Predictor.score` of the default CNN (untrained, which costs the same). `evaluate` are
-all scores of the network and three baselines at two horizons, 1000 resamples, and every interval
-of a score and of a difference. `backtest` is a backtest of the network at both horizons, with the
+all its scores at two horizons, 1000 resamples and their intervals, with the base rate that its bits
+are over; `contest` are the same for it and three baselines, and every interval of a difference.
+`backtest` is a backtest of the network at both horizons, with the
 curves against fee and latency and the interval of the break-even fee; it acts on the highest and
 the lowest twentieth of the predictions, the middle of what thresholds are chosen from. All are
 timed in turn within one run, with the same number of threads, and medians are compared: absolute
-times mean nothing on a shared machine. `share` is what both cost of `scoring`.
+times mean nothing on a shared machine. `share` is what `evaluate` and `backtest` cost of `scoring`,
+`contest share` what `contest` and `backtest` do.
 """
 
 from __future__ import annotations
@@ -80,19 +82,27 @@ def scoring(told: Contest) -> None:
 
 
 def evaluation(told: Contest) -> None:
+    judge_all(told, ("base_rate",))
+
+
+def contesting(told: Contest) -> None:
+    judge_all(told, BASELINES)
+
+
+def judge_all(told: Contest, baselines: tuple[str, ...]) -> None:
     draw.cache_clear()
     for h, p_by in enumerate(told.p_by_H):
         y = told.prepared.labels.y_NH[:, h]
         rows = np.flatnonzero((y >= 0) & np.isfinite(p_by[NETWORK]))
         judged = evaluate(
             y[rows],
-            {name: p[rows] for name, p in p_by.items()},
+            {name: p_by[name][rows] for name in (NETWORK, *baselines)},
             sign=told.sign_NH[rows, h],
             threads=torch.get_num_threads(),
         )
-        for name in p_by:
+        for name in (NETWORK, *baselines):
             judged.intervals(name)
-        for name in list(p_by)[1:]:
+        for name in baselines:
             judged.differences(NETWORK, name)
 
 
@@ -113,6 +123,7 @@ def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
     parts: dict[str, Callable[[Contest], None]] = {
         "scoring": scoring,
         "evaluate": evaluation,
+        "contest": contesting,
         "backtest": trading,
     }
     seen: dict[str, list[float]] = {name: [] for name in parts}
@@ -125,7 +136,11 @@ def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
                 if turn:
                     seen[name].append(time.perf_counter() - start)
     median = {f"{name}_s": statistics.median(values) for name, values in seen.items()}
-    return {**median, "share": (median["evaluate_s"] + median["backtest_s"]) / median["scoring_s"]}
+    both = {
+        share: (median[part] + median["backtest_s"]) / median["scoring_s"]
+        for share, part in (("share", "evaluate_s"), ("contest_share", "contest_s"))
+    }
+    return median | both
 
 
 def main() -> None:
@@ -140,10 +155,11 @@ def main() -> None:
     if args.json:
         print(json.dumps(result))
         return
-    table = Table("threads", "scoring, ms", "evaluate, ms", "backtest, ms", "share")
+    timed = ("scoring", "evaluate", "contest", "backtest")
+    table = Table("threads", *(f"{part}, ms" for part in timed), "share", "contest share")
     for n, by_part in result.items():
-        ms = [f"{1000 * by_part[key]:,.0f}" for key in ("scoring_s", "evaluate_s", "backtest_s")]
-        table.add_row(n, *ms, f"{by_part['share']:.3f}")
+        ms = [f"{1000 * by_part[f'{part}_s']:,.0f}" for part in timed]
+        table.add_row(n, *ms, f"{by_part['share']:.3f}", f"{by_part['contest_share']:.3f}")
     Console().print(table)
 
 

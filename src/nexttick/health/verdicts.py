@@ -80,7 +80,7 @@ def _vanishing(layers: Layers) -> str:
     share = norms[least] / norms[most]
     return (
         f"the gradient vanishes: that of {least} is {share:.1g} of that of {most}; "
-        f"give fewer --num-layers or lower --lr"
+        f"give fewer --num-layers, --arch residual or lower --lr"
     )
 
 
