@@ -123,7 +123,7 @@ def test_a_segment_starts_after_each_pause_beyond_the_gap(seed: int, gaps: int) 
     starts = segment_starts(time, GAP_NS)
     expected = [i for i in range(len(time)) if i == 0 or time[i] - time[i - 1] > GAP_NS]
     assert starts.tolist() == expected
-    ends = segment_ends(starts, len(time))
+    ends = segment_ends(starts, len(time), np.arange(len(time)))
     for i, end in enumerate(ends):
         later = [start for start in expected if start > i]
         assert end == (later[0] if later else len(time))

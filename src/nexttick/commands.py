@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from nexttick import runs, screen
 from nexttick.checks import validate
 from nexttick.config import OutputOptions, Recipe
-from nexttick.job import Prepared, check_model, check_parts, prepare, prepare_for, train_network
+from nexttick.job import (
+    Prepared,
+    check_model,
+    check_parts,
+    prepare,
+    prepare_chunks,
+    prepare_events_for,
+    prepare_for,
+    spilled_events,
+    train_network,
+)
 from nexttick.judge import fit_on_training, judge
 from nexttick.predictor import Predictor
+from nexttick.spill import Spill
+from nexttick.streams import open_stream
 from nexttick.tick_commands import check_output, read_named
 from nexttick.ticks import TickError
 from nexttick.train import DivergenceError, pick_device
-from nexttick.writing import write_table
+from nexttick.writing import write_chunks
 
 
 def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
@@ -45,8 +59,7 @@ def test(
     _check_test_folder(out, overwrite)
     predictor, fitted = runs.load_trained(run, str(pick_device(device)))
     config = runs.read_config(run)
-    table, _ = read_named(files, config.recipe.read)
-    prepared = prepare_for(predictor, table, config.recipe)
+    prepared = _prepared_for(predictor, files, config.recipe, out)
     begin = 0 if seen else _first_unseen(prepared, predictor)
     tested = judge(predictor, fitted, prepared, begin)
     if out is not None:
@@ -60,16 +73,34 @@ def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> No
     """`nexttick predict`: a probability for every event and horizon."""
     check_output(output, files)
     predictor, _ = runs.load_trained(run, str(pick_device(device)))
-    ticks, _ = read_named(files, runs.read_config(run).recipe.read)
-    table = predictor.predict(ticks)
-    without = table[table.columns[-1]].null_count()
-    if without == len(table):
-        raise TickError(
-            f"{len(table)} events are fewer than the {predictor.model.context} that one prediction "
-            f"looks at: give more ticks"
-        )
-    write_table(table, output)
-    screen.say(f"{len(table):,} events in {output}, {without:,} of them without enough history")
+    read = runs.read_config(run).recipe.read
+    stream = open_stream(files, outliers=read.outliers)
+    chunks = stream.chunks() if stream else [read_named(files, read)[0]]
+    counted = _Counted(predictor.model.context)
+    write_chunks(counted.over(predictor.predict_chunks(chunks)), output)
+    screen.say(
+        f"{counted.events:,} events in {output}, {counted.without:,} of them without enough history"
+    )
+
+
+@dataclass
+class _Counted:
+    """Predictions on their way to a file: how many, and how many without enough history."""
+
+    context: int
+    events: int = 0
+    without: int = 0
+
+    def over(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        for table in tables:
+            self.events += len(table)
+            self.without += table[table.columns[-1]].null_count()
+            yield table
+        if self.without == self.events:
+            raise TickError(
+                f"{self.events} events are fewer than the {self.context} that one prediction looks "
+                f"at: give more ticks"
+            )
 
 
 def _check_test_folder(out: Path | None, overwrite: bool) -> None:
@@ -90,10 +121,7 @@ def _train(
     device = pick_device(recipe.train.device)
     if not output.resume:
         runs.check_free(output.out, output.overwrite)
-    table, set_aside = read_named(files, recipe.read)
-    if not output.quiet:
-        screen.show_set_aside(set_aside)
-    prepared = prepare(table, recipe)
+    prepared = _prepared(files, recipe, output)
     check_parts(prepared, recipe, tested=tested)
     folder = _folder(files, recipe, output, prepared.data_hash)
     with (
@@ -114,6 +142,39 @@ def _train(
             f"what follows is of the best epoch until then"
         )
     return folder, prepared, predictor
+
+
+def _prepared(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> Prepared:
+    """Ticks read and prepared, a long history in files beside the run folder."""
+    stream = open_stream(files, outliers=recipe.read.outliers)
+    if stream is None:
+        table, set_aside = read_named(files, recipe.read)
+        prepared = prepare(table, recipe)
+    else:
+        prepared = prepare_chunks(stream.chunks(), len(stream), recipe, _room(output.out))
+        set_aside = stream.ledger.table()
+    if not output.quiet:
+        screen.show_set_aside(set_aside)
+    return prepared
+
+
+def _prepared_for(
+    predictor: Predictor, files: Sequence[str], recipe: Recipe, out: Path | None
+) -> Prepared:
+    """The same for a test."""
+    stream = open_stream(files, outliers=recipe.read.outliers)
+    if stream is None:
+        return prepare_for(predictor, read_named(files, recipe.read)[0], recipe)
+    spill = Spill(_room(out))
+    events, data_hash = spilled_events(stream.chunks(), len(stream), spill, predictor.raw_ticks)
+    return prepare_events_for(predictor, events, recipe, data_hash, spill.empty)
+
+
+def _room(out: Path | None) -> Path:
+    """Where arrays larger than memory lie: beside the run folder."""
+    folder = out.absolute().parent if out is not None else runs.RUNS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,17 +18,25 @@ from nexttick.batches import predictable
 from nexttick.calibration import Calibration
 from nexttick.calibration import calibrate as fit_calibration
 from nexttick.config import Recipe, parse_duration_ns, to_dict
-from nexttick.events import merge_events, segment_starts, usual_max_gap_ns
+from nexttick.events import (
+    merge_chunks,
+    merge_events,
+    pieces,
+    segment_starts,
+    usual_max_gap_ns,
+)
 from nexttick.features import FeatureSpec, compute_features
 from nexttick.labels import MISSING, Labels, make_labels
 from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
+from nexttick.spill import Empty, Spill
 from nexttick.splits import Split, chronological_split, purged
-from nexttick.ticks import TickError
+from nexttick.ticks import Fingerprint, TickError, fingerprint
 from nexttick.train import EpochRecord, OnStep, Ranges, TrainingData, fit, pick_device, set_threads
 
+_ROWS = 1 << 17  # events whose features are computed in one call
 _SETTLED = 10  # contexts after which a recurrent state has forgotten where it began
 
 
@@ -45,6 +53,7 @@ class Prepared:
         split: training, validation and test part.
         scaler: fitted on the training part.
         data_hash: fingerprint of the ticks.
+        empty: makes arrays, in memory or on disk.
     """
 
     events: pl.DataFrame
@@ -55,11 +64,12 @@ class Prepared:
     split: Split
     scaler: Scaler
     data_hash: str
+    empty: Empty = np.empty
 
     @cached_property
     def x_NF(self) -> NDArray[np.float32]:
         """The scaled features, computed once."""
-        return self.scaler(self.features_NF)
+        return self.scaler.scaled(self.features_NF, self.empty)
 
 
 def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
@@ -73,38 +83,100 @@ def prepare(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
     return prepare_events(events, recipe, split, fingerprint(ticks))
 
 
-def prepare_events(events: pl.DataFrame, recipe: Recipe, split: Split, data_hash: str) -> Prepared:
+def prepare_chunks(
+    chunks: Iterable[pl.DataFrame], most_ticks: int, recipe: Recipe, folder: Path
+) -> Prepared:
+    """`prepare` over consecutive pieces of a long history, with equal numbers.
+
+    Everything of the length of the history lies in files of `folder` without a name, and is seen
+    as memory maps: memory is bounded, and what the machine has of it is used.
+
+    Args:
+        chunks: the tick record, cleaned and in time order, in pieces of any length.
+        most_ticks: that there may be in all.
+        recipe: as for `prepare`.
+        folder: room for about 350 bytes an event.
+    """
+    spill = Spill(folder)
+    events, data_hash = spilled_events(chunks, most_ticks, spill, recipe.events.raw_ticks)
+    split = chronological_split(len(events), recipe.split)
+    return prepare_events(events, recipe, split, data_hash, spill.empty)
+
+
+def spilled_events(
+    chunks: Iterable[pl.DataFrame], most_ticks: int, spill: Spill, raw_ticks: bool
+) -> tuple[pl.DataFrame, str]:
+    """Events of a long history as memory maps, and the fingerprint of its ticks."""
+    digest, columns, n = Fingerprint(), dict[str, NDArray[Any]](), 0
+    for events in merge_chunks(digest.over(chunks), raw_ticks=raw_ticks):
+        for name in events.columns:
+            values = events[name].to_numpy()
+            if name not in columns:
+                columns[name] = spill.empty(most_ticks, values.dtype)
+            columns[name][n : n + len(events)] = values
+        n += len(events)
+    return pl.DataFrame({name: values[:n] for name, values in columns.items()}), str(digest)
+
+
+def _features(events: pl.DataFrame, spec: FeatureSpec, empty: Empty) -> NDArray[np.float32]:
+    """Features of all events, piece by piece."""
+    out_NF, state = empty((len(events), len(spec.names)), np.float32), spec.initial_state()
+    for begin, stop in pieces(len(events), _ROWS):
+        out_NF[begin:stop] = compute_features(events[begin:stop], spec, state)
+    return out_NF
+
+
+def prepare_events(
+    events: pl.DataFrame,
+    recipe: Recipe,
+    split: Split,
+    data_hash: str,
+    empty: Empty = np.empty,
+) -> Prepared:
     """The same from events and a split of them."""
     time_ns = events["time"].to_numpy()
     _check_enough(events, split, recipe)
     max_gap_ns = resolve_max_gap_ns(time_ns[: split.train_stop], recipe.events.max_gap)
     spec = recipe_spec(recipe, max_gap_ns)
-    features = compute_features(events, spec)
+    features_NF = _features(events, spec, empty)
     return Prepared(
         events,
         spec,
         segment_starts(time_ns, max_gap_ns),
-        features,
-        make_labels(events, recipe.labels, max_gap_ns),
+        features_NF,
+        make_labels(events, recipe.labels, max_gap_ns, empty),
         split,
-        Scaler.fit(features[: split.train_stop]),
+        Scaler.fit(features_NF[: split.train_stop]),
         data_hash,
+        empty,
     )
 
 
 def prepare_for(predictor: Predictor, ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
     """The same with a trained predictor's own features, gap and scaler; nothing is fitted."""
     events = merge_events(ticks, raw_ticks=predictor.raw_ticks)
+    return prepare_events_for(predictor, events, recipe, fingerprint(ticks))
+
+
+def prepare_events_for(
+    predictor: Predictor,
+    events: pl.DataFrame,
+    recipe: Recipe,
+    data_hash: str,
+    empty: Empty = np.empty,
+) -> Prepared:
+    """The same from events."""
     spec, n = predictor.spec, len(events)
     return Prepared(
         events,
         spec,
         segment_starts(events["time"].to_numpy(), spec.max_gap_ns),
-        compute_features(events, spec),
-        make_labels(events, recipe.labels, spec.max_gap_ns),
+        _features(events, spec, empty),
+        make_labels(events, recipe.labels, spec.max_gap_ns, empty),
         Split(valid=0, test=0, end=n),
         predictor.scaler,
-        fingerprint(ticks),
+        data_hash,
+        empty,
     )
 
 
@@ -134,14 +206,6 @@ def resolve_max_gap_ns(time_ns: NDArray[np.int64], told: str | None) -> int:
     if duration_ns is None:
         raise ValueError(f"--max-gap {told!r} is no duration: e.g. 10m")
     return duration_ns
-
-
-def fingerprint(ticks: pl.DataFrame) -> str:
-    """SHA-256 of times, prices, amounts and sides."""
-    digest = hashlib.sha256()
-    for name in ("time", "price", "amount", "side"):
-        digest.update(ticks[name].to_numpy().tobytes())
-    return digest.hexdigest()
 
 
 def train_network(

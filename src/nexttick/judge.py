@@ -131,7 +131,7 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
             )
         seen = see(prepared, h)
         p_by = {NETWORK: p_NH[rows, h]}
-        p_by |= {baseline: ones[h].predict(seen, rows) for baseline, ones in fitted.items()}
+        p_by |= {baseline: ones[h].predict_all(seen, rows) for baseline, ones in fitted.items()}
         horizons[name] = _judge_horizon(prepared, rows, h, p_by)
     table = as_table(prepared.events[begin:], predictor.horizons, p_NH[begin:])
     return Tested(horizons, table)

@@ -15,7 +15,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nexttick.config import LabelOptions, parse_duration_ns
-from nexttick.events import segment_ends, segment_starts
+from nexttick.events import pieces, segment_ends, segment_starts
+from nexttick.spill import Empty
 
 MISSING = -1
 _ROUNDING = 1e-12  # of a price: far above float64's, far below any market's smallest step
@@ -41,7 +42,9 @@ class Labels:
     tie_NH: NDArray[np.bool_]
 
 
-def make_labels(events: pl.DataFrame, options: LabelOptions, max_gap_ns: int) -> Labels:
+def make_labels(
+    events: pl.DataFrame, options: LabelOptions, max_gap_ns: int, empty: Empty = np.empty
+) -> Labels:
     """Label every event at every horizon.
 
     A label is missing, never guessed, where its horizon crosses a gap or the end, and, with
@@ -51,12 +54,19 @@ def make_labels(events: pl.DataFrame, options: LabelOptions, max_gap_ns: int) ->
         events: from `merge_events`.
         options: horizons, ties and smoothing.
         max_gap_ns: a longer pause ends a segment.
+        empty: makes the arrays, in memory or elsewhere.
     """
-    time = events["time"].to_numpy()
-    price = events["price"].to_numpy()
-    ends = segment_ends(segment_starts(time, max_gap_ns), len(time))
-    columns = [_label(time, price, ends, horizon, options) for horizon in options.horizon]
-    y, known_at, known_ns, tie = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
+    time, price = events["time"].to_numpy(), events["price"].to_numpy()
+    starts, shape = segment_starts(time, max_gap_ns), (len(time), len(options.horizon))
+    dtypes = (np.int8, np.int64, np.int64, np.bool_)
+    y, known_at, known_ns, tie = (empty(shape, dtype) for dtype in dtypes)
+    for rows in pieces(len(time)):
+        ends = segment_ends(starts, len(time), np.arange(*rows))
+        for h, horizon in enumerate(options.horizon):
+            at = slice(*rows), h
+            y[at], known_at[at], known_ns[at], tie[at] = _label(
+                time, price, rows, ends, horizon, options
+            )
     return Labels(tuple(f"rise@{h}" for h in options.horizon), y, known_at, known_ns, tie)
 
 
@@ -68,26 +78,45 @@ Column = tuple[
 def _label(
     time: NDArray[np.int64],
     price: NDArray[np.float64],
+    rows: tuple[int, int],
     ends: NDArray[np.int64],
     horizon: str,
     options: LabelOptions,
 ) -> Column:
-    duration_ns = parse_duration_ns(horizon)
-    if duration_ns is not None:
-        known_at, known_ns, later = _after_time(time, price, duration_ns)
-    elif horizon == "move":
-        known_at, known_ns, later = _after_move(time, price)
-    else:
-        known_at, known_ns, later = _after_events(time, price, int(horizon), options.smooth)
-    missing = known_at >= ends
-    y = (later > price).astype(np.int8)
-    tie = (later == price) & ~missing
+    """Label the rows [begin, stop), whose segments end at `ends`."""
+    begin, stop = rows
+    now = price[begin:stop]
+    known_at, known_ns, later = _later(time, price, rows, horizon, options)
+    known_at, known_ns, later = known_at[: len(now)], known_ns[: len(now)], later[: len(now)]
+    missing = known_at + begin >= ends
+    y = (later > now).astype(np.int8)
+    tie = (later == now) & ~missing
     y[missing | (tie if options.ties == "skip" else False)] = MISSING
-    known_at = np.where(missing, len(time), known_at)
+    known_at = np.where(missing, len(time), known_at + begin)
     return y, known_at, np.where(missing, np.iinfo(np.int64).max, known_ns), tie
 
 
 Later = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def _later(
+    time: NDArray[np.int64],
+    price: NDArray[np.float64],
+    rows: tuple[int, int],
+    horizon: str,
+    options: LabelOptions,
+) -> Later:
+    """When the rows' answers are known, counted from the first row, and the price by then."""
+    begin, stop = rows
+    duration_ns = parse_duration_ns(horizon)
+    if duration_ns is not None:
+        end = int(np.searchsorted(time, time[stop - 1] + duration_ns, side="right"))
+        return _after_time(time[begin:end], price[begin:end], duration_ns)
+    if horizon == "move":
+        end = _next_move(price, stop - 1) + 1
+        return _after_move(time[begin:end], price[begin:end])
+    end = stop + int(horizon)
+    return _after_events(time[begin:end], price[begin:end], int(horizon), options.smooth)
 
 
 def _after_events(
@@ -120,6 +149,15 @@ def _after_time(time: NDArray[np.int64], price: NDArray[np.float64], duration_ns
     end_ns = time + duration_ns
     known_at = np.searchsorted(time, end_ns, side="right")
     return known_at, end_ns, price[known_at - 1]
+
+
+def _next_move(price: NDArray[np.float64], row: int) -> int:
+    """The first later row with another price; the end where there is none."""
+    for begin, stop in pieces(len(price) - row - 1):
+        differs = price[row + 1 + begin : row + 1 + stop] != price[row]
+        if differs.any():
+            return row + 1 + begin + int(differs.argmax())
+    return len(price)
 
 
 def _after_move(time: NDArray[np.int64], price: NDArray[np.float64]) -> Later:

@@ -114,6 +114,19 @@ def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
     return np.concatenate(rows)
 
 
+class Disbelief:
+    """`disbelieved_rows` over ticks that come in pieces."""
+
+    def __init__(self) -> None:
+        self._state = new_outlier_state()
+
+    def believed(self, time_ns: pl.Series, price: pl.Series) -> pl.Series:
+        """Which ticks of the next piece are kept."""
+        believed = np.empty(len(price), np.bool_)
+        _run(self._state, time_ns.to_numpy(), price.to_numpy(), believed)
+        return pl.Series(believed)
+
+
 def _rows_from(
     start: int, time_ns: pl.Series, price: pl.Series, jumps: np.ndarray
 ) -> tuple[np.ndarray, int]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,15 @@ from safetensors.torch import save as weights_to_bytes
 from nexttick import __version__
 from nexttick.calibration import Calibration, from_json, to_json
 from nexttick.config import ModelOptions
-from nexttick.events import merge_events, segment_starts
+from nexttick.events import merge_chunks, merge_events, pieces, segment_starts
 from nexttick.features import FeatureSpec, compute_features, update
 from nexttick.models import build_model
-from nexttick.models.base import TickModel
+from nexttick.models.base import Past, TickModel
+from nexttick.spill import Empty
 from nexttick.writing import write_text, write_whole
 
 FORMAT = 2
+_ROWS = 1 << 17  # features scaled in one call
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
 
 
@@ -43,14 +47,23 @@ class Scaler:
     @classmethod
     def fit(cls, x_NF: NDArray[np.float32]) -> Scaler:
         """Mean and standard deviation of each feature; a constant feature is only centred."""
-        scale = x_NF.std(axis=0, dtype=np.float64)
+        rows = [slice(*piece) for piece in pieces(len(x_NF), _ROWS)]
+        mean = sum(x_NF[one].sum(axis=0, dtype=np.float64) for one in rows) / len(x_NF)
+        square = sum(((x_NF[one] - mean) ** 2).sum(axis=0) for one in rows) / len(x_NF)
+        scale = np.sqrt(square)
         scale[scale < 1e-6] = 1.0
-        mean = x_NF.mean(axis=0, dtype=np.float64)
         return cls(mean.astype(np.float32), scale.astype(np.float32))
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scale rows or one row of features."""
         return (x - self.mean) / self.scale
+
+    def scaled(self, x_NF: NDArray[np.float32], empty: Empty) -> NDArray[np.float32]:
+        """Scale many rows into an array that `empty` makes."""
+        out_NF = empty(x_NF.shape, np.float32)
+        for rows in pieces(len(x_NF), _ROWS):
+            out_NF[slice(*rows)] = self(x_NF[slice(*rows)])
+        return out_NF
 
 
 @dataclass
@@ -102,6 +115,25 @@ class Predictor:
         starts = segment_starts(events["time"].to_numpy(), self.spec.max_gap_ns)
         return as_table(events, self.horizons, self.probabilities(events, starts))
 
+    def predict_chunks(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """`predict` over consecutive pieces of a long history, in bounded memory.
+
+        Args:
+            chunks: the tick record, cleaned and in time order, in pieces of any length.
+
+        Yields:
+            The rows of `predict`, in order.
+        """
+        state, last_ns, past = self.spec.initial_state(), None, None
+        for events in merge_chunks(chunks, raw_ticks=self.raw_ticks):
+            time_ns = events["time"].to_numpy()
+            x_NF = self.scaler(compute_features(events, self.spec, state))
+            starts = segment_starts(time_ns, self.spec.max_gap_ns)
+            goes_on = last_ns is not None and time_ns[0] - last_ns <= self.spec.max_gap_ns
+            raw_NH, past = self._score_segments(x_NF, starts, past if goes_on else None)
+            yield as_table(events, self.horizons, self.calibrated(raw_NH))
+            last_ns = time_ns[-1]
+
     def probabilities(self, events: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Probabilities of shape (N, H); NaN where the history is too short."""
         return self.score(self.scaler(compute_features(events, self.spec)), starts)
@@ -117,21 +149,29 @@ class Predictor:
         columns = [curve(p) for curve, p in zip(self.calibration, p_NH.T, strict=True)]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    @torch.inference_mode()
     def score_raw(
         self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """The same before calibration."""
+        return self._score_segments(x_NF, starts, None)[0]
+
+    @torch.inference_mode()
+    def _score_segments(
+        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64], past: Past | None
+    ) -> tuple[NDArray[np.float32], Past | None]:
+        """Raw probabilities, and what to remember of the last segment; `past` is the first's."""
         self.model.eval()
+        device = next(self.model.parameters()).device
         out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
-        x_device = torch.from_numpy(x_NF).to(next(self.model.parameters()).device)
-        stops = np.append(starts[1:], len(x_NF))[: len(starts)]
-        for start, stop in zip(starts, stops, strict=True):
-            ready = start + self.model.context - 1
-            pieces = list(self.model.stream(x_device[start:stop], _CHUNK))
-            if pieces:
-                out_NH[ready:stop] = torch.sigmoid(torch.cat(pieces)).float().cpu().numpy()
-        return out_NH
+        for start, stop in pairwise([*starts.tolist(), len(x_NF)]):
+            past = past if start == 0 else None
+            for piece, rows in pieces(stop - start, _CHUNK):
+                x_TF = torch.from_numpy(x_NF[start + piece : start + rows]).to(device)
+                logits_KH, past = self.model.advance(x_TF, past)
+                ready = out_NH[start + rows - len(logits_KH) : start + rows]
+                if len(ready):
+                    ready[:] = torch.sigmoid(logits_KH).float().cpu().numpy()
+        return out_NH, past
 
     def start(self) -> Live:
         """The state before the first event."""

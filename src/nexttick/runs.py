@@ -24,6 +24,7 @@ from nexttick.recipes import from_values
 from nexttick.train import EpochRecord
 from nexttick.writing import explained, write_table, write_text
 
+RUNS = Path("runs")  # where runs go that are not told where
 CHECKPOINT = "checkpoint.safetensors"
 _WRITTEN = (
     "config.json",
@@ -75,7 +76,7 @@ def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> P
     try:
         folder = _first_free(name) if out is None else _emptied(out)
     except OSError as error:
-        raise explained(error, Path("runs") if out is None else out) from error
+        raise explained(error, RUNS if out is None else out) from error
     try:
         write_config(folder, config)
     except OSError:
@@ -119,7 +120,7 @@ def _is_ours(name: str) -> bool:
 
 def _first_free(name: str) -> Path:
     for k in itertools.count(1):
-        folder = Path("runs") / (name if k == 1 else f"{name}-{k}")
+        folder = RUNS / (name if k == 1 else f"{name}-{k}")
         try:
             folder.mkdir(parents=True)  # whoever makes it has it: runs may start together
         except FileExistsError:

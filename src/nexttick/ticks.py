@@ -20,9 +20,10 @@ aside or repaired, and why. In this order:
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -101,6 +102,39 @@ class Part:
     frame: pl.DataFrame
     first_line: int
     earliest_ns: int
+
+
+class Fingerprint:
+    """SHA-256 of ticks that come in pieces; how they are cut makes no difference.
+
+    Args:
+        columns: what counts; one column's digest after the other's.
+    """
+
+    def __init__(self, columns: Sequence[str] = tuple(SCHEMA)):
+        self._of = {name: hashlib.sha256() for name in columns}
+
+    def update(self, ticks: pl.DataFrame) -> None:
+        """Take the next ticks in."""
+        for name, digest in self._of.items():
+            digest.update(np.ascontiguousarray(ticks[name].to_numpy()).data)
+
+    def over(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Hand pieces on and take each in."""
+        for chunk in chunks:
+            self.update(chunk)
+            yield chunk
+
+    def __str__(self) -> str:
+        digests = b"".join(digest.digest() for digest in self._of.values())
+        return hashlib.sha256(digests).hexdigest()
+
+
+def fingerprint(ticks: pl.DataFrame) -> str:
+    """SHA-256 of times, prices, amounts and sides."""
+    digest = Fingerprint()
+    digest.update(ticks)
+    return str(digest)
 
 
 def year_ns(year: int) -> int:
@@ -220,6 +254,21 @@ def _without_bad_values(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.D
         rows = _rows_outside(frame[name], lowest, highest)
         frame = _drop(frame, rows, reason, name, ledger)
     return frame
+
+
+def check_clean(frame: pl.DataFrame, name: str) -> None:
+    """Make sure that ticks in time order need no cleaning.
+
+    Raises:
+        TickError: a value is blank, or not positive and finite.
+    """
+    columns = [one for one in SCHEMA if frame[one].null_count()]
+    columns += [one for one in ("price", "amount") if len(_rows_outside(frame[one], *_POSITIVE))]
+    if columns:
+        raise TickError(
+            f"{name}: {', '.join(columns)} blank, or not positive and finite: these ticks are not "
+            f"clean; nexttick ticks --convert sets such rows aside"
+        )
 
 
 def _rows_outside(values: pl.Series, lowest: float, highest: float) -> np.ndarray:

@@ -7,11 +7,13 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 _CURES = {
     errno.EACCES: "no permission to write in this folder; choose another or change its mode",
@@ -63,10 +65,61 @@ def _write_table(table: pl.DataFrame, file: IO[bytes], suffix: str) -> None:
     try:
         _WRITERS[suffix](table, file)
     except (pl.exceptions.PolarsError, OSError) as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
+        raise _system_error(error) from error
+
+
+def _system_error(error: Exception) -> Exception:
+    """The system's error that Polars' text names, or the error itself."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return error if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
+
+
+def write_chunks(chunks: Iterable[pl.DataFrame], path: str | Path) -> Path:
+    """`write_table` of a table that comes in pieces, in the memory of a few of them.
+
+    Args:
+        chunks: tables of the same columns, one at least.
+        path: as for `write_table`.
+
+    Raises:
+        ValueError: another ending, or there is no piece.
+        OSError: as for `write_table`.
+    """
+    path = Path(path)
+    check_table_path(path)
+    left = iter(chunks)
+    first = next(left, None)
+    if first is None:
+        raise ValueError(f"nothing to write to {path}")
+    lazy, failed = _lazy(chain([first], left), first.schema)
+    sink = lazy.sink_parquet if path.suffix.lower() == ".parquet" else lazy.sink_csv
+    write_whole(path, lambda file: _sink(sink, file, failed))
+    return path
+
+
+def _lazy(
+    chunks: Iterable[pl.DataFrame], schema: pl.Schema
+) -> tuple[pl.LazyFrame, list[Exception]]:
+    """Pieces as a lazy table, and where an error of theirs will be: Polars keeps its text alone."""
+    failed: list[Exception] = []
+
+    def source(*asked: Any) -> Iterator[pl.DataFrame]:
+        try:
+            yield from chunks
+        except Exception as error:
+            failed.append(error)
             raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+    return register_io_source(source, schema=schema), failed
+
+
+def _sink(sink: Callable[[Any], object], file: IO[bytes], failed: list[Exception]) -> None:
+    try:
+        sink(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if failed:
+            raise failed[0] from None
+        raise _system_error(error) from error
 
 
 def check_table_path(path: Path) -> None:

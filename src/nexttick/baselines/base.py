@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from nexttick.events import pieces
 from nexttick.features import FIXED
 from nexttick.labels import MISSING, Labels
 
 DIRECTION = FIXED.index("direction")
 PRIOR = 10.0  # events of the base rate mixed into each cell, so that a rare one says little
+MOST_ROWS = 2_000_000  # a baseline is fitted on no more rows than this
 SURE = 16.0  # logit of a probability within 1e-6 of 0 or 1
 
 Rows = NDArray[np.int64]
@@ -72,8 +75,9 @@ class Known:
 
     @classmethod
     def of(cls, y_N: NDArray[np.int8]) -> Known:
-        """The events of N whose label is not missing."""
+        """The events of N whose label is not missing; of more than `MOST_ROWS` an even sample."""
         rows = np.flatnonzero(y_N != MISSING)
+        rows = rows[:: -(-len(rows) // MOST_ROWS) or 1]
         return cls(rows, y_N[rows])
 
 
@@ -97,6 +101,11 @@ class Baseline(ABC):
     def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
         """Probabilities of a rise for these events."""
 
+    def predict_all(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
+        """The same for very many events, in the memory of a few."""
+        parts = [self.predict(seen, rows[begin:stop]) for begin, stop in pieces(len(rows))]
+        return np.concatenate(parts) if parts else np.empty(0)
+
 
 def newest_known(labels: Labels, h: int) -> NDArray[np.int8]:
     """For each event, the label of the latest event whose label is known by then.
@@ -110,9 +119,18 @@ def newest_known(labels: Labels, h: int) -> NDArray[np.int8]:
     Returns:
         int8 array of N labels, `MISSING` where none is known yet.
     """
-    y_N, known_at_N = labels.y_NH[:, h], labels.known_at_NH[:, h]
-    answered = np.flatnonzero((y_N != MISSING) & (known_at_N < len(y_N)))
-    newest = np.full(len(y_N), -1)
-    newest[known_at_N[answered]] = answered  # of several known at once, the last one stands
-    newest = np.maximum.accumulate(newest)
-    return np.where(newest >= 0, y_N[newest], np.int8(MISSING))
+    return _newest(labels.y_NH[:, h], labels.known_at_NH[:, h])
+
+
+@njit(cache=True, nogil=True)
+def _newest(y, known_at):  # type: ignore[no-untyped-def]
+    """Labels are known in the order of their events, so one pass finds the newest."""
+    out = np.empty(len(y), np.int8)
+    newest, i = MISSING, 0
+    for k in range(len(y)):
+        while i < len(y) and (y[i] == MISSING or known_at[i] <= k):
+            if y[i] != MISSING:
+                newest = y[i]  # of several known at once, the last one stands
+            i += 1
+        out[k] = newest
+    return out

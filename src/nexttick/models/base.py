@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from nexttick.blocks.block import State
+
+
+class Past(NamedTuple):
+    """What `advance` remembers of a segment: how many ticks, and a state or the newest of them."""
+
+    seen: int
+    kept: State
 
 
 class TickModel(nn.Module, ABC):
@@ -66,8 +75,28 @@ class TickModel(nn.Module, ABC):
     def stream(self, x_TF: Tensor, chunk: int) -> Iterator[Tensor]:
         """Logits of one long segment, shape (k, H) each, in memory bounded by `chunk` ticks.
 
-        Together they are those of `step` over all ticks, from tick `context` on. This is the form
-        for finite memory: pieces overlap by the context.
+        Together they are those of `step` over all ticks, from tick `context` on.
         """
-        for begin in range(0, len(x_TF) - self.context + 1, chunk):
-            yield self(x_TF[begin : begin + chunk + self.context - 1].unsqueeze(0))[0]
+        past: Past | None = None
+        for x_piece in x_TF.split(chunk):
+            logits_KH, past = self.advance(x_piece, past)
+            if len(logits_KH):
+                yield logits_KH
+
+    def advance(self, x_TF: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """The next ticks of one segment: logits of the last of them, and what to remember.
+
+        This is the form for finite memory: the last `context - 1` ticks are kept, and seen again.
+
+        Args:
+            x_TF: features of the next T ticks.
+            past: from the ticks before; None at the start of a segment.
+
+        Returns:
+            Logits of shape (k, H), of the k ticks that have enough history; empty where none has.
+        """
+        seen = len(x_TF) + (past.seen if past else 0)
+        x_TF = torch.cat([past.kept[0], x_TF]) if past else x_TF
+        kept = x_TF[max(len(x_TF) - self.context + 1, 0) :]
+        enough = len(x_TF) >= self.context
+        return self(x_TF.unsqueeze(0))[0] if enough else x_TF[:0], Past(seen, (kept,))

@@ -6,7 +6,6 @@ back-propagation through time: the state goes on, gradients stop (Williams & Pen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from nexttick.blocks.block import State
 from nexttick.blocks.recurrent import Recurrent
 from nexttick.config import ModelOptions
-from nexttick.models.base import TickModel
+from nexttick.models.base import Past, TickModel
 from nexttick.models.encoding import encoder
 
 
@@ -71,13 +70,12 @@ class RNN(TickModel):
         h_B1C, after = self.run(self.encoder(x_BF).unsqueeze(1), state)
         return self.head(h_B1C.squeeze(1)), after
 
-    def stream(self, x_TF: Tensor, chunk: int) -> Iterator[Tensor]:
-        """Logits of one long segment with the state carried through, as in `step`."""
-        state = self.initial_state(1)
-        for begin in range(0, len(x_TF), chunk):
-            x_1TC = self.encoder(x_TF[begin : begin + chunk].unsqueeze(0))
-            h_1TC, state = self.run(x_1TC, state)
-            yield self.head(h_1TC[0, max(self.context - 1 - begin, 0) :])
+    def advance(self, x_TF: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """Logits with the state carried through, as in `step`."""
+        seen, state = past or Past(0, self.initial_state(1))
+        h_1TC, state = self.run(self.encoder(x_TF.unsqueeze(0)), state)
+        ready = max(self.context - 1 - seen, 0)
+        return self.head(h_1TC[0, ready:]), Past(seen + len(x_TF), state)
 
     def _truncated(self, x_BTC: Tensor, state: State) -> Tensor:
         pieces = []
