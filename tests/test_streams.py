@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def market() -> pl.DataFrame:
 def days(market: pl.DataFrame, tmp_path: Path) -> list[str]:
     """The market in three files."""
     cuts = (0, 1000, 4100, 6000)
-    for k, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for k, (a, b) in enumerate(itertools.pairwise(cuts)):
         write_table(market[a:b], tmp_path / f"{k}.parquet")
     return [str(tmp_path / f"{k}.parquet") for k in range(3)]
 

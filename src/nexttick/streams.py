@@ -97,7 +97,10 @@ def _is_record(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(4) != PARQUET:
             return False
-    columns = pl.read_parquet_schema(path)
+    try:
+        columns = pl.read_parquet_schema(path)
+    except pl.exceptions.PolarsError:
+        return False  # damaged: who reads it whole says how
     return all(columns.get(name) == SCHEMA[name] for name in SCHEMA) and columns.keys() <= (
         SCHEMA.keys() | OPTIONAL.keys()
     )
