@@ -23,7 +23,7 @@ from nexttick.live.rings import Points, Ring
 POINTS_AN_UPDATE = 500  # of each series, at most
 EVENTS_KEPT = 50
 
-_FINE_SLOT_NS, _FINE_POINTS = S_NS // 10, 5_000
+_FINE_SLOT_NS, _FINE_POINTS = S_NS // 10, 3_000  # five minutes, or more where ticks are rare
 _COARSE_SLOT_NS, _COARSE_POINTS = 10 * S_NS, 2_160  # six hours
 _SKILL_SLOT_NS, _SKILL_POINTS = 5 * S_NS, 4_320  # six hours
 _JSON = orjson.OPT_SERIALIZE_NUMPY

@@ -31,7 +31,9 @@ PORT = 8765
 _STATIC = Path(__file__).parent / "static"
 _UPDATE_S = 0.2  # five updates a second at most
 _HEARTBEAT_S = 1.0  # a page that hears nothing for a few of them says that it is stale
-_SEND_S = 20.0  # a page that has not taken an update for so long is given up
+_SEND_S = 20.0  # a page that has not taken an update for so long is given up, and
+_DEAD_MS = 30_000  # its connection dropped by the system, with what it never took
+_SEND_BUFFER = 131_072  # bytes that wait in the system for a slow page, at most
 _CLOSE_S = 2  # for pages to be told that the server goes
 _NO_SUCH_MARKET = 4404
 
@@ -109,7 +111,8 @@ def _config(app: Starlette) -> uvicorn.Config:
         app,
         lifespan="off",
         log_config=None,
-        access_log=False,  # would write tokens
+        log_level="warning",  # below that, tokens would be written
+        access_log=False,
         server_header=False,
         ws_per_message_deflate=False,  # would cost the engine's loop more than it saves
         ws_max_size=1_024,  # pages have nothing to say
@@ -120,13 +123,18 @@ def _config(app: Starlette) -> uvicorn.Config:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family)
+        listening = socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             cure = "something else listens there; choose another port with --port"
         else:
             cure = f"{error.strerror}; choose an address of this machine and a port above 1023"
         raise OSError(error.errno, f"the page can't be served on {host}:{port}: {cure}") from error
+    # Accepted connections inherit both; the second is Linux's own.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
+    return listening
 
 
 def _where(host: str, port: int, token: str | None) -> str:
@@ -178,7 +186,9 @@ async def _updates(websocket: WebSocket) -> None:
     if market not in boards:
         await websocket.close(_NO_SUCH_MARKET, "no such market")
         return
-    telling = asyncio.create_task(_tell(websocket, list(boards), boards[market]))
+    telling = asyncio.create_task(
+        _tell(websocket, list(boards), boards[market]), name=f"telling {market}"
+    )
     leaving = asyncio.create_task(_leave(websocket))
     try:
         done, _ = await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -123,16 +123,16 @@ class Ring:
         self._closes_ns, self._breaks = None, True
 
     def since(self, number: int, limit: int) -> Points:
-        """Points from a number on, at most `limit`: the newest half as they are, older ones merged.
+        """Points from a number on; neighbours are merged where there are more than `limit`.
 
         Args:
             number: of the first point wanted, counted from 0; those that are gone are left out.
-            limit: points at most, 2 or more.
+            limit: points at most.
         """
         first = max(number, self.opened - self._capacity, 0)
         at_N = np.arange(first, self.opened) % self._capacity
         points = self._points.at(at_N)
-        return points if len(at_N) <= limit else _merge_older(points, limit)
+        return points if len(at_N) <= limit else _merge(points, limit)
 
     def holds(self, number: int) -> bool:
         """Whether the point of that number, and so all later ones, are still here or to come."""
@@ -149,10 +149,9 @@ class Ring:
         self.opened += 1
 
 
-def _merge_older(points: Points, limit: int) -> Points:
-    n, kept = len(points.time_N), limit // 2
-    older, groups = n - kept, limit - kept
-    starts = np.concatenate([np.arange(groups) * older // groups, np.arange(older, n)])
+def _merge(points: Points, groups: int) -> Points:
+    n = len(points.time_N)
+    starts = np.arange(groups) * n // groups
     ends = np.append(starts[1:], n) - 1
     return Points(
         points.time_N[ends],
