@@ -1,4 +1,4 @@
-"""An engine that is made up: random prices and probabilities told to boards, and the page served."""
+"""A made-up engine: random prices and probabilities told to boards, and the page served."""
 
 from __future__ import annotations
 
@@ -154,14 +154,17 @@ class FakeLive:
         port: 0 for any.
         rate: ticks a second of the first market.
         past_s: seconds of history to begin with.
+        token: that is asked for.
 
     Attributes:
         url: of the page.
         port: it is served on.
     """
 
-    def __init__(self, port: int = 0, rate: float = 40.0, past_s: int = 0):
-        self.port, self._rate, self._past_s = port, rate, past_s
+    def __init__(
+        self, port: int = 0, rate: float = 40.0, past_s: int = 0, token: str | None = None
+    ):
+        self.port, self._rate, self._past_s, self._token = port, rate, past_s, token
         self.url = ""
 
     def __enter__(self) -> FakeLive:
@@ -191,7 +194,7 @@ class FakeLive:
         markets = list(self._markets())
         running = [asyncio.create_task(market.run()) for market in markets]
         boards = {market.board.name: market.board for market in markets}
-        async with served(boards, port=self.port) as self.port:
+        async with served(boards, self._token, self.port) as self.port:
             self.url = f"http://127.0.0.1:{self.port}/"
             started.set()
             await self._stop.wait()

@@ -420,7 +420,7 @@ class Counting(Board):
 
     def since(self, cursor):
         self.given += 1
-        self.warn(["x" * 20_000])  # there is always something new, and much of it
+        self.warn(["x" * 20_000])  # an update is large
         return super().since(cursor)
 
 
@@ -452,6 +452,7 @@ async def stands_still(board: Counting) -> int:
 
 def test_a_page_that_takes_nothing_is_not_queued_for_and_is_dropped(monkeypatch):
     monkeypatch.setattr(page, "_UPDATE_S", 0.005)
+    monkeypatch.setattr(page, "_HEARTBEAT_S", 0.005)
     monkeypatch.setattr(page, "_DEAD_MS", 400)
 
     async def run() -> None:
