@@ -148,7 +148,9 @@ class FakeMarket:
 
 
 class FakeLive:
-    """Two made-up markets and their page, in a thread of their own; a context manager.
+    """Two made-up markets, one of which nothing is known, and their page, in a thread of their own.
+
+    A context manager.
 
     Args:
         port: 0 for any.
@@ -194,6 +196,8 @@ class FakeLive:
         markets = list(self._markets())
         running = [asyncio.create_task(market.run()) for market in markets]
         boards = {market.board.name: market.board for market in markets}
+        boards["NEW/USDT"] = unknown = Board("NEW/USDT", HORIZONS)
+        unknown.scored({"rise@1": Skill(np.nan, np.nan, np.nan, np.nan, 0)})
         async with served(boards, self._token, self.port) as self.port:
             self.url = f"http://127.0.0.1:{self.port}/"
             started.set()

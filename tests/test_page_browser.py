@@ -147,6 +147,17 @@ def test_another_market_is_chosen_and_remembered(browser, live):
         assert seen.complaints == []
 
 
+def test_a_market_of_which_nothing_is_known_is_shown_so(browser, live):
+    with Watched(browser) as seen:
+        seen.page.goto(f"{live.url}#market=NEW%2FUSDT")
+        seen.until("document.getElementById('status').textContent === 'feed not connected'")
+        assert (seen.text("#price"), seen.text("#bits"), seen.text("#p50")) == ("\N{EN DASH}",) * 3
+        assert seen.text("#price-note") == "waiting for the first tick"
+        assert seen.text("#skill-note") == "No answer is known yet."
+        assert seen.text("#feed-state") == "not connected, no tick yet"
+        assert seen.complaints == []
+
+
 def test_it_is_used_by_keyboard(browser, live):
     with Watched(browser) as seen:
         seen.open(live.url)

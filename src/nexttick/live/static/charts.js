@@ -3,6 +3,7 @@
 
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5]];
 const STEPS = 4; // colours to each side of the usual
+const DOT = 2.4; // radius of a dot, pixels
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
@@ -35,7 +36,7 @@ function axes(format, size = axisSize) {
   const text = css("--soft");
   const common = { stroke: text, font: "11px system-ui, sans-serif", ticks: { show: false } };
   return [
-    { ...common, grid: { show: false }, space: 62, size: 26, values: clockValues },
+    { ...common, grid: { show: false }, space: 52, size: 26, values: clockValues },
     { ...common, side: 1, grid: { stroke: css("--grid"), width: 1 }, size, gap: 6, space: 34, values: format },
   ];
 }
@@ -103,7 +104,8 @@ function drawLine(u, y, dash) {
   ctx.restore();
 }
 
-// One dot each few pixels, in the colour of what was said there.
+// One dot each few pixels, in the colour of what was said there; hollow where a rise was less likely,
+// so that it can be told without colours.
 function drawDots(u, usual) {
   const [times, prices, , , ps] = u.data;
   const ratio = uPlot.pxRatio;
@@ -111,18 +113,21 @@ function drawDots(u, usual) {
   for (let i = times.length - 1, right = Infinity; i >= 0; i--) {
     if (prices[i] === null || ps[i] === null) continue;
     const x = u.valToPos(times[i], "x", true);
-    if (right - x < 5.5 * ratio) continue;
+    if (right - x < 6.5 * ratio) continue;
     right = x;
     const y = u.valToPos(prices[i], "y", true);
     const path = paths[Math.round(tilt(ps[i], usual) * STEPS) + STEPS];
-    path.moveTo(x + 3 * ratio, y);
-    path.arc(x, y, 3 * ratio, 0, 2 * Math.PI);
+    path.moveTo(x + DOT * ratio, y);
+    path.arc(x, y, DOT * ratio, 0, 2 * Math.PI);
   }
   const { ctx } = u;
   ctx.save();
+  ctx.lineWidth = 1.6 * ratio;
   ramp().forEach((colour, i) => {
-    ctx.fillStyle = colour;
+    ctx.strokeStyle = colour;
+    ctx.fillStyle = i < STEPS ? css("--card") : colour;
     ctx.fill(paths[i]);
+    ctx.stroke(paths[i]);
   });
   ctx.restore();
 }

@@ -1,26 +1,21 @@
 // The page: hears updates by websocket, and shows them.
 
 import { chancesChart, colourOf, dashOf, priceChart, skillChart, tilt } from "./charts.js";
+import { showDrift, showEvents, showFeed, showLatency, showWarnings } from "./panels.js";
+import { $, element } from "./parts.js";
 import { Series } from "./series.js";
+import { clock, fixed, percent, signed, spanText } from "./words.js";
 
 const STALE_MS = 3500; // the server speaks once a second at least
 const FIRST_WAIT_MS = 400, LAST_WAIT_MS = 8000;
 const NO_SUCH_MARKET = 4404;
 const MINUTES_S = 300, HOURS_S = 6 * 3600, FEW_POINTS = 240, PIXELS_A_POINT = 2;
-const DRIFT_MOVED = 0.1, DRIFT_FAR = 0.25, DRIFT_SHOWN = 8;
-const FEED = {
-  trades: "trades", backfilled: "backfilled", gaps: "gaps", resets: "resets", reconnects: "reconnects",
-  silences: "silences", duplicates: "duplicates", reordered: "reordered", late: "too late",
-  corrections: "corrections", unknown: "unknown", malformed: "malformed",
-};
 
-const $ = (id) => document.getElementById(id);
 const shown = { horizons: [], chosen: 0, usual: 0.5, events: [], range: "fine" };
 const series = { fine: new Series(6000), coarse: new Series(2400), skill: [] };
 const charts = {};
 let state = null;
 let baseRates = [];
-let allDrift = false;
 let socket = null;
 let failures = 0, heardAt = 0, retryAt = 0, retryTimer = 0, refused = false;
 
@@ -30,11 +25,16 @@ function connect() {
   clearTimeout(retryTimer);
   retryAt = 0;
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const market = decodeURIComponent(location.hash.slice(1));
+  const market = asked();
   const query = market ? `?market=${encodeURIComponent(market)}` : "";
   const opened = (socket = new WebSocket(`${scheme}://${location.host}/ws${query}`));
   opened.onmessage = (event) => opened === socket && hear(JSON.parse(event.data));
   opened.onclose = (event) => opened === socket && lose(event);
+}
+
+// The market named in the address, so that it can be kept as a bookmark.
+function asked() {
+  return new URLSearchParams(location.hash.slice(1)).get("market");
 }
 
 function lose(event) {
@@ -88,8 +88,7 @@ function showMarkets({ markets, version }) {
   if (String([...select.options].map((o) => o.value)) !== String(markets)) {
     select.replaceChildren(...markets.map((name) => new Option(name, name)));
   }
-  const asked = decodeURIComponent(location.hash.slice(1));
-  select.value = markets.includes(asked) ? asked : markets[0];
+  select.value = markets.includes(asked()) ? asked() : markets[0];
 }
 
 function choose(horizon) {
@@ -113,11 +112,8 @@ function show(events) {
   showNow();
   showCharts();
   showSkill();
-  showLatency();
-  showFeed();
-  showDrift();
-  showWarnings();
-  if (events) showEvents();
+  for (const showPanel of [showLatency, showFeed, showDrift, showWarnings]) showPanel(state);
+  if (events) showEvents(shown.events);
   showStatus();
 }
 
@@ -223,119 +219,27 @@ function readChances(data, i) {
 function showSkill() {
   const horizon = shown.horizons[shown.chosen];
   const told = state.skill[horizon];
+  const known = told && told.bits !== null;
+  const promised = known && told.low !== null && told.high !== null;
   $("skill-horizon").textContent = horizon;
-  $("skill-verdict").hidden = !told;
-  if (!told) {
-    $("bits").textContent = "–";
-    $("skill-note").textContent = "No answer is known yet.";
-  } else {
-    $("bits").textContent = signed(told.bits, 4);
-    const auc = told.auc === null ? "" : `, AUC ${told.auc.toFixed(3)}`;
-    $("skill-note").textContent = `log loss ${told.log_loss.toFixed(4)}${auc}, ${told.events.toLocaleString("en")} events; the test promised ${told.low.toFixed(4)} to ${told.high.toFixed(4)}`;
-    const where = told.bits < told.low ? "below its band" : told.bits > told.high ? "above its band" : "within its band";
-    $("skill-verdict").textContent = where;
-    $("skill-verdict").className = told.bits < told.low ? "badge bad" : "badge";
+  $("bits").textContent = known ? signed(told.bits, 4) : "–";
+  $("skill-note").textContent = known ? skillText(told, promised) : "No answer is known yet.";
+  $("skill-verdict").hidden = !promised;
+  if (promised) {
+    const where = told.bits < told.low ? "below" : told.bits > told.high ? "above" : "within";
+    $("skill-verdict").textContent = `${where} its band`;
+    $("skill-verdict").className = where === "below" ? "badge bad" : "badge";
   }
   const drawn = series.skill[shown.chosen];
-  const ends = drawn.length ? { min: Math.min(drawn.time[0], drawn.time[drawn.length - 1] - 1), max: drawn.time[drawn.length - 1] } : { min: 0, max: 1 };
-  charts.skill.show(drawn.columns(0, ["time", "value", "low", "high"]), ends);
+  const last = drawn.time[drawn.length - 1];
+  const range = drawn.length ? { min: Math.min(drawn.time[0], last - 1), max: last } : { min: 0, max: 1 };
+  charts.skill.show(drawn.columns(0, ["time", "value", "low", "high"]), range);
 }
 
-function showLatency() {
-  const { edges_us: edges, counts, p50_us: p50, p99_us: p99 } = state.latency;
-  $("p50").textContent = p50 === null ? "–" : microseconds(p50);
-  $("p99").textContent = p99 === null ? "–" : microseconds(p99);
-  const used = counts.map((count, i) => (count ? i : -1)).filter((i) => i >= 0);
-  // Whole decades, two at least, so that the axis stands still.
-  const low = used.length ? Math.floor((used[0] - 1) / 5) * 5 : 0;
-  const first = Math.max(0, low);
-  const last = Math.min(edges.length, Math.max(first + 10, Math.ceil((used[used.length - 1] ?? 0) / 5) * 5));
-  const most = Math.max(...counts, 1);
-  const bars = counts.slice(first + 1, last + 1);
-  if (first === 0) bars[0] += counts[0];
-  fill($("latency"), bars.length, "i", (bar, i) => { bar.style.height = `${100 * bars[i] / most}%`; });
-  const labels = edges.slice(first, last + 1).map((edge, i) => [edge, i]).filter(([, i]) => (first + i) % 5 === 0);
-  fill($("latency-axis"), labels.length, "span", (label, i) => {
-    label.textContent = microseconds(labels[i][0]);
-    label.style.left = `${Math.min(96, Math.max(4, 100 * labels[i][1] / bars.length))}%`;
-  });
-  $("latency").setAttribute("aria-label", `Histogram of latencies: median ${$("p50").textContent}, 99th percentile ${$("p99").textContent}`);
-}
-
-function showFeed() {
-  const { feed, rates } = state;
-  $("rate").textContent = state.rate >= 10 ? Math.round(state.rate).toLocaleString("en") : state.rate.toFixed(1);
-  $("feed-state").textContent = `${feed.connected ? "connected" : "not connected"}, ${lastTick()}`;
-  const most = Math.max(...rates, 1);
-  const points = rates.map((rate, i) => `${600 - 10 * (rates.length - 1 - i)},${56 - 52 * rate / most}`);
-  const path = points.length > 1 ? `M${points.join("L")}` : "";
-  fillSvg($("spark"), ["area", ""], [path && `${path}L600,60L${600 - 10 * (rates.length - 1)},60Z`, path]);
-  const counts = { ...feed, resets: state.resets };
-  const rows = [["skew", `${Math.round(feed.skew_ms).toLocaleString("en")} ms`, false]];
-  for (const [key, name] of Object.entries(FEED)) rows.push([name, counts[key].toLocaleString("en"), counts[key] === 0]);
-  fill($("feed"), rows.length, "div", (row, i) => {
-    if (!row.children.length) row.append(element("dt"), element("dd"));
-    [row.children[0].textContent, row.children[1].textContent] = rows[i];
-    row.className = rows[i][2] ? "zero" : "";
-  });
-}
-
-function lastTick() {
-  if (!state.ticks) return "no tick yet";
-  return state.age_s < 1 ? "last tick just now" : `last tick ${spanText(state.age_s)} ago`;
-}
-
-function showDrift() {
-  const rows = Object.entries(state.drift).sort((a, b) => b[1] - a[1]);
-  const far = rows.filter(([, psi]) => psi >= DRIFT_FAR).length;
-  const moved = rows.filter(([, psi]) => psi >= DRIFT_MOVED).length - far;
-  $("drift-note").textContent = rows.length
-    ? `${rows.length} features: ${far} drifted (0.25 or more), ${moved} moved (0.1 or more)` : "Not measured yet.";
-  const top = allDrift ? rows : rows.slice(0, DRIFT_SHOWN);
-  const scale = Math.max(0.32, (rows[0]?.[1] ?? 0) * 1.05);
-  fill($("drift"), top.length, "li", (row, i) => showFeature(row, top[i], scale));
-  $("drift-more").hidden = rows.length <= DRIFT_SHOWN;
-  $("drift-more").setAttribute("aria-expanded", String(allDrift));
-  $("drift-more").textContent = allDrift ? "show the most drifted" : `show all ${rows.length}`;
-}
-
-function showFeature(row, [name, psi], scale) {
-  if (!row.children.length) {
-    const bar = element("span", { className: "bar" });
-    bar.append(element("i"), element("u"), element("u"));
-    const value = element("span", { className: "value" });
-    value.append(element("b"), element("em"));
-    row.append(element("span", { className: "name" }), bar, value);
-  }
-  const [label, bar, value] = row.children;
-  const word = psi >= DRIFT_FAR ? "drifted" : psi >= DRIFT_MOVED ? "moved" : "stable";
-  row.className = word;
-  label.textContent = label.title = name;
-  bar.children[0].style.width = `${100 * Math.max(psi, 0) / scale}%`;
-  bar.children[1].style.left = `${100 * DRIFT_MOVED / scale}%`;
-  bar.children[2].style.left = `${100 * DRIFT_FAR / scale}%`;
-  value.children[0].textContent = psi === null ? "–" : psi.toFixed(3);
-  value.children[1].textContent = word;
-}
-
-function showWarnings() {
-  const list = $("warnings");
-  list.hidden = !state.warnings.length;
-  fill(list, state.warnings.length, "li", (row, i) => {
-    if (row.textContent !== state.warnings[i]) row.textContent = state.warnings[i];
-  });
-}
-
-function showEvents() {
-  const events = [...shown.events].reverse();
-  $("events-none").hidden = events.length > 0;
-  $("events").replaceChildren(...events.map((event) => {
-    const lasted = event.kind === "gap" ? `${spanText(event.until - event.since)}: ` : "";
-    const row = element("li");
-    row.append(element("time", { textContent: clock(event.since) }), element("b", { textContent: event.kind }),
-      element("span", { textContent: lasted + event.reason }));
-    return row;
-  }));
+function skillText(told, promised) {
+  const auc = told.auc === null ? "" : `, AUC ${told.auc.toFixed(3)}`;
+  const band = promised ? `; the test promised ${told.low.toFixed(4)} to ${told.high.toFixed(4)}` : "";
+  return `log loss ${fixed(told.log_loss, 4)}${auc}, ${told.events.toLocaleString("en")} events${band}`;
 }
 
 function showStatus() {
@@ -358,50 +262,12 @@ function status() {
   return ["good", "live"];
 }
 
-// --- words and small parts -------------------------------------------------------------------
-
-function element(name, properties = {}) {
-  return Object.assign(document.createElement(name), properties);
-}
-
-// Keeps the parts that are there, so that nothing flickers and no focus is lost.
-function fill(place, count, name, set) {
-  while (place.children.length < count) place.append(element(name));
-  while (place.children.length > count) place.lastChild.remove();
-  for (let i = 0; i < count; i++) set(place.children[i], i);
-}
-
-function fillSvg(svg, classes, paths) {
-  while (svg.children.length < paths.length) {
-    svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  }
-  paths.forEach((path, i) => {
-    svg.children[i].setAttribute("class", classes[i]);
-    svg.children[i].setAttribute("d", path);
-  });
-}
-
 function priceText(price) {
   const latest = series.fine.value.slice(-40);
   const digits = Math.max(...latest.map((x) => (String(+x.toFixed(8)).split(".")[1] ?? "").length), 0);
   return price.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
-const percent = (p, digits = 1) => `${(100 * p).toFixed(digits)} %`;
-const signed = (x, digits) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(digits)}`;
-
-function microseconds(us) {
-  const round = (x) => (x >= 100 ? Math.round(x) : Number(x.toPrecision(2)));
-  return us < 1000 ? `${round(us)} µs` : us < 1e6 ? `${round(us / 1e3)} ms` : `${round(us / 1e6)} s`;
-}
-
-function spanText(seconds) {
-  if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)} s`;
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
-}
 
 // --- beginning -------------------------------------------------------------------------------
 
@@ -423,14 +289,13 @@ function forgetToken() {
 function start() {
   forgetToken();
   $("market").onchange = (event) => {
-    history.replaceState(null, "", `#${encodeURIComponent(event.target.value)}`);
+    history.replaceState(null, "", `#market=${encodeURIComponent(event.target.value)}`);
     const old = socket;
     state = null;
     connect();
     old.close();
   };
   for (const button of document.querySelectorAll("[data-range]")) button.onclick = () => setRange(button.dataset.range);
-  $("drift-more").onclick = () => { allDrift = !allDrift; showDrift(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown.horizons.length && choose(shown.chosen));
   document.addEventListener("visibilitychange", () => { retryNow(); if (state && document.visibilityState === "visible") show(true); });
   addEventListener("online", retryNow);
