@@ -36,7 +36,7 @@ function axes(format, size = axisSize) {
   const text = css("--soft");
   const common = { stroke: text, font: "11px system-ui, sans-serif", ticks: { show: false } };
   return [
-    { ...common, grid: { show: false }, space: 52, size: 26, values: clockValues },
+    { ...common, grid: { show: false }, space: (u, i, min, max, width) => (width < 700 ? 52 : 90), size: 26, values: clockValues },
     { ...common, side: 1, grid: { stroke: css("--grid"), width: 1 }, size, gap: 6, space: 34, values: format },
   ];
 }
