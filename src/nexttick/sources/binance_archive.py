@@ -266,7 +266,7 @@ class BinanceArchive:
 
     def _fetch(self, http: Http, folder: Path, file: ArchiveFile) -> _Got:
         """Download one file; what concerns no other file is in the answer, not raised."""
-        path = folder / f"{file.period}-{file.first.toordinal()}.zip"
+        path = folder / self._member(file).replace(".csv", ".zip")
         try:
             return self._verified(http, path, file)
         except (NotThereError, UnreachableError) as error:
@@ -275,14 +275,16 @@ class BinanceArchive:
             return _Got(file, None, reason=str(error), fault=failed, unreachable=failed)
 
     def _verified(self, http: Http, path: Path, file: ArchiveFile) -> _Got:
-        received, zipped = 0, self._member(file).replace(".csv", ".zip")
+        received, zipped = 0, path.name
         url = f"{self._base}/{file.period}/{self._kind}/{self._own}/{zipped}"
         what = f"{self._own} {file.label}"
         for _ in range(2):
             done = http.download(url, what, path)
             received += done.received
             try:
-                told = _told_sum(http.get(f"{url}.CHECKSUM", what, max_bytes=1000).body, zipped)
+                answer = http.get(f"{url}.CHECKSUM", what, max_bytes=1000)
+                received += answer.received
+                told = _told_sum(answer.body, zipped)
             except (NotThereError, TickError) as error:
                 told = str(error)
             if told == done.sha256:

@@ -202,11 +202,11 @@ class Http:
         )
 
     def _pieces(self, response: requests.Response, request: _Request) -> Iterator[bytes]:
-        told = response.headers.get("Content-Length", "")
-        size = int(told) if told.isdigit() else 0
+        told, size = response.headers.get("Content-Length", ""), 0
+        announced = int(told) if told.isdigit() else 0
         for piece in response.iter_content(_PIECE_BYTES):
-            size = max(size, response.raw.tell())
-            if size > request.max_bytes or len(piece) > request.max_bytes:
+            size += len(piece)
+            if max(size, announced) > request.max_bytes:
                 raise SourceError(
                     f"{request.where}: longer than the {request.max_bytes:,} bytes that it may "
                     "have; check the address"
