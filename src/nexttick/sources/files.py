@@ -144,12 +144,12 @@ class Files:
             after = file
             if held is not None:
                 held, after = self._parted(held, file, bool(failed))
-                yield from _pages(held)
+                yield from _pages(held, start_ns, stop_ns)
                 known_ns = held.stop_ns
             yield from _gap(known_ns, after.start_ns, failed, f"{self.name} begins later")
             held, failed = after, []
         if held is not None:
-            yield from _pages(held)
+            yield from _pages(held, start_ns, stop_ns)
             known_ns = max(start_ns, held.stop_ns)
         yield from _gap(known_ns, stop_ns, failed, f"{self.name} ends earlier")
 
@@ -169,7 +169,7 @@ class Files:
             )
         ids = "id" in earlier.ticks.columns and "id" in later.ticks.columns
         if first_ns <= earlier.last_ns and not ids:
-            both, table = read_ticks([earlier.path, later.path], outliers=False, **self._options)
+            both, table = self._read_ticks([earlier.path, later.path])
             same = pl.col("reason").str.starts_with("same rows as")
             before, after = pl.col("time") < first_ns, pl.col("time") >= first_ns
             earlier = replace(earlier, ticks=earlier.ticks.filter(before))
@@ -194,15 +194,21 @@ class Files:
         for path in paths:
             yield self._read(path)
 
-    def _read(self, path: Path, name: str = "", received: int = 0) -> _Loaded:
+    def _read(self, path: Path, received: int = 0) -> _Loaded:
         """Read a file; it is taken to hold the whole days of its ticks."""
-        try:
-            ticks, table = read_ticks(path, outliers=False, **self._options)
-        except TickError as error:
-            raise TickError(str(error).replace(str(path), name or str(path))) from error
+        ticks, table = self._read_ticks([path])
         start_ns = ticks["time"][0] // DAY_NS * DAY_NS
         stop_ns = (ticks["time"][-1] // DAY_NS + 1) * DAY_NS
         return _Loaded(path, ticks, start_ns, stop_ns, received, _set_aside(table))
+
+    def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Read files and name them without their folder, which may be a temporary one."""
+        folder = f"{paths[0].parent}/" if self._is_address else ""
+        try:
+            ticks, table = read_ticks(paths, outliers=False, **self._options)
+        except TickError as error:
+            raise TickError(str(error).replace(folder, "")) from error
+        return ticks, table.with_columns(pl.col("reason").str.replace_all(folder, "", literal=True))
 
     # --- files at an address
 
@@ -227,7 +233,7 @@ class Files:
         try:
             received = self._http.download(url, what, path).received
             check_size(path)
-            file = self._read(path, shown(url), received)
+            file = self._read(path, received)
         except NotThereError as error:
             return _Failed(str(error), fault=False)
         except (UnreachableError, TickError) as error:
@@ -250,18 +256,18 @@ class Files:
         yield from of.items()
 
 
-def _pages(file: _Loaded) -> Iterator[Page]:
-    """A file's ticks by day; the last page tells up to when it is whole."""
+def _pages(file: _Loaded, start_ns: int, stop_ns: int) -> Iterator[Page]:
+    """A file's ticks of a span by day; the last page tells up to when the file is whole."""
+    if file.stop_ns <= start_ns:
+        return
     received, noted = file.received, file.noted
-    days = file.ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)
-    frames = [ticks for _, ticks in days]
-    for number, ticks in enumerate(frames, start=1):
-        end_ns = (ticks["time"][0] // DAY_NS + 1) * DAY_NS
-        until_ns = file.stop_ns if number == len(frames) else min(end_ns, file.stop_ns)
-        yield Page(ticks, until_ns, received, noted)
+    ticks = file.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
+    days = [day for _, day in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)]
+    for day in days[:-1]:
+        end_ns = (day["time"][0] // DAY_NS + 1) * DAY_NS
+        yield Page(day, min(end_ns, file.stop_ns), received, noted)
         received, noted = 0, ()
-    if not frames:
-        yield Page(file.ticks, file.stop_ns, received, noted)
+    yield Page(days[-1] if days else ticks, file.stop_ns, received, noted)
 
 
 def _gap(start_ns: int, stop_ns: int, failed: list[_Failed], else_reason: str) -> Iterator[Missing]:
