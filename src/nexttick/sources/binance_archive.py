@@ -282,7 +282,7 @@ class BinanceArchive:
             done = http.download(url, what, path)
             received += done.received
             try:
-                answer = http.get(f"{url}.CHECKSUM", what, max_bytes=1000)
+                answer = http.get(f"{url}.CHECKSUM", what, max_bytes=100_000)
                 received += answer.received
                 told = _told_sum(answer.body, zipped)
             except (NotThereError, TickError) as error:
@@ -322,7 +322,7 @@ def archive_symbol(symbol: str, market: str) -> str:
 
 def _told_sum(body: bytes, zipped: str) -> str:
     found = _SUM.fullmatch(body)
-    if found is None or found[2].decode() != zipped:
+    if found is None or found[2] != zipped.encode():
         raise TickError(f"{body[:80]!r}, which is no sum of that file")
     return found[1].decode().lower()
 

@@ -39,7 +39,7 @@ def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
         if line == 1:
             text = _without_header(piece, member, kind)
             line += text is not piece
-            width = text.partition(b"\n")[0].count(b",") + 1
+            width = text[: text.find(b"\n")].count(b",") + 1
         if text:
             frame = _parsed(text, f"{member}, line {line} on", kind, width)
             line += len(frame)
@@ -47,14 +47,14 @@ def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
 
 
 def _without_header(piece: bytes, member: str, kind: str) -> bytes:
-    header, _, rest = piece.partition(b"\n")
-    if header[:1].isdigit():
+    if piece[:1].isdigit():
         return piece
+    header = piece[: piece.find(b"\n")]
     names = header.decode(errors="replace").strip().lower().split(",")
     time = _TIME[kind]
     if len(names) <= time + 1 or names[1] != "price" or "time" not in names[time]:
         raise TickError(f"{member}, line 1: {header[:80]!r} is no header of {kind}")
-    return rest
+    return piece[len(header) + 1 :]
 
 
 def _parsed(text: bytes, where: str, kind: str, width: int) -> pl.DataFrame:
