@@ -183,6 +183,34 @@ class EvaluateOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class LiveOptions:
+    """What is followed live, and how it is shown."""
+
+    source: str = ""
+    """binance, kraken, any exchange that ccxt streams, replay or stdin."""
+    symbol: tuple[str, ...] = ()
+    """Market as BASE/QUOTE, e.g. BTC/USDT; several are followed at once."""
+    file: str | None = None
+    """Ticks that --source replay plays: a file, folder or pattern."""
+    speed: str = "1"
+    """Pace of a replay: 1 is that of the ticks' times, 10 ten times as fast, max as it comes."""
+    settle: str = "10ms"
+    """An event counts as finished so long after its last trade; 0s waits for the next event."""
+    journal: Path | None = None
+    """Folder of the journals, one a market; by default live/ in the run folder."""
+    json: bool = False
+    """Print JSON lines on a terminal, too."""
+    dashboard: bool = False
+    """Serve the page."""
+    host: str = "127.0.0.1"
+    """Address of the page; any other than this machine's own needs --token."""
+    port: int = 8765
+    """Port of the page."""
+    token: str | None = None
+    """Who shows it may see the page; by default $NEXTTICK_TOKEN."""
+
+
+@dataclasses.dataclass(frozen=True)
 class OutputOptions:
     """Where a run goes; no part of the recipe."""
 

@@ -67,6 +67,12 @@ def merge_chunks(
         yield merge_events(held, raw_ticks=raw_ticks)
 
 
+def merge_run(price: NDArray[np.float64], amount: NDArray[np.float64]) -> tuple[float, float]:
+    """Volume-weighted price and summed amount of ticks that are one event, as above."""
+    _, vwap, total, _ = _aggregate(price, amount, np.array([len(price) - 1]))
+    return float(vwap[0]), float(total[0])
+
+
 def usual_max_gap_ns(time_ns: NDArray[np.int64]) -> int:
     """The pause beyond which a market counts as interrupted: 30 times the 99th percentile.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # ticks are described where no torch is
     from nexttick.train import EpochRecord, Step
 
 console = Console(highlight=False)
+_errors = Console(highlight=False, stderr=True)
 _REFRESH_S = 0.2
 
 COLUMNS = {
@@ -32,6 +33,11 @@ COLUMNS = {
     "brier": "Brier",
     "accuracy": "accuracy",
 }
+
+
+def note(text: str) -> None:
+    """Print a line where it is no part of what a program reads: on standard error."""
+    _errors.print(text, markup=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -1,0 +1,214 @@
+"""One market, live: trades in, predictions out, each in the journal before it is said.
+
+Everything here is synchronous: a batch of messages is taken in, predicted, scored and committed
+before the next one. What is said follows from the journal alone, so that a killed process goes on
+as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nexttick.config import LabelOptions
+from nexttick.live.board import Board, Skill
+from nexttick.live.drift import Drift
+from nexttick.live.journal import Journal
+from nexttick.live.merging import Event, Merger
+from nexttick.live.messages import Gap, Message, Trade
+from nexttick.live.outcomes import OutcomeTracker
+from nexttick.live.promises import Promise
+from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
+from nexttick.live.scoring import LiveScores
+from nexttick.live.step import Stepper
+from nexttick.predictor import Predictor
+
+CHECKPOINT_EVENTS = 5000  # between two states in the journal
+
+
+@dataclass
+class _Batch:
+    """What follows from a batch of messages."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
+
+
+class Market:
+    """A predictor that follows one market.
+
+    Args:
+        predictor: the predictor.
+        promises: what its test promised, by horizon.
+        journal: open for writing; what it holds is taken up.
+        board: what pages show.
+
+    Attributes:
+        last_trade: the last one known, for the feed to go on from.
+        stepper: what predicts.
+        merger: what makes events of trades.
+
+    Raises:
+        ValueError: the journal does not fit the predictor.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        promises: dict[str, Promise],
+        journal: Journal,
+        board: Board,
+    ):
+        identity = journal.identity
+        horizons = tuple(name.removeprefix("rise@") for name in identity.horizons)
+        options = LabelOptions(horizons, identity.ties, identity.smooth)
+        self.journal, self.board, self.promises = journal, board, promises
+        self.stepper, self.merger = Stepper(predictor), Merger(identity.raw_ticks)
+        self._outcomes = OutcomeTracker(options, identity.max_gap_ns)
+        self._scores = LiveScores(promises)
+        self._drift = _drift(predictor)
+        self._unknown = [float("nan")] * len(horizons)
+        self._events, self._trades = journal.events, journal.trades
+        self._included = self._kept_events = 0  # trades in the state, events at the last checkpoint
+        self.last_trade: Trade | None = None
+        self._sound = True  # whether all that the state includes is in the journal
+        self._resume()
+
+    # --- the newest messages
+
+    def take(self, messages: Sequence[Message]) -> list[Prediction]:
+        """Take messages in and commit what follows from them.
+
+        Returns:
+            The predictions of the events that are finished now; they may be said.
+
+        Raises:
+            OSError: the journal cannot be written; nothing of the batch is kept or said.
+        """
+        batch = _Batch()
+        for message in messages:
+            if isinstance(message, Gap):
+                self._cut(message, batch)
+                continue
+            event = self.merger.take(message, self._trades)
+            if event is not None:
+                self._predict(event, message.arrived_ns, batch)
+            self._trades += 1
+            self.last_trade = message
+        return self._commit(messages, batch)
+
+    def settle(self) -> list[Prediction]:
+        """End the open event, of which no more trades are expected, and commit its prediction."""
+        batch, event = _Batch(), self.merger.end()
+        if event is not None:
+            self._predict(event, time.time_ns(), batch)
+        return self._commit((), batch)
+
+    def close(self) -> None:
+        """Keep the state, and close the journal. An open event stays open."""
+        if self._sound:
+            self.journal.append(checkpoint=self._checkpoint())
+        self.journal.close()
+
+    def tell(self) -> None:
+        """Bring scores, drift and warnings to the board."""
+        self.board.scored(
+            {
+                name: _skill(told["window"] or told["all"], self.promises[name])
+                for name, told in self._scores.scores().items()
+                if told["all"]
+            }
+        )
+        warnings = self._scores.warnings()
+        if self._drift is not None:
+            self.board.drifted(self._drift.psi())
+            warnings += self._drift.warnings()
+        self.board.warn(warnings)
+
+    def _predict(self, event: Event, completed_ns: int, batch: _Batch) -> None:
+        time_ns, price = event.values[0], event.values[2]
+        p = self.stepper.step(event.values)
+        if self._drift is not None:
+            self._drift.take(self.stepper.engine.x_F)
+        p_H = self._unknown if p is None else p.tolist()
+        said_ns = time.time_ns()
+        batch.predictions.append(
+            Prediction(self._events, time_ns, price, event.trade, said_ns, p_H)
+        )
+        batch.outcomes += self._outcomes.take(self._events, time_ns, price, p_H)
+        self.board.predicted(time_ns, price, p_H, max(said_ns - completed_ns, 0))
+        self._events += 1
+        self._included = event.trade + 1
+
+    def _cut(self, gap: Gap, batch: _Batch) -> None:
+        """Trades are missing: what is open ends here, and all is begun anew."""
+        event = self.merger.end()
+        if event is not None:
+            self._predict(event, time.time_ns(), batch)
+        batch.outcomes += self._outcomes.cut()
+        self.stepper.reset()
+        batch.resets.append(Reset(self._trades, self._events, gap.until_ns, gap.reason))
+        self.board.gap(gap.since_ns, gap.until_ns, gap.reason)
+        self.board.reset(gap.until_ns, gap.reason)
+
+    def _commit(self, messages: Sequence[Message], batch: _Batch) -> list[Prediction]:
+        due = self._events - self._kept_events >= CHECKPOINT_EVENTS
+        checkpoint = self._checkpoint() if due else None
+        self._sound = False
+        self.journal.append(
+            messages, batch.predictions, batch.outcomes, batch.resets, checkpoint
+        )
+        self._sound = True
+        self._scores.add(batch.outcomes)
+        return batch.predictions
+
+    def _checkpoint(self) -> Checkpoint:
+        self._kept_events = self._events
+        return Checkpoint(self._included, self._events, self.stepper.snapshot())
+
+    # --- what the journal holds
+
+    def _resume(self) -> None:
+        """Take up where the last process stopped, by the journal alone."""
+        told = self.journal.resume()
+        if told.checkpoint is not None:
+            self.stepper.restore(told.checkpoint.state)
+            self._included, self._kept_events = told.checkpoint[:2]
+        self._repeat(told.trades, told.predictions, told.resets)
+        self._outcomes.rebuild(told.waiting, told.known_H)
+        for horizon in range(len(self._unknown)):
+            for y, p in self.journal.scored(horizon):
+                self._scores.add_many(horizon, y, p)
+        self.last_trade = told.last_trade
+
+    def _repeat(
+        self, trades: list[Trade], predictions: list[Prediction], resets: list[Reset]
+    ) -> None:
+        """Step through trades again, events ending where they ended then; nothing is said."""
+        ends = {prediction.trade for prediction in predictions}
+        anew = {reset.trade for reset in resets}
+        for number, trade in enumerate(trades, self._included):
+            if number in anew:
+                self.stepper.reset()
+            self.merger.take(trade, number)
+            if number in ends and (event := self.merger.end()):
+                self.stepper.step(event.values)
+                self._included = number + 1
+        if self._trades in anew:
+            self.stepper.reset()
+
+
+def _drift(predictor: Predictor) -> Drift | None:
+    """None where the predictor was made without a reference."""
+    if predictor.reference is None:
+        return None
+    return Drift(predictor.reference, predictor.spec.names)
+
+
+def _skill(scores: dict[str, float], promise: Promise) -> Skill:
+    nan = float("nan")
+    band = promise.bands.get("bits")
+    low, high = (band.low, band.high) if band else (nan, nan)
+    return Skill(scores["bits"], low, high, scores["log_loss"], int(scores["n"]), scores["auc"])

@@ -1,0 +1,81 @@
+"""Trades of one time stamp and side made one event, as they come: `events.merge_events` live."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nexttick.events import merge_run
+from nexttick.live.messages import Trade
+
+
+class Event(NamedTuple):
+    """A finished event.
+
+    Attributes:
+        values: what `features.update` takes, as named in `features.EVENT`.
+        trade: the number of its last trade.
+    """
+
+    values: tuple[int, float, float, float, float, int, int]
+    trade: int
+
+
+class Merger:
+    """Holds the trades of the newest time stamp until another one, or a call, ends the event.
+
+    Args:
+        raw_ticks: make every trade an event of its own.
+
+    Attributes:
+        split: events that had been ended before their last trade came; it became one of its own.
+    """
+
+    def __init__(self, raw_ticks: bool = False):
+        self._raw_ticks = raw_ticks
+        self._held: list[Trade] = []
+        self._number = -1
+        self._ended: tuple[int, int] | None = None
+        self.split = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether an event is open."""
+        return bool(self._held)
+
+    def take(self, trade: Trade, number: int) -> Event | None:
+        """Take a trade in; the event that it shows to be finished, if it does.
+
+        Args:
+            trade: not before the one before.
+            number: of the trade, counted up by one.
+        """
+        held = self._held
+        if held and not self._raw_ticks and self._is_of(trade):
+            held.append(trade)
+            self._number = number
+            return None
+        finished = self.end()
+        self.split += not self._raw_ticks and self._ended == (trade.time_ns, trade.side)
+        self._held, self._number, self._ended = [trade], number, None
+        return finished
+
+    def end(self) -> Event | None:
+        """End the open event; None where none is open."""
+        if not self._held:
+            return None
+        held, self._held = self._held, []
+        first = held[0]
+        self._ended = first.time_ns, first.side
+        if len(held) == 1:
+            time_ns, price, amount, side = first[:4]
+            return Event((time_ns, price, price, price, amount, side, 1), self._number)
+        prices, amounts = np.array([trade[1:3] for trade in held]).T
+        vwap, total = merge_run(np.ascontiguousarray(prices), np.ascontiguousarray(amounts))
+        values = first.time_ns, first.price, held[-1].price, vwap, total, first.side, len(held)
+        return Event(values, self._number)
+
+    def _is_of(self, trade: Trade) -> bool:
+        first = self._held[0]
+        return first.time_ns == trade.time_ns and first.side == trade.side

@@ -1,0 +1,193 @@
+"""What `nexttick live` does: predictors, feeds, journals and the page brought together."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import re
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nexttick import runs, screen
+from nexttick.config import LiveOptions, parse_duration_ns
+from nexttick.live import engine
+from nexttick.live.board import Board
+from nexttick.live.feeds import open_feed
+from nexttick.live.journal import Journal
+from nexttick.live.market import Market
+from nexttick.live.messages import Feed
+from nexttick.live.page import build_app, check_binding, serve
+from nexttick.live.promises import base_rates, identify, read_promises
+from nexttick.live.records import Prediction
+from nexttick.live.watching import Watching
+
+_PAST = ("replay", "stdin")  # sources that end, and that nothing comes late from
+_UNNAMED = "market"  # of ticks that come without a symbol
+
+
+def live(folders: Sequence[Path], options: LiveOptions) -> None:
+    """`nexttick live`: follow markets until their feeds end, or SIGINT or SIGTERM comes."""
+    check(folders, options)
+    symbols = options.symbol or (_UNNAMED,)
+    feeds = [_feed(symbol, options) for symbol in symbols]
+    followed: list[tuple[Market, Feed]] = []
+    try:
+        for k, (symbol, feed) in enumerate(zip(symbols, feeds, strict=True)):
+            run = folders[k if len(folders) > 1 else 0]
+            followed.append((_market(run, symbol, options), feed))
+        _follow(followed, options)
+    finally:
+        for market, _ in followed:
+            market.close()
+    for market, feed in followed:
+        screen.note(_summary(market, feed))
+
+
+def _follow(followed: Sequence[tuple[Market, Feed]], options: LiveOptions) -> None:
+    boards = {market.board.name: market.board for market, _ in followed}
+    page: list[Coroutine[Any, Any, None]] = []
+    if options.dashboard:
+        page.append(serve(build_app(boards, _token(options)), options.host, options.port))
+    settle_ns = None if options.source in _PAST else parse_duration_ns(options.settle)
+    with _saying(followed, options) as say:
+        asyncio.run(engine.run(followed, say, settle_ns and settle_ns / 1e9, page))
+
+
+def check(folders: Sequence[Path], options: LiveOptions) -> None:
+    """Raise one ValueError that lists every mistake with its cure."""
+    mistakes = [*_source_mistakes(options), *_other_mistakes(folders, options)]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _source_mistakes(options: LiveOptions) -> Iterator[str]:
+    if not options.source:
+        yield "--source is missing: name binance, kraken, another exchange, replay or stdin"
+    if options.source == "replay" and options.file is None:
+        yield "--source replay needs --file, the ticks to play"
+    if options.source != "replay" and options.file is not None:
+        yield f"--file is for --source replay, not for {options.source or 'none'}"
+    if options.source and options.source not in _PAST and not options.symbol:
+        yield "--symbol is missing: name a market, e.g. --symbol BTC/USDT"
+    if options.source in _PAST and len(options.symbol) > 1:
+        yield f"--source {options.source} gives one market: name one --symbol at the most"
+    if options.speed != "max" and not _above_zero(options.speed):
+        yield f"--speed {options.speed!r} must be a number above 0, or max"
+
+
+def _other_mistakes(folders: Sequence[Path], options: LiveOptions) -> Iterator[str]:
+    if not folders:
+        yield "no run folder was named: give the one that nexttick run or train made"
+    if len(folders) > 1 and len(folders) != len(options.symbol):
+        yield (
+            f"{len(folders)} run folders for {len(options.symbol)} symbols: give one folder for "
+            f"all symbols, or one for each"
+        )
+    if len(set(options.symbol)) < len(options.symbol):
+        yield f"--symbol names a market twice: {' '.join(options.symbol)}"
+    if options.settle != "0s" and parse_duration_ns(options.settle) is None:
+        yield f"--settle {options.settle!r} is no duration: give 10ms, say, or 0s"
+    if options.dashboard:
+        try:
+            check_binding(options.host, _token(options))
+        except ValueError as error:
+            yield str(error)
+
+
+def _above_zero(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _token(options: LiveOptions) -> str | None:
+    return options.token or os.environ.get("NEXTTICK_TOKEN")
+
+
+def _feed(symbol: str, options: LiveOptions) -> Feed:
+    speed = None if options.speed == "max" else float(options.speed)
+    return open_feed(options.source, symbol, file=options.file, speed=speed)
+
+
+def _market(run: Path, symbol: str, options: LiveOptions) -> Market:
+    """A market with its predictor, and its journal taken up."""
+    predictor, fitted = runs.load_trained(run, "cpu")
+    promises = read_promises(run, predictor, fitted)
+    identity = identify(run, predictor, fitted, options.source, symbol)
+    folder = options.journal or run / "live"
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder / _journal_name(symbol, options), identity)
+    try:
+        board = Board(symbol, predictor.horizons, base_rates(fitted))
+        market = Market(predictor, promises, journal, board)
+    except BaseException:
+        journal.close()
+        raise
+    held = f", which holds {journal.events:,} events already" if journal.events else ""
+    screen.note(f"{symbol}: journal {journal.path}{held}")
+    return market
+
+
+def _journal_name(symbol: str, options: LiveOptions) -> str:
+    """One journal a source and market; of a replay one a file."""
+    parts = [options.source, symbol, Path(options.file).name if options.file else ""]
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(part for part in parts if part)) + ".journal"
+
+
+@contextmanager
+def _saying(
+    followed: Sequence[tuple[Market, Feed]], options: LiveOptions
+) -> Iterator[engine.Say]:
+    """JSON lines, or on a terminal a table."""
+    if sys.stdout.isatty() and not options.json:
+        with Watching([(market, feed.health) for market, feed in followed], screen.console) as one:
+            yield one.say
+    else:
+        yield _Lines(several=len(followed) > 1).say
+
+
+class _Lines:
+    """Predictions as JSON lines, under the names of `nexttick predict`."""
+
+    def __init__(self, *, several: bool):
+        self._several = several
+
+    def say(self, market: Market, predictions: Sequence[Prediction]) -> None:
+        names = [f"p_{name}" for name in market.promises]
+        first = {"symbol": market.board.name} if self._several else {}
+        lines = (
+            orjson.dumps(
+                {**first, "time": one.time_ns, "price": one.price, **dict(zip(names, one.p_H, strict=True))},
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+            for one in predictions
+        )
+        sys.stdout.buffer.write(b"".join(lines))
+        sys.stdout.buffer.flush()
+
+
+def _summary(market: Market, feed: Feed) -> str:
+    health, journal = feed.health, market.journal
+    counts = {
+        "duplicates": health.duplicates,
+        "put in order": health.reordered,
+        "too late": health.late,
+        "filled in": health.backfilled,
+        "malformed": health.malformed,
+        "unknown": health.unknown,
+        "reconnects": health.reconnects,
+        "gaps": health.gaps,
+        "events split": market.merger.split,
+    }
+    told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    return (
+        f"{market.board.name}: {health.trades:,} trades{told}; the journal holds "
+        f"{journal.trades:,} trades and {journal.events:,} events: nexttick journal {journal.path}"
+    )
