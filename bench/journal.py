@@ -3,8 +3,8 @@
     python -m bench.journal [--json] [--rates 1000 20000] [--seconds 5] [--batches 1 10 100]
 
 Trades come at a rate, in batches of so many; each is an event with two predictions and settles two
-outcomes. A checkpoint of 100 kB is kept every 10,000 trades. Rates are kept by sleeping, so that the
-syncing thread works as it does in life. Times are those of `Journal.append`, whole.
+outcomes. A checkpoint of 100 kB is kept every 10,000 trades. Rates are kept by sleeping, so that
+the syncing thread works as it does in life. Times are those of a batch, its records included.
 """
 
 from __future__ import annotations

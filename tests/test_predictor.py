@@ -199,7 +199,7 @@ def edited(folder: Path, edit: Edit) -> Path:
 
 
 EDITS: dict[str, tuple[Edit, str]] = {
-    "other format": (lambda told: told.update(format=99), "format 99, this version reads 2"),
+    "other format": (lambda told: told.update(format=99), "format 99, this version reads 3"),
     "no format": (lambda told: told.pop("format"), "format None"),
     "other features": (
         lambda told: told["features"]["names"].reverse(),

@@ -25,6 +25,7 @@ from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
+from nexttick.reference import Reference
 from nexttick.splits import Split, chronological_split, purged
 from nexttick.ticks import TickError
 from nexttick.train import EpochRecord, OnStep, Ranges, TrainingData, fit, pick_device, set_threads
@@ -191,6 +192,7 @@ def train_network(
         model.finished(),
         recipe.events.raw_ticks,
         provenance,
+        reference=Reference.fit(prepared.features_NF[: prepared.split.train_stop]),
     )
     predictor.calibration = calibrate(predictor, prepared, recipe.train.calibration)
     return predictor

@@ -1,0 +1,87 @@
+"""How far the features of the last events have left those of training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from nexttick.reference import LARGE, Reference, find_bins, psi
+
+_NAMED = 5  # features in one warning
+
+
+class Drift:
+    """Population stability index of each feature over the last events.
+
+    Args:
+        reference: of the predictor.
+        names: of the features.
+
+    Attributes:
+        taken: events taken in since the beginning.
+
+    Raises:
+        ValueError: the names are not those of the reference's features.
+    """
+
+    def __init__(self, reference: Reference, names: tuple[str, ...]):
+        if len(names) != len(reference.edges):
+            raise ValueError(
+                f"{len(names)} names, {len(reference.edges)} features in the reference: give the "
+                f"predictor's own, spec.names and reference"
+            )
+        self.taken = 0
+        self._reference, self._names = reference, names
+        self._edges_FQ, self._shares_FB = reference.padded()
+        self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
+        self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
+
+    @property
+    def full(self) -> bool:
+        """Whether the window is."""
+        return self.taken >= self._reference.window
+
+    def take(self, x_F: NDArray[np.float32]) -> None:
+        """Take in the features of an event, before scaling."""
+        _slide(x_F, self._edges_FQ, self._counts_FB, self._bins_WF, self.taken)
+        self.taken += 1
+
+    def psi(self) -> dict[str, float]:
+        """PSI by feature; empty until the window is full."""
+        if not self.full:
+            return {}
+        told_F = psi(self._counts_FB, self._shares_FB)
+        return dict(zip(self._names, map(float, told_F), strict=True))
+
+    def warnings(self) -> list[str]:
+        """One sentence that names the features which have left training; none where none has.
+
+        A feature has where its PSI is large, chance taken off, and beyond all of training's own
+        windows.
+        """
+        told, reference = self.psi(), self._reference
+        limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
+        limits = dict(zip(self._names, limit_F, strict=True))
+        left = sorted((name for name in told if told[name] > limits[name]), key=lambda n: -told[n])
+        if not left:
+            return []
+        named = ", ".join(f"{name} {told[name]:.2f}" for name in left[:_NAMED])
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        return [
+            f"in the last {reference.window:,} events {len(left)} of {len(told)} features lie "
+            f"otherwise than in any such stretch of training; population stability index "
+            f"(large from {LARGE}): {named}{more}"
+        ]
+
+
+@njit(cache=True, nogil=True)
+def _slide(x_F, edges_FQ, counts_FB, bins_WF, taken):  # type: ignore[no-untyped-def]
+    """Put an event in the place of the one that leaves the window."""
+    bins_F = bins_WF[taken % len(bins_WF)]
+    if taken >= len(bins_WF):
+        for f in range(len(bins_F)):
+            counts_FB[f, bins_F[f]] -= 1
+    find_bins(x_F, edges_FQ, bins_F)
+    for f in range(len(bins_F)):
+        counts_FB[f, bins_F[f]] += 1
