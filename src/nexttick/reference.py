@@ -13,10 +13,9 @@ of a window, so that an empty one has a finite logarithm.
 
 *Memory.* Neighbouring events are alike, and a feature that remembers for minutes never visits all
 of its training range in a window of minutes: its PSI is large in training itself. So the reference
-keeps a limit for each feature, from windows of the training part: the highest quantile of 99 %
-that they have, times the one factor that no window of training exceeds at any feature. A window
-that comes from the same market is beyond some limit about as often as one window among those
-looked at.
+keeps a limit for each feature from windows of the training part: their mean PSI (that of chance at
+least) times the largest ratio to it that any feature had in any of them. Of W windows looked at,
+the next one of the same market is then beyond some limit about once in W times.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ MODERATE, LARGE = 0.1, 0.25
 _SMALLEST = 0.25 / BINS  # share of a bin; a smaller one is noise
 _SAMPLE = 100_000  # rows of training that decide the edges
 _WINDOWS = 200  # of training that decide the limits
-_QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,8 @@ class Reference:
         )
         window = max(1, min(WINDOW, len(x_NF) // 20))
         plain = cls(edges, shares, len(sample), window, np.zeros(len(edges)))
-        return cls(edges, shares, len(sample), window, _limits(plain.psi_of_windows(x_NF)))
+        limit_F = _limits(plain.psi_of_windows(x_NF), plain.chance_F)
+        return cls(edges, shares, len(sample), window, limit_F)
 
     @property
     def chance_F(self) -> NDArray[np.float64]:
@@ -205,7 +204,8 @@ def _counts(bins_N: NDArray[np.integer], bins: int) -> NDArray[np.float64]:
     return np.bincount(bins_N, minlength=bins).astype(np.float64)
 
 
-def _limits(psi_WF: NDArray[np.float64]) -> NDArray[np.float64]:
-    usual_F = np.maximum(np.quantile(psi_WF, _QUANTILE, axis=0), 1e-9)
-    limit_F: NDArray[np.float64] = usual_F * (psi_WF / usual_F).max(initial=0.0)
+def _limits(psi_WF: NDArray[np.float64], chance_F: NDArray[np.float64]) -> NDArray[np.float64]:
+    usual_F = np.maximum(psi_WF.mean(axis=0), chance_F)
+    ratio_WF = np.divide(psi_WF, usual_F, out=np.zeros_like(psi_WF), where=usual_F > 0)
+    limit_F: NDArray[np.float64] = usual_F * ratio_WF.max(initial=0.0)
     return limit_F

@@ -33,6 +33,8 @@ class Drift:
             )
         self.taken = 0
         self._reference, self._names = reference, names
+        limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
+        self._limits = dict(zip(names, map(float, limit_F), strict=True))
         self._edges_FQ, self._shares_FB = reference.padded()
         self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
         self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
@@ -54,24 +56,32 @@ class Drift:
         told_F = psi(self._counts_FB, self._shares_FB)
         return dict(zip(self._names, map(float, told_F), strict=True))
 
-    def warnings(self) -> list[str]:
-        """One sentence that names the features which have left training; none where none has.
+    def left(self) -> dict[str, float]:
+        """Ratio of PSI to its limit of the features that have left training, the largest first.
 
         A feature has where its PSI is large, chance taken off, and beyond all of training's own
         windows.
         """
-        told, reference = self.psi(), self._reference
-        limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
-        limits = dict(zip(self._names, limit_F, strict=True))
-        left = sorted((name for name in told if told[name] > limits[name]), key=lambda n: -told[n])
+        ratios = {name: value / self._limits[name] for name, value in self.psi().items()}
+        return {
+            name: ratios[name]
+            for name in sorted(ratios, key=lambda n: -ratios[n])
+            if ratios[name] > 1
+        }
+
+    def warnings(self) -> list[str]:
+        """One sentence that names the features which have left training; none where none has."""
+        told, left = self.psi(), list(self.left())
         if not left:
             return []
-        named = ", ".join(f"{name} {told[name]:.2f}" for name in left[:_NAMED])
+        named = [
+            f"{name} {told[name]:.2f} (there {self._limits[name]:.2f} at most)" for name in left
+        ]
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return [
-            f"in the last {reference.window:,} events {len(left)} of {len(told)} features lie "
-            f"otherwise than in any such stretch of training; population stability index "
-            f"(large from {LARGE}): {named}{more}"
+            f"in the last {self._reference.window:,} events {len(left)} of {len(told)} features "
+            f"lie otherwise than in any stretch of training as long; population stability index: "
+            f"{', '.join(named[:_NAMED])}{more}"
         ]
 
 

@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from nexttick.live.journal_reading import Resumed, count, read_resumed
+from nexttick.live.journal_reading import Resumed, count, read_resumed, read_scored
 from nexttick.live.journal_schema import (
     PAGE_BYTES,
     Identity,
@@ -148,6 +148,11 @@ class Journal:
         """
         with explaining(self.path):
             return read_resumed(self._db, self.identity, older=older)
+
+    def scored(self, horizon: int) -> Iterator[tuple[list[int], list[float]]]:
+        """Answers and what was said at the h-th horizon, in pieces, for `LiveScores.add_many`."""
+        with explaining(self.path):
+            yield from read_scored(self._db, self.identity, horizon)
 
     def sync(self) -> None:
         """Bring all that was committed to the disk; the journal's own thread does so by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nexttick.live.journal_schema import Identity, column
@@ -102,3 +103,25 @@ def _known(db: sqlite3.Connection, horizon: int) -> int:
         "SELECT event FROM outcomes WHERE horizon = ? ORDER BY event DESC LIMIT 1", (horizon,)
     ).fetchone()
     return 0 if row is None else int(row[0]) + 1
+
+
+def read_scored(
+    db: sqlite3.Connection, identity: Identity, horizon: int, rows: int = 100_000
+) -> Iterator[tuple[list[int], list[float]]]:
+    """Answers and what was said at the h-th horizon, in order and in pieces.
+
+    Args:
+        db: the journal.
+        identity: whose it is.
+        horizon: its number.
+        rows: in a piece.
+    """
+    p = column(identity.horizons[horizon])
+    cursor = db.execute(
+        f"SELECT y, {p} FROM outcomes JOIN events ON seq = event "
+        f"WHERE horizon = ? AND y >= 0 AND {p} IS NOT NULL ORDER BY event",
+        (horizon,),
+    )
+    while piece := cursor.fetchmany(rows):
+        y, said = zip(*piece, strict=True)
+        yield list(y), list(said)
