@@ -50,7 +50,7 @@ class Stepper:
         self.trades += 1
         if self.trades % 3 == 0:
             return None
-        p_H = (self.digest % 1000 / 1000, self.digest % 977 / 977)
+        p_H = ((self.digest % 997 + 1) / 999, (self.digest % 977 + 1) / 979)
         self.events += 1
         number = self.events - 1
         return Prediction(number, one.time_ns, one.price, self.trades - 1, one.time_ns + 9, p_H)
@@ -61,7 +61,8 @@ def outcomes_by(one: Prediction) -> Iterator[Outcome]:
     for h, delay in enumerate(DELAYS):
         if one.event >= delay:
             event = one.event - delay
-            yield Outcome(event, h, event * 5 % 7 % 2, event % 3 == 0, one.time_ns, 0.5)
+            y = event * 5 % 7 % 2
+            yield Outcome(event, h, y, y == 0 and event % 3 == 0, one.time_ns, 0.5)
 
 
 def whole(trades: int) -> tuple[list[Prediction], list[Outcome]]:

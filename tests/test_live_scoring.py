@@ -21,8 +21,11 @@ from nexttick import runs
 from nexttick.config import LabelOptions
 from nexttick.events import merge_events
 from nexttick.labels import MISSING, make_labels
+from nexttick.live.journal import Journal
+from nexttick.live.messages import Trade
+from nexttick.live.outcomes import OutcomeTracker
 from nexttick.live.promises import Promise, identify, read_promises
-from nexttick.live.records import Outcome
+from nexttick.live.records import Outcome, Prediction
 from nexttick.live.scoring import LiveScores
 from nexttick.metrics import score
 from nexttick.predictor import fingerprint
@@ -189,6 +192,32 @@ def test_what_the_test_of_a_run_promised_is_read(run: Path) -> None:
     assert identity.base_rates == tuple(one.base_rate for one in told.values())
     assert identity.horizons == predictor.horizons
     assert identity.max_gap_ns == predictor.spec.max_gap_ns
+
+
+def test_a_journal_of_the_test_part_is_scored_as_the_test_was(run: Path, tmp_path: Path) -> None:
+    predictor, fitted = runs.load_trained(run)
+    path = tmp_path / "replay.journal"
+    options = runs.read_config(run).recipe.labels
+    tracker = OutcomeTracker(options, predictor.spec.max_gap_ns)
+    with Journal(path, identify(run, predictor, fitted, "replay", "BTC/USDT")) as journal:
+        table = pl.read_parquet(run / "predictions.parquet").fill_null(math.nan)
+        for i, (time_ns, price, *p_H) in enumerate(table.iter_rows()):
+            said = Prediction(i, time_ns, price, i, time_ns, p_H)
+            trade = Trade(time_ns, price, 1.0, 0, i, time_ns)
+            journal.append([trade], [said], tracker.take(i, time_ns, price, p_H))
+        told = json.loads(done("journal", path, "--json").out)
+        live = LiveScores(read_promises(run, predictor, fitted))
+        for h in range(len(predictor.horizons)):
+            for y, p in journal.scored(h):
+                live.add_many(h, y, p)
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    for name, scores in told["scores"].items():
+        assert scores["n"] == metrics[name]["n"] == live.scores()[name]["all"]["n"]
+        assert scores["n"] + scores["waiting"] + scores["missing"] == len(table)
+        for key in ("log_loss", "bits", "auc", "brier", "ece", "mcc", "accuracy"):
+            value, low, high = scores[key]
+            assert value == pytest.approx(metrics[name][key], abs=1e-5)
+            assert (low is None) == (high is None) == (scores["n"] < 500)
 
 
 def test_a_run_that_was_only_trained_promises_nothing(run: Path, tmp_path: Path) -> None:

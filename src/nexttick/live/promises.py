@@ -90,7 +90,9 @@ class Promise:
                 center = whole[key] if key in _MEANS else float(values.mean())
                 margin = _SIGMAS * float(values.std(ddof=1)) * math.sqrt(1 + window / len(y))
                 low, high = center - margin, center + margin
-                bands[key] = Band(center, min(low, values.min()), max(high, values.max()))
+                bands[key] = Band(
+                    center, min(low, float(values.min())), max(high, float(values.max()))
+                )
         return cls(base_rate, window, bands)
 
 
