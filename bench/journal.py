@@ -16,13 +16,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from nexttick.config import LabelOptions
+from nexttick.live.drift import Drift
 from nexttick.live.journal import Journal
 from nexttick.live.journal_schema import Identity
 from nexttick.live.messages import Trade
+from nexttick.live.outcomes import OutcomeTracker
+from nexttick.live.promises import Promise
 from nexttick.live.records import Checkpoint, Outcome, Prediction
+from nexttick.live.scoring import LiveScores
+from nexttick.reference import Reference
 
 IDENTITY = Identity(
     "f" * 64, "bench", "BTC/USDT", ("rise@1", "rise@10"), "down", False, 1, False, (0.3, 0.4)
@@ -49,13 +56,15 @@ def append(journal: Journal, trades: int) -> None:
 
 
 def measure(rate: int, batch: int, seconds: float) -> dict[str, float]:
-    took_s, log_bytes = [], 0
+    took_s, log_bytes, cpu_s = [], 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.journal"
         with Journal(path, IDENTITY) as journal:
             start_s = time.perf_counter()
             while (now_s := time.perf_counter()) < start_s + seconds:
+                began_s = time.thread_time()
                 append(journal, batch)
+                cpu_s += time.thread_time() - began_s
                 took_s.append(time.perf_counter() - now_s)
                 log_bytes = max(log_bytes, Path(f"{path}-wal").stat().st_size)
                 ahead_s = start_s + journal.trades / rate - time.perf_counter()
@@ -72,9 +81,37 @@ def measure(rate: int, batch: int, seconds: float) -> dict[str, float]:
         "p999_us": 1e6 * cuts[998],
         "max_ms": 1e3 * max(took_s),
         "us_a_tick": 1e6 * sum(took_s) / trades,
+        "cpu_us_a_tick": 1e6 * cpu_s / trades,
         "log_mb": log_bytes / 1e6,
         "bytes_a_tick": file_bytes / trades,
     }
+
+
+def bookkeeping(events: int = 50_000) -> dict[str, float]:
+    """CPU time of what else is done for each event: outcomes, scores, drift; two horizons."""
+    rng = np.random.default_rng(0)
+    price = (100 + 0.1 * np.cumsum(rng.choice([-1, 0, 0, 1], events))).tolist()
+    x_NF = rng.normal(size=(events, 48)).astype(np.float32)
+    drift = Drift(Reference.fit(x_NF), tuple(map(str, range(48))))
+    drift.take(x_NF[0])
+    tracker = OutcomeTracker(LabelOptions(("1", "10")), 10**12)
+    scores = LiveScores({name: Promise(0.3) for name in IDENTITY.horizons})
+    start_s = time.thread_time()
+    for i, one in enumerate(price):
+        known = tracker.take(i, i * 10**8, one, (0.25, 0.375))
+    outcomes_s = time.thread_time()
+    for _ in range(events):
+        scores.add(known)
+    scores_s = time.thread_time()
+    for x_F in x_NF:
+        drift.take(x_F)
+    drift_s = time.thread_time()
+    spent = {
+        "outcomes": outcomes_s - start_s,
+        "scores": scores_s - outcomes_s,
+        "drift": drift_s - scores_s,
+    }
+    return {f"{name}_cpu_us": 1e6 * took_s / events for name, took_s in spent.items()}
 
 
 def main() -> None:
@@ -86,12 +123,14 @@ def main() -> None:
     args = parser.parse_args()
     results = [measure(rate, n, args.seconds) for rate in args.rates for n in args.batches]
     if args.json:
-        print(json.dumps({"journal": results}))
+        print(json.dumps({"journal": results, "bookkeeping": bookkeeping()}))
         return
     table = Table(*(name.replace("_", " ") for name in results[0]))
     for row in results:
         table.add_row(*(f"{value:,.4g}" for value in row.values()))
-    Console(width=140).print(table)
+    Console(width=150).print(table)
+    for name, value in bookkeeping().items():
+        print(f"{name.replace('_', ' ')} an event: {value:.2f}")
 
 
 if __name__ == "__main__":

@@ -223,6 +223,13 @@ def test_the_newest_two_checkpoints_are_kept(path: Path) -> None:
     assert [one.event for one in older.predictions] == [8, 9]
 
 
+def test_a_journal_that_was_killed_while_it_was_made_is_made_anew(path: Path) -> None:
+    rows(path, "PRAGMA journal_mode=WAL")
+    with Journal(path, IDENTITY) as journal:
+        append(journal, Stepper(), 3)
+    check_holds(path, 3)
+
+
 # Refused
 
 

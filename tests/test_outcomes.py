@@ -72,6 +72,25 @@ def test_outcomes_are_the_labels_and_come_when_these_are_known(
     check_against(labels, outcomes, sum(tracker.pending_H))
 
 
+EDGES: dict[str, tuple[list[int], list[float]]] = {
+    "a pause as long as may be, and one longer": ([0, GAP_NS, 2 * GAP_NS + 1], [1.0, 2.0, 3.0]),
+    # One up, one down: 100.3 - 100.2 and 100.1 - 100.2 do not quite cancel in floating point.
+    "a mean that equals the price": ([0, 1, 2], [100.2, 100.3, 100.1]),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_outcomes_are_the_labels_at_the_edges(edge: str) -> None:
+    time_ns, price = EDGES[edge]
+    events = pl.DataFrame({"time": time_ns, "price": price})
+    for smooth in (False, True):
+        options = LabelOptions(("1", "2"), smooth=smooth)
+        tracker = OutcomeTracker(options, GAP_NS)
+        outcomes = taken(tracker, said(events, 2))
+        assert len(outcomes) >= 2
+        check_against(make_labels(events, options, GAP_NS), outcomes, sum(tracker.pending_H))
+
+
 @quick
 @given(seeds, st.integers(1, 100), ties, st.booleans())
 def test_a_reset_cuts_as_if_the_market_ended_and_began_anew(
