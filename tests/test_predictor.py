@@ -199,7 +199,7 @@ def edited(folder: Path, edit: Edit) -> Path:
 
 
 EDITS: dict[str, tuple[Edit, str]] = {
-    "other format": (lambda told: told.update(format=99), "format 99, this version reads 2"),
+    "other format": (lambda told: told.update(format=99), "format 99, this version reads 3"),
     "no format": (lambda told: told.pop("format"), "format None"),
     "other features": (
         lambda told: told["features"]["names"].reverse(),
@@ -218,6 +218,13 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "unknown option": (lambda told: told["model"].update(heads=2), "predictor"),
     "more horizons": (lambda told: told["horizons"].append("rise@10"), "predictor"),
     "short scaler": (lambda told: told["scaler"]["mean"].pop(), "predictor"),
+    "nothing of the reference": (lambda told: told.pop("reference"), "predictor"),
+    "another reference": (
+        lambda told: told.update(
+            reference={"edges": [[]], "shares": [[1.0]], "rows": 1, "window": 1, "limit": [0.0]}
+        ),
+        "its reference is not one of",
+    ),
     "nothing of the features": (lambda told: told.pop("features"), "predictor"),
     "nothing of the scaler": (lambda told: told.pop("scaler"), "predictor"),
 }

@@ -181,6 +181,21 @@ def simulate(output: OutFile, ticks: int = 300_000, signal: float = 1.0, seed: i
     tick_commands.simulate(output, ticks, signal, seed)
 
 
+def journal(
+    file: tyro.conf.Positional[Path], export: Path | None = None, json: bool = False
+) -> None:
+    """Show what the journal of a live run holds, score it, export it; also while it is written.
+
+    Args:
+        file: the journal.
+        export: write events, predictions and outcomes to this .parquet or .csv file.
+        json: print one JSON object instead of tables.
+    """
+    from nexttick.live import journal_commands
+
+    journal_commands.journal(file, export, as_json=json)
+
+
 def lab() -> None:
     """Experiments on gradients: lab vanishing, lab exploding, lab example, lab health RUN."""
     raise AssertionError("its commands are in nexttick.lab.commands")
@@ -197,6 +212,7 @@ COMMANDS: dict[str, Command] = {
     "describe": describe,
     "ticks": ticks,
     "simulate": simulate,
+    "journal": journal,
     "lab": lab,
 }
 

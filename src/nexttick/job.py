@@ -31,6 +31,7 @@ from nexttick.models import build_model
 from nexttick.models.base import TickModel
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
+from nexttick.reference import Reference
 from nexttick.spill import Empty, Spill
 from nexttick.splits import Split, chronological_split, purged
 from nexttick.ticks import Fingerprint, TickError, fingerprint
@@ -255,6 +256,7 @@ def train_network(
         model.finished(),
         recipe.events.raw_ticks,
         provenance,
+        reference=Reference.fit(prepared.features_NF[: prepared.split.train_stop]),
     )
     predictor.calibration = calibrate(predictor, prepared, recipe.train.calibration)
     return predictor

@@ -19,7 +19,7 @@ from nexttick.events import pieces, segment_ends, segment_starts
 from nexttick.spill import Empty
 
 MISSING = -1
-_ROUNDING = 1e-12  # of a price: far above float64's, far below any market's smallest step
+ROUNDING = 1e-12  # of a price: far above float64's, far below any market's smallest step
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _mean_rise(price, h):  # type: ignore[no-untyped-def]
         total = 0.0
         for later in range(i + 1, i + h + 1):
             total += price[later] - price[i]
-        if abs(total) > _ROUNDING * h * price[i]:
+        if abs(total) > ROUNDING * h * price[i]:
             rise[i] = total / h
     return rise
 

@@ -142,9 +142,7 @@ def _journal_name(symbol: str, options: LiveOptions) -> str:
 
 
 @contextmanager
-def _saying(
-    followed: Sequence[tuple[Market, Feed]], options: LiveOptions
-) -> Iterator[engine.Say]:
+def _saying(followed: Sequence[tuple[Market, Feed]], options: LiveOptions) -> Iterator[engine.Say]:
     """JSON lines, or on a terminal a table."""
     if sys.stdout.isatty() and not options.json:
         with Watching([(market, feed.health) for market, feed in followed], screen.console) as one:
@@ -160,15 +158,11 @@ class _Lines:
         self._several = several
 
     def say(self, market: Market, predictions: Sequence[Prediction]) -> None:
-        names = [f"p_{name}" for name in market.promises]
+        names = ("time", "price", *(f"p_{name}" for name in market.promises))
         first = {"symbol": market.board.name} if self._several else {}
-        lines = (
-            orjson.dumps(
-                {**first, "time": one.time_ns, "price": one.price, **dict(zip(names, one.p_H, strict=True))},
-                option=orjson.OPT_APPEND_NEWLINE,
-            )
-            for one in predictions
-        )
+        rows = ((one.time_ns, one.price, *one.p_H) for one in predictions)
+        tables = (first | dict(zip(names, row, strict=True)) for row in rows)
+        lines = (orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in tables)
         sys.stdout.buffer.write(b"".join(lines))
         sys.stdout.buffer.flush()
 

@@ -29,10 +29,13 @@ from nexttick.events import merge_chunks, merge_events, pieces, segment_starts
 from nexttick.features import FeatureSpec, compute_features, update
 from nexttick.models import build_model
 from nexttick.models.base import Past, TickModel
+from nexttick.reference import Reference
+from nexttick.reference import from_json as reference_from_json
+from nexttick.reference import to_json as reference_to_json
 from nexttick.spill import Empty
 from nexttick.writing import write_text, write_whole
 
-FORMAT = 2
+FORMAT = 3
 _ROWS = 1 << 17  # features scaled in one call
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
 
@@ -90,6 +93,7 @@ class Predictor:
         provenance: training configuration, data hash, code version, metrics.
         calibration: what maps each horizon's raw probabilities to those that are said; none
             where they are said as they are.
+        reference: how the features lay in training, before scaling; None where that was not kept.
     """
 
     spec: FeatureSpec
@@ -100,6 +104,7 @@ class Predictor:
     raw_ticks: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     calibration: tuple[Calibration, ...] = ()
+    reference: Reference | None = None
 
     def predict(self, ticks: pl.DataFrame) -> pl.DataFrame:
         """Probabilities of a rise for every event of a run of ticks.
@@ -226,6 +231,7 @@ class Predictor:
             "horizons": self.horizons,
             "raw_ticks": self.raw_ticks,
             "calibration": to_json(list(self.calibration)),
+            "reference": reference_to_json(self.reference),
             "provenance": self.provenance,
         }
         write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
@@ -268,6 +274,9 @@ class Predictor:
         mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
         if not len(mean) == len(scale) == len(spec.names):
             raise ValueError(f"{folder}: its scaler is not one of {len(spec.names)} features")
+        reference = reference_from_json(told["reference"])
+        if reference is not None and len(reference.edges) != len(spec.names):
+            raise ValueError(f"{folder}: its reference is not one of {len(spec.names)} features")
         return cls(
             spec,
             Scaler(mean, scale),
@@ -277,6 +286,7 @@ class Predictor:
             told["raw_ticks"],
             told["provenance"],
             tuple(from_json(told["calibration"])),
+            reference,
         )
 
 
@@ -289,6 +299,16 @@ def as_table(
         **{name: pl.Series(values) for name, values in columns.items()}
     )
     return table.with_columns(pl.col(list(columns)).fill_nan(None))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of a saved predictor: two with the same one say the same.
+
+    Raises:
+        ValueError: there is no predictor.
+    """
+    _read_description(folder)
+    return _sha256(folder / "predictor.json")  # which names the hash of the weights
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -157,9 +157,7 @@ class Market:
         due = self._events - self._kept_events >= CHECKPOINT_EVENTS
         checkpoint = self._checkpoint() if due else None
         self._sound = False
-        self.journal.append(
-            messages, batch.predictions, batch.outcomes, batch.resets, checkpoint
-        )
+        self.journal.append(messages, batch.predictions, batch.outcomes, batch.resets, checkpoint)
         self._sound = True
         self._scores.add(batch.outcomes)
         return batch.predictions

@@ -1,0 +1,97 @@
+"""How far the features of the last events have left those of training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from nexttick.reference import LARGE, Reference, find_bins, psi
+
+_NAMED = 5  # features in one warning
+
+
+class Drift:
+    """Population stability index of each feature over the last events.
+
+    Args:
+        reference: of the predictor.
+        names: of the features.
+
+    Attributes:
+        taken: events taken in since the beginning.
+
+    Raises:
+        ValueError: the names are not those of the reference's features.
+    """
+
+    def __init__(self, reference: Reference, names: tuple[str, ...]):
+        if len(names) != len(reference.edges):
+            raise ValueError(
+                f"{len(names)} names, {len(reference.edges)} features in the reference: give the "
+                f"predictor's own, spec.names and reference"
+            )
+        self.taken = 0
+        self._reference, self._names = reference, names
+        limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
+        self._limits = dict(zip(names, map(float, limit_F), strict=True))
+        self._edges_FQ, self._shares_FB = reference.padded()
+        self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
+        self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
+
+    @property
+    def full(self) -> bool:
+        """Whether the window is."""
+        return self.taken >= self._reference.window
+
+    def take(self, x_F: NDArray[np.float32]) -> None:
+        """Take in the features of an event, before scaling."""
+        _slide(x_F, self._edges_FQ, self._counts_FB, self._bins_WF, self.taken)
+        self.taken += 1
+
+    def psi(self) -> dict[str, float]:
+        """PSI by feature; empty until the window is full."""
+        if not self.full:
+            return {}
+        told_F = psi(self._counts_FB, self._shares_FB)
+        return dict(zip(self._names, map(float, told_F), strict=True))
+
+    def left(self) -> dict[str, float]:
+        """Ratio of PSI to its limit of the features that have left training, the largest first.
+
+        A feature has where its PSI is large, chance taken off, and beyond all of training's own
+        windows.
+        """
+        ratios = {name: value / self._limits[name] for name, value in self.psi().items()}
+        return {
+            name: ratios[name]
+            for name in sorted(ratios, key=lambda n: -ratios[n])
+            if ratios[name] > 1
+        }
+
+    def warnings(self) -> list[str]:
+        """One sentence that names the features which have left training; none where none has."""
+        told, left = self.psi(), list(self.left())
+        if not left:
+            return []
+        named = [
+            f"{name} {told[name]:.2f} (there {self._limits[name]:.2f} at most)" for name in left
+        ]
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        return [
+            f"in the last {self._reference.window:,} events {len(left)} of {len(told)} features "
+            f"lie otherwise than in any stretch of training as long; population stability index: "
+            f"{', '.join(named[:_NAMED])}{more}"
+        ]
+
+
+@njit(cache=True, nogil=True)
+def _slide(x_F, edges_FQ, counts_FB, bins_WF, taken):  # type: ignore[no-untyped-def]
+    """Put an event in the place of the one that leaves the window."""
+    bins_F = bins_WF[taken % len(bins_WF)]
+    if taken >= len(bins_WF):
+        for f in range(len(bins_F)):
+            counts_FB[f, bins_F[f]] -= 1
+    find_bins(x_F, edges_FQ, bins_F)
+    for f in range(len(bins_F)):
+        counts_FB[f, bins_F[f]] += 1

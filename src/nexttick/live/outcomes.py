@@ -1,0 +1,183 @@
+"""What came true of each event, as soon as it is known: the labels, one event in at a time.
+
+The outcomes are exactly those of `labels.make_labels`, and each comes out with the event at which
+that says it is known. What is held is what waits: h events, those of the last h seconds, or those
+since the last move.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from nexttick.config import LabelOptions, parse_duration_ns
+from nexttick.labels import MISSING, ROUNDING
+from nexttick.live.records import Outcome, Prediction
+
+NEVER_NS = np.iinfo(np.int64).max  # as labels have it
+
+
+class _Waiting(NamedTuple):
+    """An event whose answer is not known yet."""
+
+    event: int
+    time_ns: int
+    price: float
+    p: float
+
+
+Settled = tuple[_Waiting, int, float]  # who, when it was known, the price at the horizon
+
+
+class _Horizon(Protocol):
+    """Events that wait for one horizon."""
+
+    waiting: deque[_Waiting]
+
+    def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
+        """Take out those whose answer an event makes known, in order."""
+        ...
+
+
+class OutcomeTracker:
+    """Outcomes of a stream of events at H horizons.
+
+    Args:
+        options: the horizons, ties and smoothing of the predictor.
+        max_gap_ns: a longer pause ends a segment, and no horizon goes across.
+    """
+
+    def __init__(self, options: LabelOptions, max_gap_ns: int):
+        self._horizons = [_horizon(text, options.smooth) for text in options.horizon]
+        self._skip_ties, self._max_gap_ns = options.ties == "skip", max_gap_ns
+        self._last_ns: int | None = None
+
+    @property
+    def pending_H(self) -> tuple[int, ...]:
+        """How many events wait at each horizon."""
+        return tuple(len(horizon.waiting) for horizon in self._horizons)
+
+    def take(self, event: int, time_ns: int, price: float, p_H: Sequence[float]) -> list[Outcome]:
+        """Take an event in.
+
+        Args:
+            event: its number.
+            time_ns: not before that of the last one.
+            price: of the event.
+            p_H: what was said of it, to come back with its outcomes.
+
+        Returns:
+            What is known by it: outcomes of earlier events, missing where a pause came between.
+        """
+        paused = self._last_ns is not None and time_ns - self._last_ns > self._max_gap_ns
+        outcomes = self.cut() if paused else []
+        for h, horizon in enumerate(self._horizons):
+            for who, known_ns, later in horizon.settle(time_ns, price):
+                outcomes.append(self._outcome(h, who, known_ns, later))
+            horizon.waiting.append(_Waiting(event, time_ns, price, p_H[h]))
+        self._last_ns = time_ns
+        return outcomes
+
+    def cut(self) -> list[Outcome]:
+        """A gap or a reset: whatever waits has no answer."""
+        outcomes = [
+            Outcome(who.event, h, MISSING, False, NEVER_NS, who.p)
+            for h, horizon in enumerate(self._horizons)
+            for who in horizon.waiting
+        ]
+        for horizon in self._horizons:
+            horizon.waiting.clear()
+        return outcomes
+
+    def rebuild(self, waiting: Iterable[Prediction], known_H: Sequence[int]) -> list[Outcome]:
+        """Take in again, after a restart, the events from the first that waits on.
+
+        Args:
+            waiting: from `Journal.resume`.
+            known_H: likewise; events below this number have their outcome at each horizon.
+
+        Returns:
+            Outcomes that are known by these events and that the journal lacks; there are none
+            where each batch was appended with its outcomes.
+        """
+        outcomes = [
+            one for who in waiting for one in self.take(who.event, who.time_ns, who.price, who.p_H)
+        ]
+        return [one for one in outcomes if one.event >= known_H[one.horizon]]
+
+    def _outcome(self, h: int, who: _Waiting, known_ns: int, later: float) -> Outcome:
+        tie = later == who.price
+        y = MISSING if tie and self._skip_ties else int(later > who.price)
+        return Outcome(who.event, h, y, tie, known_ns, who.p)
+
+
+class _AfterEvents:
+    """The price h events ahead."""
+
+    def __init__(self, h: int):
+        self.waiting: deque[_Waiting] = deque()
+        self._h = h
+
+    def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
+        return [(self.waiting.popleft(), time_ns, price)] if len(self.waiting) == self._h else []
+
+
+class _AfterSmooth:
+    """The mean of the next h prices, summed as `labels` sums them."""
+
+    def __init__(self, h: int):
+        self.waiting: deque[_Waiting] = deque()
+        self._price_S, self._total_S = np.zeros(h), np.zeros(h)  # slot of an event: its place % h
+        self._oldest = 0
+
+    def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
+        h, n = len(self._price_S), len(self.waiting)
+        self._total_S += price - self._price_S
+        settled = []
+        if n == h:
+            who, total = self.waiting.popleft(), float(self._total_S[self._oldest])
+            rise = total / h if abs(total) > ROUNDING * h * who.price else 0.0
+            settled.append((who, time_ns, who.price + rise))
+            self._oldest = (self._oldest + 1) % h
+        slot = (self._oldest + len(self.waiting)) % h
+        self._price_S[slot], self._total_S[slot] = price, 0.0
+        return settled
+
+
+class _AfterTime:
+    """The last price up to and including the horizon's end, known with the first event after."""
+
+    def __init__(self, duration_ns: int):
+        self.waiting: deque[_Waiting] = deque()
+        self._duration_ns = duration_ns
+
+    def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
+        waiting = self.waiting
+        last_price = waiting[-1].price if waiting else price
+        while waiting and waiting[0].time_ns + self._duration_ns < time_ns:
+            who = waiting.popleft()
+            yield who, who.time_ns + self._duration_ns, last_price
+
+
+class _AfterMove:
+    """The next price that differs; all that wait have the same one."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Waiting] = deque()
+
+    def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
+        if self.waiting and self.waiting[0].price != price:
+            while self.waiting:
+                yield self.waiting.popleft(), time_ns, price
+
+
+def _horizon(text: str, smooth: bool) -> _Horizon:
+    duration_ns = parse_duration_ns(text)
+    if duration_ns is not None:
+        return _AfterTime(duration_ns)
+    if text == "move":
+        return _AfterMove()
+    return _AfterSmooth(int(text)) if smooth else _AfterEvents(int(text))

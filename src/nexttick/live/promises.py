@@ -1,0 +1,190 @@
+"""What the test of a run promised, and between which bounds a stretch of live events keeps it.
+
+The test's own events say how much a score of W events varies: stretches of W are drawn from the
+test part, each made of blocks of consecutive events (Künsch 1989), so that the likeness of
+neighbours is in it. A block is W events long, or a 20th of the test part where that is less. The
+band of a score goes three standard deviations to either side, widened by √(1 + W/n) because the
+test part's n events are a sample themselves, and at least as far as the stretches drawn.
+
+What is not promised: a market that varies more from week to week than within the test part leaves
+the band, and the warning is right to say so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nexttick import runs
+from nexttick.baselines import Fitted
+from nexttick.labels import MISSING, make_labels
+from nexttick.live.journal_schema import Identity
+from nexttick.metrics import log_losses, score
+from nexttick.predictor import Predictor, fingerprint
+
+WINDOW = 2000  # events in a stretch
+
+_DRAWN = 400
+_BLOCKS = 20  # at least as many in the test part
+_SIGMAS = 3.0
+_MEANS = ("log_loss", "bits", "brier")  # over events: the test's own value is what to expect
+_BANDED = (*_MEANS, "auc", "ece")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A score that was promised, and what a stretch of W events may make of it.
+
+    Attributes:
+        value: the test's; of the calibration error and the AUC the mean of stretches as long,
+            since chance adds to the one, and the other mixes stretches.
+        low: the least that is expected.
+        high: the most.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was promised of one horizon.
+
+    Attributes:
+        base_rate: share of rises in the training part, over which bits are gained.
+        window: W, the events of a stretch.
+        bands: by score: log_loss, bits, brier, auc, ece; none where the run was never tested.
+    """
+
+    base_rate: float
+    window: int = WINDOW
+    bands: Mapping[str, Band] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, y: NDArray[np.integer], p: NDArray[np.floating], base_rate: float, window: int = WINDOW
+    ) -> Promise:
+        """From a test's answers and probabilities, in time order.
+
+        Raises:
+            ValueError: there is no event.
+        """
+        whole = score_over(y, p, base_rate)
+        rng, bands = np.random.default_rng(0), {}
+        drawn = [
+            score_over(y[rows], p[rows], base_rate) for rows in _stretches(rng, len(y), window)
+        ]
+        for key in _BANDED:
+            values = np.array([one[key] for one in drawn])
+            values = values[np.isfinite(values)]
+            if len(values) > _DRAWN // 2:
+                center = whole[key] if key in _MEANS else float(values.mean())
+                margin = _SIGMAS * float(values.std(ddof=1)) * math.sqrt(1 + window / len(y))
+                low, high = center - margin, center + margin
+                bands[key] = Band(
+                    center, min(low, float(values.min())), max(high, float(values.max()))
+                )
+        return cls(base_rate, window, bands)
+
+
+def score_over(
+    y: NDArray[np.integer], p: NDArray[np.floating], base_rate: float
+) -> dict[str, float]:
+    """All scores, bits those over a base rate."""
+    return score(y, p, float(log_losses(y, np.full(len(y), base_rate)).mean()))
+
+
+def read_promises(
+    run: Path, predictor: Predictor, fitted: Fitted, window: int = WINDOW
+) -> dict[str, Promise]:
+    """What the test of a run promised, by horizon.
+
+    Args:
+        run: the run folder.
+        predictor: from `runs.load_trained`.
+        fitted: likewise, for the base rates of training.
+        window: W.
+
+    Raises:
+        ValueError: the files of the test are damaged, or do not belong to each other.
+    """
+    rates = dict(zip(predictor.horizons, base_rates(fitted), strict=True))
+    if not (run / "metrics.json").exists():  # trained only
+        return {name: Promise(rate, window) for name, rate in rates.items()}
+    answers = _test_answers(run, predictor)
+    return {name: Promise.of(*answers[name], rate, window) for name, rate in rates.items()}
+
+
+def base_rates(fitted: Fitted) -> tuple[float, ...]:
+    """Share of rises in the training part at each horizon."""
+    return tuple(float(one.rate) for one in fitted["base_rate"])  # type: ignore[attr-defined]
+
+
+def identify(run: Path, predictor: Predictor, fitted: Fitted, source: str, symbol: str) -> Identity:
+    """Whose a journal is that this run's predictor keeps of a market."""
+    labels = runs.read_config(run).recipe.labels
+    return Identity(
+        fingerprint(run / "predictor"),
+        source,
+        symbol,
+        predictor.horizons,
+        labels.ties,
+        labels.smooth,
+        predictor.spec.max_gap_ns,
+        predictor.raw_ticks,
+        base_rates(fitted),
+        str(run),
+    )
+
+
+Answers = tuple[NDArray[np.integer], NDArray[np.floating]]  # y and p of the events with both
+
+
+def _test_answers(run: Path, predictor: Predictor) -> dict[str, Answers]:
+    """Labels and probabilities of the test part, which `metrics.json` must agree with."""
+    path = run / "predictions.parquet"
+    try:
+        told = json.loads((run / "metrics.json").read_text())["test"]
+        table = pl.read_parquet(path)
+        labels = make_labels(table, runs.read_config(run).recipe.labels, predictor.spec.max_gap_ns)
+        answers = {
+            name: _answers(labels.y_NH[:, h], table[f"p_{name}"])
+            for h, name in enumerate(predictor.horizons)
+        }
+        fitting = all(_agrees(told[name], *answers[name]) for name in predictor.horizons)
+    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(
+            f"{run}: what its test left is missing or damaged ({type(error).__name__}: {error}): "
+            f"run it again"
+        ) from error
+    if not fitting:
+        raise ValueError(f"{path} and metrics.json are not of the same test: run it again")
+    return answers
+
+
+def _answers(y: NDArray[np.int8], p: pl.Series) -> Answers:
+    known = (y != MISSING) & p.is_not_null().to_numpy()
+    return y[known], p.to_numpy()[known]
+
+
+def _agrees(told: dict[str, Any], y: NDArray[np.integer], p: NDArray[np.floating]) -> bool:
+    if told["n"] != len(y):
+        return False
+    return math.isclose(told["log_loss"], log_losses(y, p).mean(), rel_tol=1e-4)
+
+
+def _stretches(rng: np.random.Generator, n: int, window: int) -> NDArray[np.int64]:
+    """Rows of stretches of so many events, each made of blocks of neighbours."""
+    block = max(1, min(window, n // _BLOCKS))
+    starts = rng.integers(0, n - block + 1, (_DRAWN, -(-window // block)))
+    rows = starts[:, :, None] + np.arange(block)
+    return rows.reshape(_DRAWN, -1)[:, :window]
