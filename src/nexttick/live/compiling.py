@@ -159,8 +159,8 @@ def _flat(array: Tensor | NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _scaled(write: _Writer, scaler: Scaler, x: Span) -> Span:
-    gain = 1 / scaler.scale.astype(np.float64)
-    return write.row(m.AFFINE, x, x.size, scaler.mean, gain, np.zeros(x.size))
+    gain, bias = np.ones(x.size), np.zeros(x.size)
+    return write.row(m.AFFINE, x, x.size, scaler.mean, scaler.scale, gain, bias)
 
 
 def _curves(calibration: tuple[Calibration, ...], horizons: int) -> list[list[float]]:
@@ -193,9 +193,9 @@ def _linear(write: _Writer, layer: nn.Linear, x: Span) -> Span:
 def _batch_norm(write: _Writer, layer: nn.BatchNorm1d, x: Span) -> Span:
     if layer.running_mean is None or layer.running_var is None:
         raise NoProgram("BatchNorm1d without running statistics")
+    scale = torch.sqrt(layer.running_var + layer.eps)
     gain, bias = _gain_and_bias(layer, x.size)
-    gain = gain / torch.sqrt(layer.running_var + layer.eps)
-    return write.row(m.AFFINE, x, x.size, layer.running_mean, gain, bias)
+    return write.row(m.AFFINE, x, x.size, layer.running_mean, scale, gain, bias)
 
 
 def _channel_norm(write: _Writer, layer: ChannelNorm, x: Span) -> Span:

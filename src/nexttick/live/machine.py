@@ -26,7 +26,24 @@ PRODUCT, AFFINE, CENTRE, LEAK, SIGMOID, TANH, ADD, GATHER, FILL, LSTM, GRU, FIEL
 # Kinds of curves, from a probability to the one that is said.
 AS_IT_IS, LINE, POINTS = range(3)
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+# Coefficients of tanh, those of the highest powers of x squared first.
+_TANH_ENDS = np.float32(7.90531110763549805)  # beyond it float32 knows no difference to 1
+_TANH_ABOVE = tuple(
+    map(
+        np.float32,
+        (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+         1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    )
+)  # fmt: skip
+_TANH_BELOW = tuple(
+    map(
+        np.float32,
+        (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+    )
+)
+_HALF = np.float32(0.5)
+
+_FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
@@ -38,7 +55,8 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
         weights: float32, all weights one after the other.
         curves: float64, what probabilities go through before they are said.
         memory: float32, the tick's features, every layer's output and the past that layers need.
-        tick: number of this tick, from 0 up: where the rings of past ticks stand.
+        tick: int64, shape (1,): number of this tick, from 0 up, which says where the rings of past
+            ticks stand; counted on.
     """
     for row in range(len(program)):
         op = program[row]
@@ -48,10 +66,12 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
         w = weights[op[WEIGHTS] :]
         past = memory[op[PAST] :]
         if kind == PRODUCT:
-            _product(op, x, y, w, past, tick)
+            _product(op, x, y, w, past, tick[0])
         elif kind == AFFINE:
             for i in range(size):
-                y[i] = (x[i] - w[i]) * w[size + i] + w[2 * size + i]
+                # Divided as in training: narrow bins multiply the last bit of a scaled feature.
+                scaled = (x[i] - w[i]) / w[size + i]
+                y[i] = scaled * w[2 * size + i] + w[3 * size + i]
         elif kind == CENTRE:
             _centre(x, y, w)
         elif kind == LEAK:
@@ -62,7 +82,7 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
                 y[i] = _sigmoid(x[i])
         elif kind == TANH:
             for i in range(size):
-                y[i] = math.tanh(x[i])
+                y[i] = _tanh(x[i])
         elif kind == ADD:
             for i in range(size):
                 y[i] += x[i]
@@ -79,6 +99,7 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
             _field(op, x, y, w, past)
         elif kind == SAY:
             _say(x, y, curves)
+    tick[0] += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
@@ -133,8 +154,24 @@ def _fill(x, y, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def _tanh(x):  # type: ignore[no-untyped-def]
+    """Within 3e-7 of tanh, as a ratio of two polynomials that Eigen and ONNX Runtime use too.
+
+    Unlike the C library's, 8 values are computed at once: 1 us for 640, and not 18.
+    """
+    x = -_TANH_ENDS if x < -_TANH_ENDS else _TANH_ENDS if x > _TANH_ENDS else x
+    square = x * x
+    above, below = _TANH_ABOVE[0], _TANH_BELOW[0]
+    for k in range(1, len(_TANH_ABOVE)):
+        above = above * square + _TANH_ABOVE[k]
+    for k in range(1, len(_TANH_BELOW)):
+        below = below * square + _TANH_BELOW[k]
+    return x * above / below
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def _sigmoid(x):  # type: ignore[no-untyped-def]
-    return np.float32(1) / (np.float32(1) + math.exp(-x))
+    return _HALF + _HALF * _tanh(_HALF * x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
@@ -143,9 +180,9 @@ def _lstm(x, h, c):  # type: ignore[no-untyped-def]
     size = len(h)
     for i in range(size):
         kept = _sigmoid(x[size + i]) * c[i]
-        c[i] = kept + _sigmoid(x[i]) * math.tanh(x[2 * size + i])
+        c[i] = kept + _sigmoid(x[i]) * _tanh(x[2 * size + i])
     for i in range(size):
-        h[i] = _sigmoid(x[3 * size + i]) * math.tanh(c[i])
+        h[i] = _sigmoid(x[3 * size + i]) * _tanh(c[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
@@ -156,7 +193,7 @@ def _gru(x, h):  # type: ignore[no-untyped-def]
     for i in range(size):
         r = _sigmoid(x[i] + said[i])
         z = _sigmoid(x[size + i] + said[size + i])
-        n = math.tanh(x[2 * size + i] + r * said[2 * size + i])
+        n = _tanh(x[2 * size + i] + r * said[2 * size + i])
         h[i] = (np.float32(1) - z) * n + z * h[i]
 
 
@@ -184,7 +221,7 @@ def _field(op, x, y, w, past):  # type: ignore[no-untyped-def]
         for step in range(steps):
             start = (3 + horizon * steps + step) * window
             heard = past[start : start + window]
-            newest = math.tanh(y[horizon] / 2)
+            newest = _tanh(y[horizon] / 2)
             y[horizon] = logit
             for n in range(window):
                 y[horizon] += heard[n] * weighed[n]
