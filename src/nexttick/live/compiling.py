@@ -7,12 +7,10 @@ here, a network of one's own say, has no program, and the general path computes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nexttick.blocks.block import Chain, PathBlock
@@ -23,11 +21,12 @@ from nexttick.blocks.densenet import Beside, DenseBlock, Transition
 from nexttick.blocks.dilated import AtrousPyramid
 from nexttick.blocks.learned_groups import CondensedConv, LearnedGroupConv
 from nexttick.blocks.normalisation import ChannelNorm
-from nexttick.blocks.recurrent import CELLS, Cell, GRUCell, LSTMCell, Recurrent, RNNCell
+from nexttick.blocks.recurrent import CELLS, Cell, GRUCell, Recurrent, RNNCell
 from nexttick.blocks.residual import Bottleneck, Residual
 from nexttick.blocks.separable import Separable
 from nexttick.calibration import Calibration, Isotonic, Platt, Temperature
 from nexttick.live import machine as m
+from nexttick.live.program import NoProgramError, Program, Span, Writer
 from nexttick.models.cnn import CNN, CondenseCNN, WideConv
 from nexttick.models.deeplab import PAUSE, RETURN, DeepLab
 from nexttick.models.encoding import Encoding
@@ -35,50 +34,13 @@ from nexttick.models.rnn import RNN, PureRNN
 from nexttick.predictor import Predictor, Scaler
 
 
-class NoProgram(Exception):
-    """A network holds a layer that the machine does not know."""
-
-
-class Span(NamedTuple):
-    """A piece of the machine's memory: where it starts, and its length."""
-
-    at: int
-    size: int
-
-    @property
-    def piece(self) -> slice:
-        """The same as a slice."""
-        return slice(self.at, self.at + self.size)
-
-
-@dataclass(frozen=True)
-class Program:
-    """What `machine.run` takes, and where features go in and probabilities come out.
-
-    Attributes:
-        rows: int64, one row a layer.
-        weights: float32, of all layers.
-        curves: float64, the calibrations.
-        memory_size: float32 numbers that it needs.
-        features: where unscaled features are put.
-        probabilities: where those of the horizons are found.
-    """
-
-    rows: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    curves: NDArray[np.float64]
-    memory_size: int
-    features: Span
-    probabilities: Span
-
-
 def compile_predictor(predictor: Predictor) -> Program:
     """The program of a predictor: scaling, network, sigmoid and calibration.
 
     Raises:
-        NoProgram: its network holds a layer that the machine does not know.
+        NoProgramError: its network holds a layer that the machine does not know.
     """
-    write = _Writer()
+    write = Writer(_LAYERS)
     x = write.allocate(len(predictor.spec.names))
     with torch.no_grad():
         logits = write.layer(predictor.model, _scaled(write, predictor.scaler, x))
@@ -88,77 +50,7 @@ def compile_predictor(predictor: Predictor) -> Program:
     return Program(rows, np.concatenate(write.weights), curves, write.size, x, p)
 
 
-class _Writer:
-    """Rows, weights and memory of a program while it is being written."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[int]] = []
-        self.weights: list[NDArray[np.float32]] = []
-        self.size = 0
-
-    def allocate(self, size: int) -> Span:
-        """Fresh memory."""
-        self.size += size
-        return Span(self.size - size, size)
-
-    def layer(self, layer: nn.Module, x: Span) -> Span:
-        """The rows of a layer; gives where its output lies."""
-        if type(layer) not in _LAYERS:
-            raise NoProgram(f"{type(layer).__name__} is no layer that the machine knows")
-        return _LAYERS[type(layer)](self, layer, x)
-
-    def layers(self, layers: Iterable[nn.Module], x: Span) -> Span:
-        """The rows of layers one after the other."""
-        for layer in layers:
-            x = self.layer(layer, x)
-        return x
-
-    def row(
-        self,
-        kind: int,
-        x: Span,
-        out: int | Span,
-        *weights: Tensor | NDArray[Any],
-        past: int = 0,
-        taps: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> Span:
-        """One row with its weights; gives where its output lies."""
-        y = out if isinstance(out, Span) else self.allocate(out)
-        at = sum(len(array) for array in self.weights)
-        self.weights += [_flat(array) for array in weights]
-        self.rows.append([kind, x.at, y.at, x.size, y.size, at, past, taps, dilation, groups])
-        return y
-
-    def product(self, x: Span, weight_KOI: Tensor, bias_O: Tensor | None, **options: int) -> Span:
-        """A convolution of K taps, or of one a linear layer."""
-        K, O, _ = weight_KOI.shape
-        bias_O = weight_KOI.new_zeros(O) if bias_O is None else bias_O
-        ring = options.get("dilation", 1) * (K - 1) + 1
-        past = self.allocate(ring * x.size).at if K > 1 else x.at
-        return self.row(m.PRODUCT, x, O, bias_O, weight_KOI, past=past, taps=K, **options)
-
-    def linear(self, x: Span, weight_OI: Tensor, bias_O: Tensor | None) -> Span:
-        """A linear layer."""
-        return self.product(x, weight_OI.unsqueeze(0), bias_O)
-
-    def beside(self, *parts: Span) -> Span:
-        """Pieces of memory side by side."""
-        places = np.concatenate([np.arange(part.at, part.at + part.size) for part in parts])
-        return self.row(m.GATHER, parts[0], len(places), places)
-
-    def add(self, x: Span, y: Span) -> Span:
-        """Y becomes the sum."""
-        return self.row(m.ADD, x, y)
-
-
-def _flat(array: Tensor | NDArray[Any]) -> NDArray[np.float32]:
-    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-    return np.ascontiguousarray(values, np.float32).ravel()
-
-
-def _scaled(write: _Writer, scaler: Scaler, x: Span) -> Span:
+def _scaled(write: Writer, scaler: Scaler, x: Span) -> Span:
     gain, bias = np.ones(x.size), np.zeros(x.size)
     return write.row(m.AFFINE, x, x.size, scaler.mean, scaler.scale, gain, bias)
 
@@ -180,25 +72,25 @@ def _curve(one: Calibration) -> list[float]:
 # Layers of each tick by itself
 
 
-def _encoding(write: _Writer, layer: Encoding, x: Span) -> Span:
+def _encoding(write: Writer, layer: Encoding, x: Span) -> Span:
     filled = x.size * (1 + layer.low_FQ.shape[1])
     filled_x = write.row(m.FILL, x, filled, layer.low_FQ, layer.per_width_FQ)
     return write.layer(layer.linear, filled_x)
 
 
-def _linear(write: _Writer, layer: nn.Linear, x: Span) -> Span:
+def _linear(write: Writer, layer: nn.Linear, x: Span) -> Span:
     return write.linear(x, layer.weight, layer.bias)
 
 
-def _batch_norm(write: _Writer, layer: nn.BatchNorm1d, x: Span) -> Span:
+def _batch_norm(write: Writer, layer: nn.BatchNorm1d, x: Span) -> Span:
     if layer.running_mean is None or layer.running_var is None:
-        raise NoProgram("BatchNorm1d without running statistics")
+        raise NoProgramError("BatchNorm1d without running statistics")
     scale = torch.sqrt(layer.running_var + layer.eps)
     gain, bias = _gain_and_bias(layer, x.size)
     return write.row(m.AFFINE, x, x.size, layer.running_mean, scale, gain, bias)
 
 
-def _channel_norm(write: _Writer, layer: ChannelNorm, x: Span) -> Span:
+def _channel_norm(write: Writer, layer: ChannelNorm, x: Span) -> Span:
     return write.row(m.CENTRE, x, x.size, np.array([layer.eps]), *_gain_and_bias(layer, x.size))
 
 
@@ -210,83 +102,83 @@ def _gain_and_bias(layer: nn.Module, size: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _leaky(write: _Writer, layer: nn.LeakyReLU, x: Span) -> Span:
+def _leaky(write: Writer, layer: nn.LeakyReLU, x: Span) -> Span:
     return write.row(m.LEAK, x, x.size, np.array([layer.negative_slope]))
 
 
-def _relu(write: _Writer, layer: nn.ReLU, x: Span) -> Span:
+def _relu(write: Writer, layer: nn.ReLU, x: Span) -> Span:
     return write.row(m.LEAK, x, x.size, np.zeros(1))
 
 
-def _pointwise(kind: int) -> Callable[[_Writer, nn.Module, Span], Span]:
+def _pointwise(kind: int) -> Callable[[Writer, nn.Module, Span], Span]:
     return lambda write, layer, x: write.row(kind, x, x.size)
 
 
-def _shuffle(write: _Writer, layer: nn.ChannelShuffle, x: Span) -> Span:
+def _shuffle(write: Writer, layer: nn.ChannelShuffle, x: Span) -> Span:
     places = np.arange(x.at, x.at + x.size).reshape(layer.groups, -1).T
     return write.row(m.GATHER, x, x.size, places)
 
 
-def _same(write: _Writer, layer: nn.Module, x: Span) -> Span:
+def _same(write: Writer, layer: nn.Module, x: Span) -> Span:
     return x
 
 
-def _sequence(write: _Writer, layer: Chain | nn.Sequential, x: Span) -> Span:
+def _sequence(write: Writer, layer: Chain | nn.Sequential, x: Span) -> Span:
     return write.layers(layer.layers if isinstance(layer, Chain) else layer, x)
 
 
 # Blocks
 
 
-def _conv(write: _Writer, block: Conv, x: Span) -> Span:
+def _conv(write: Writer, block: Conv, x: Span) -> Span:
     layer = block.layer
     if block.nd != 1 or block.stride != 1 or block.margins[1]:
-        raise NoProgram("a convolution with strides, over images or over later ticks")
+        raise NoProgramError("a convolution with strides, over images or over later ticks")
     dilation, groups = int(layer.dilation[0]), layer.groups
     weight_KOI = layer.weight.permute(2, 0, 1)
     return write.product(x, weight_KOI, layer.bias, dilation=dilation, groups=groups)
 
 
-def _wide_conv(write: _Writer, layer: WideConv, x: Span) -> Span:
+def _wide_conv(write: Writer, layer: WideConv, x: Span) -> Span:
     return write.product(x, layer.weight.permute(2, 0, 1), layer.bias)
 
 
-def _average(write: _Writer, block: Average, x: Span) -> Span:
+def _average(write: Writer, block: Average, x: Span) -> Span:
     if block.size > 1:
-        raise NoProgram("an average of several ticks")
+        raise NoProgramError("an average of several ticks")
     return x
 
 
-def _condensed(write: _Writer, block: CondensedConv, x: Span) -> Span:
+def _condensed(write: Writer, block: CondensedConv, x: Span) -> Span:
     gathered = write.row(m.GATHER, x, len(block.index), block.index + x.at)
     return write.layer(block.conv, gathered)
 
 
-def _learned_groups(write: _Writer, block: LearnedGroupConv, x: Span) -> Span:
+def _learned_groups(write: Writer, block: LearnedGroupConv, x: Span) -> Span:
     return write.layer(block.conv, x)
 
 
-def _path(write: _Writer, block: PathBlock, x: Span) -> Span:
+def _path(write: Writer, block: PathBlock, x: Span) -> Span:
     return write.layer(block.path, x)
 
 
-def _residual(write: _Writer, block: Residual | Bottleneck, x: Span) -> Span:
+def _residual(write: Writer, block: Residual | Bottleneck, x: Span) -> Span:
     y = write.add(write.layer(block.shortcut, x), write.layer(block.path, x))
     return write.layer(nn.ReLU(), y)
 
 
-def _beside(write: _Writer, block: Beside, x: Span) -> Span:
+def _beside(write: Writer, block: Beside, x: Span) -> Span:
     return write.beside(x, write.layer(block.path, x))
 
 
-def _pyramid(write: _Writer, block: AtrousPyramid, x: Span) -> Span:
+def _pyramid(write: Writer, block: AtrousPyramid, x: Span) -> Span:
     first, *others = (write.layer(branch, x) for branch in block.branches)
     for other in others:
         write.add(other, first)
     return first
 
 
-def _field(write: _Writer, field: DenseCRF, logits: Span, x: Span) -> Span:
+def _field(write: Writer, field: DenseCRF, logits: Span, x: Span) -> Span:
     near = torch.exp(-2 * field.log_scales) / 2
     features = np.array([PAUSE, RETURN])
     past = write.allocate(field.before * (3 + field.steps * logits.size)).at
@@ -297,9 +189,7 @@ def _field(write: _Writer, field: DenseCRF, logits: Span, x: Span) -> Span:
 # Recurrent layers
 
 
-def _cell(
-    write: _Writer, kind: type, x: Span, weights: Iterable[Tensor | None], size: int
-) -> Span:
+def _cell(write: Writer, kind: type, x: Span, weights: Iterable[Tensor], size: int) -> Span:
     """One cell of torch's weights: of the input, of the state, and their biases."""
     from_x_GI, from_h_GH, bias_x_G, bias_h_G = weights
     h = write.allocate(size)
@@ -312,20 +202,20 @@ def _cell(
     return write.row(m.LSTM, gates, h, past=write.allocate(size).at)
 
 
-def _torch_layers(write: _Writer, layers: nn.RNNBase, x: Span) -> Span:
+def _torch_layers(write: Writer, layers: nn.RNNBase, x: Span) -> Span:
     kind = CELLS.get(layers.mode.lower().removesuffix("_tanh"))
     if kind is None or layers.bidirectional or layers.proj_size or not layers.bias:
-        raise NoProgram(f"{layers} has what the cells of this package have not")
+        raise NoProgramError(f"{layers} has what the machine's cells have not")
     for weights in layers.all_weights:
         x = _cell(write, kind, x, weights, layers.hidden_size)
     return x
 
 
-def _own_cells(write: _Writer, block: Recurrent, x: Span) -> Span:
+def _own_cells(write: Writer, block: Recurrent, x: Span) -> Span:
     for cell in block.cells:
         assert isinstance(cell, Cell)
         if isinstance(cell, GRUCell) and cell.reset != "after":
-            raise NoProgram("a GRU whose reset gate weighs the state before its matrix")
+            raise NoProgramError("a GRU whose reset gate weighs the state before its matrix")
         maps = cell.from_input, cell.from_hidden
         weights = [*(one.weight for one in maps), *(one.bias for one in maps)]
         x = _cell(write, type(cell), x, weights, cell.hidden_size)
@@ -335,21 +225,21 @@ def _own_cells(write: _Writer, block: Recurrent, x: Span) -> Span:
 # Whole networks
 
 
-def _cnn(write: _Writer, model: CNN, x: Span) -> Span:
+def _cnn(write: Writer, model: CNN, x: Span) -> Span:
     encoded = write.layer(model.encoder, x)
     body = write.layer(model.body, encoded)
     return write.add(write.layer(model.newest, encoded), write.layer(model.head, body))
 
 
-def _deeplab(write: _Writer, model: DeepLab, x: Span) -> Span:
+def _deeplab(write: Writer, model: DeepLab, x: Span) -> Span:
     return _field(write, model.field, _cnn(write, model, x), x)
 
 
-def _rnn(write: _Writer, model: RNN, x: Span) -> Span:
+def _rnn(write: Writer, model: RNN, x: Span) -> Span:
     return write.layers((model.encoder, model.layers, model.head), x)
 
 
-_LAYERS: dict[type, Callable[[_Writer, Any, Span], Span]] = {
+_LAYERS: dict[type, Callable[[Writer, Any, Span], Span]] = {
     **dict.fromkeys((nn.Identity, nn.Dropout), _same),
     **dict.fromkeys((Chain, nn.Sequential), _sequence),
     **dict.fromkeys((ConvBlock, Separable, DenseBlock, CondenseBlock, Transition), _path),

@@ -176,7 +176,7 @@ class Eager(Engine):
     def __init__(self, predictor: Predictor):
         self._predictor = predictor
         self.x_F = np.zeros(len(predictor.spec.names), np.float32)
-        self.reset()
+        self._state: State = predictor.model.eval().initial_state(1)
 
     def advance(self) -> NDArray[np.float32]:
         """One step of the model."""
@@ -185,11 +185,11 @@ class Eager(Engine):
 
     def reset(self) -> None:
         """The model's own initial state."""
-        self._state: State = self._predictor.model.eval().initial_state(1)
+        self._state = self._predictor.model.initial_state(1)
 
     def state(self) -> Arrays:
         """The model's tensors."""
-        return _numbered(part.detach().cpu().numpy() for part in self._state)
+        return _numbered(part.detach().cpu().contiguous().numpy() for part in self._state)
 
     def load(self, arrays: Arrays) -> None:
         """Tensors of their own: those of a first state may share their memory."""

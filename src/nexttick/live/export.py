@@ -12,10 +12,10 @@ import numpy as np
 from nexttick.events import merge_events, segment_starts
 from nexttick.features import compute_features
 from nexttick.live.engines import OnnxRuntime
-from nexttick.live.graph import graph_of
+from nexttick.live.graph import NoGraphError, graph_of
 from nexttick.predictor import Predictor
 from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.writing import write_whole
+from nexttick.writing import check_path, write_whole
 
 TOLERANCE = 1e-5  # of a probability: the order of float32 sums differs
 _MORE = 200  # ticks compared behind the first that has a prediction
@@ -25,12 +25,10 @@ def export(predictor: Predictor, path: Path) -> None:
     """Write `path`, an ONNX file of one step.
 
     Raises:
-        ImportError: the extra `nexttick[onnx]` is not installed.
-        ValueError: another ending; or the network has no ONNX form, or one of other numbers.
+        ValueError: another ending; or what `checked_graph` raises.
         OSError: it cannot be written; no part of it is left.
     """
-    if path.suffix != ".onnx":
-        raise ValueError(f"{path}: give a name that ends in .onnx")
+    check_path(path, (".onnx",))
     graph = checked_graph(predictor)
     write_whole(path, lambda file: file.write(graph))
 
@@ -39,19 +37,19 @@ def checked_graph(predictor: Predictor) -> bytes:
     """The bytes of the file, after ONNX's checker and ONNX Runtime have found them right.
 
     Raises:
-        ImportError: the extra `nexttick[onnx]` is not installed.
-        ValueError: the network has no ONNX form, or one of other numbers.
+        NoGraphError: the network has no ONNX form, or one of other numbers, or the extra
+            `nexttick[onnx]` is not installed.
     """
+    graph = graph_of(predictor)
     import onnx
 
-    graph = graph_of(predictor)
     try:
         onnx.checker.check_model(graph, full_check=True)
         worst = _worst_difference(predictor, OnnxRuntime(graph))
     except (onnx.checker.ValidationError, RuntimeError) as error:
-        raise ValueError(f"the ONNX form of {_name(predictor)} does not run: {error}") from error
+        raise NoGraphError(f"the ONNX form of {_name(predictor)} does not run: {error}") from error
     if not worst <= TOLERANCE:
-        raise ValueError(
+        raise NoGraphError(
             f"the ONNX form of {_name(predictor)} says probabilities {worst:.1e} away from its "
             f"own on simulated ticks, more than {TOLERANCE:.0e}: its step may hang on values of "
             "tensors, which a graph keeps as they were when it was drawn"

@@ -29,15 +29,25 @@ def state_names(parts: int) -> list[tuple[str, str]]:
     return [(f"state_{i}", f"next_state_{i}") for i in range(parts)]
 
 
+class NoGraphError(ValueError):
+    """A network has no ONNX form, or the libraries that draw it are not installed."""
+
+
 def graph_of(predictor: Predictor) -> bytes:
     """The graph as the bytes of an ONNX file; whether it is right is for others to check.
 
     Raises:
-        ImportError: the extra `nexttick[onnx]` is not installed.
-        ValueError: the network, one of one's own say, has no ONNX form.
+        NoGraphError: the network, one of one's own say, has no ONNX form, or the extra
+            `nexttick[onnx]` is not installed.
     """
-    import onnx
-
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - who draws a graph runs it too
+        import onnxscript  # noqa: F401 - torch needs it
+    except ImportError as error:
+        raise NoGraphError(
+            f"ONNX is not installed ({error}): pip install 'nexttick[onnx]'"
+        ) from error
     step = _Step(predictor).eval()
     state = step.initial_state()
     model = _exported(step, (torch.zeros(1, len(predictor.spec.names)), *state))
@@ -65,7 +75,7 @@ def _exported(step: _Step, inputs: State) -> Any:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(
+        raise NoGraphError(
             f"{type(step.model).__name__} has no ONNX form ({reason}): write its step in "
             "operations that torch.onnx.export knows"
         ) from error

@@ -7,6 +7,7 @@ when a stepper is made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as arrays_from_bytes
 from safetensors.numpy import save as arrays_to_bytes
 
+from nexttick.config import nearest
 from nexttick.features import update
-from nexttick.live.compiling import NoProgram, compile_predictor
+from nexttick.live.compiling import compile_predictor
 from nexttick.live.engines import Arrays, Compiled, Eager, Engine, OnnxRuntime
 from nexttick.live.export import checked_graph
+from nexttick.live.graph import NoGraphError
+from nexttick.live.program import NoProgramError
 from nexttick.predictor import Predictor
 
 _EVENT = (0, 1.0, 1.0, 1.0, 1.0, 0, 1)  # of the types that `step` hands on
@@ -42,7 +46,9 @@ class Stepper:
     """
 
     def __init__(self, predictor: Predictor, engine: str | None = None):
-        self.engine, self.why = _chosen(predictor) if engine is None else (_made(predictor, engine), "")
+        self.engine, self.why = (
+            _fastest(predictor) if engine is None else (_named(predictor, engine), "")
+        )
         self.fingerprint = predictor.fingerprint()
         self._context = predictor.model.context
         self._max_gap_ns = predictor.spec.max_gap_ns
@@ -64,7 +70,7 @@ class Stepper:
         """
         time_ns, first, price, vwap, amount, side, count = event
         if self.seen and time_ns - self._last_ns > self._max_gap_ns:
-            self.engine.reset()
+            self.engine.reset()  # the features find the gap themselves
             self.seen = 0
         # Of other types than these, numba would compile another version, here and now.
         typed = (
@@ -114,7 +120,7 @@ class Stepper:
 
     def _check(self, arrays: Arrays) -> None:
         for name, mark in self._marks().items():
-            if not np.array_equal(arrays.get(name), mark):
+            if name not in arrays or not np.array_equal(arrays[name], mark):
                 other = "predictor" if name == "predictor" else "engine or version of nexttick"
                 raise ValueError(f"the snapshot is of another {other}: start without it")
         for name, array in self._remembered().items():
@@ -123,28 +129,27 @@ class Stepper:
                 raise ValueError(f"the snapshot is damaged ({name}): start without it")
 
 
-def _chosen(predictor: Predictor) -> tuple[Engine, str]:
+ENGINES: dict[str, Callable[[Predictor], Engine]] = {
+    "compiled": lambda predictor: Compiled(compile_predictor(predictor)),
+    "onnx": lambda predictor: OnnxRuntime(checked_graph(predictor)),
+    "torch": Eager,
+}
+"""What makes each engine, the fastest first; the last one takes every network."""
+
+
+def _fastest(predictor: Predictor) -> tuple[Engine, str]:
     """The fastest engine that takes the network, and why no faster one does."""
-    try:
-        return Compiled(compile_predictor(predictor)), ""
-    except NoProgram as error:
-        why = str(error)
-    try:
-        return OnnxRuntime(checked_graph(predictor)), why
-    except ImportError:
-        return Eager(predictor), f"{why}; nexttick[onnx], which is faster, is not installed"
-    except ValueError as error:
-        return Eager(predictor), f"{why}; {error}"
+    *faster, slowest = ENGINES.values()
+    why: list[str] = []
+    for make in faster:
+        try:
+            return make(predictor), "; ".join(why)
+        except (NoProgramError, NoGraphError) as error:
+            why.append(str(error))
+    return slowest(predictor), "; ".join(why)
 
 
-def _made(predictor: Predictor, name: str) -> Engine:
-    try:
-        if name == "compiled":
-            return Compiled(compile_predictor(predictor))
-        if name == "onnx":
-            return OnnxRuntime(checked_graph(predictor))
-    except (NoProgram, ImportError) as error:
-        raise ValueError(f"engine {name!r} cannot be had: {error}") from error
-    if name == "torch":
-        return Eager(predictor)
-    raise ValueError(f"engine {name!r} is unknown: choose compiled, onnx or torch")
+def _named(predictor: Predictor, name: str) -> Engine:
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r} is unknown: {nearest(name, ENGINES)}")
+    return ENGINES[name](predictor)
