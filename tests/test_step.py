@@ -88,11 +88,10 @@ def test_every_entry_but_the_windowed_one_is_compiled(kind: str, arch: str) -> N
 @given(seeds, st.lists(st.integers(1, 99), max_size=12), st.sampled_from(["cnn", "rnn"]))
 def test_gaps_begin_anew_wherever_they_are(seed: int, gaps: list[int], kind: str) -> None:
     options = ModelOptions(kind, hidden_size=6, sequence_length=8, kernel_size=3, bins=2)
-    events, late = random_events(seed, 140, gaps=0), 0
+    events = random_events(seed, 140, gaps=0)
     more_ns = np.zeros(len(events), np.int64)
-    for gap in gaps:
+    for late, gap in enumerate(gaps):  # some pauses are just longer than the longest that is none
         more_ns[min(gap, len(events) - 1) :] += GAP_NS + late
-        late += 1  # some pauses are just longer than the longest that is none
     events = events.with_columns(time=pl.col("time") + more_ns)
     stepper = stepper_of(options)
     stepper.reset()
@@ -195,7 +194,7 @@ def test_without_onnx_pytorch_serves_and_says_so(monkeypatch: pytest.MonkeyPatch
     importing = builtins.__import__
 
     def without(name: str, *args: Any, **more: Any) -> Any:
-        if name.split(".")[0] == "onnxruntime":
+        if name.split(".", maxsplit=1)[0] == "onnxruntime":
             raise ImportError("No module named 'onnxruntime'")
         return importing(name, *args, **more)
 

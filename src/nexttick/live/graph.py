@@ -6,7 +6,10 @@ Scaling, network, sigmoid and calibration are inside; `docs/export.md` is its co
 from __future__ import annotations
 
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -60,10 +63,7 @@ def graph_of(predictor: Predictor) -> bytes:
 def _exported(step: _Step, inputs: State) -> Any:
     names = state_names(len(inputs) - 1)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # torch.export uses parts of torch that torch itself has marked as old.
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 step,
                 inputs,
@@ -81,6 +81,22 @@ def _exported(step: _Step, inputs: State) -> Any:
         ) from error
     assert program is not None
     return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of itself and of torch, and of libraries not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _forget_sources(model: Any) -> None:
