@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import threading
 import tracemalloc
 from functools import cache
 from typing import Any
@@ -20,7 +21,7 @@ from markets import GAP_NS, S_NS, few, quick, random_events, seeds
 from nexttick.config import ModelOptions
 from nexttick.events import merge_events, segment_starts
 from nexttick.formats import read_ticks
-from nexttick.live import machine
+from nexttick.live import compiling, machine
 from nexttick.live.compiling import compile_predictor
 from nexttick.live.program import NoProgramError
 from nexttick.live.step import Stepper
@@ -188,6 +189,22 @@ def test_recurrent_layers_of_another_make_have_no_program(layers: nn.RNNBase) ->
     predictor.model.layers = layers
     with pytest.raises(NoProgramError, match="has what the machine's cells have not"):
         compile_predictor(predictor)
+
+
+def test_a_network_too_large_for_the_machine_has_no_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiling, "_LARGEST", 100)
+    with pytest.raises(NoProgramError, match="more than 100 numbers"):
+        compile_predictor(predictor_of(SMALL))
+
+
+def test_a_network_that_cannot_be_copied_is_computed_by_pytorch() -> None:
+    predictor = seasoned(ModelOptions(OWN_NAMES[0], sequence_length=8))
+    predictor.model.lock = threading.Lock()  # type: ignore[assignment]
+    stepper = Stepper(predictor)
+    assert stepper.engine.name == "torch"
+    assert "cannot be copied" in stepper.why
 
 
 def test_without_onnx_pytorch_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

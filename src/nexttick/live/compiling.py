@@ -33,6 +33,8 @@ from nexttick.models.encoding import Encoding
 from nexttick.models.rnn import RNN, PureRNN
 from nexttick.predictor import Predictor, Scaler
 
+_LARGEST = 2**24  # places in the memory are told as float32, among the weights
+
 
 def compile_predictor(predictor: Predictor) -> Program:
     """The program of a predictor: scaling, network, sigmoid and calibration.
@@ -45,6 +47,8 @@ def compile_predictor(predictor: Predictor) -> Program:
     with torch.no_grad():
         logits = write.layer(predictor.model, _scaled(write, predictor.scaler, x))
     p = write.row(m.SAY, logits, logits.size)
+    if write.size > _LARGEST:
+        raise NoProgramError(f"the network remembers more than {_LARGEST:,} numbers")
     curves = np.concatenate(_curves(predictor.calibration, p.size))
     rows = np.array(write.rows, np.int64)
     return Program(rows, np.concatenate(write.weights), curves, write.size, x, p)

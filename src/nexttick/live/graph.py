@@ -51,7 +51,10 @@ def graph_of(predictor: Predictor) -> bytes:
         raise NoGraphError(
             f"ONNX is not installed ({error}): pip install 'nexttick[onnx]'"
         ) from error
-    step = _Step(predictor).eval()
+    try:
+        step = _Step(predictor).eval()
+    except (TypeError, RuntimeError) as error:
+        raise NoGraphError(f"the network cannot be copied ({error})") from error
     state = step.initial_state()
     model = _exported(step, (torch.zeros(1, len(predictor.spec.names)), *state))
     _forget_sources(model)
