@@ -137,7 +137,7 @@ def measure_zoo(events: Any, rows: list[Event]) -> dict[str, Any]:
             predictor = fresh(kind, arch, events)
             stepper = Stepper(predictor)
             spent_us(stepper.step, rows[:WARM])
-            told = summary(spent_us(stepper.step, rows[WARM:4000]))
+            told = summary(spent_us(stepper.step, rows[WARM:]))
             eager = summary(spent_us(eager_step(predictor), rows[: 3 * WARM])[WARM:])
             told["eager_median_us"] = eager["median_us"]
             results[f"{kind}-{arch}"] = {"engine": stepper.engine.name, **told}
