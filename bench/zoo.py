@@ -25,6 +25,7 @@ from nexttick.features import EVENT
 from nexttick.formats import read_ticks
 from nexttick.job import Prepared, prepare, train_network
 from nexttick.judge import fit_on_training, judge
+from nexttick.live.step import Stepper
 from nexttick.models import MODELS
 from nexttick.models.anatomy import describe_model
 from nexttick.predictor import Predictor
@@ -42,10 +43,10 @@ COLUMNS = {
 
 def step_us(predictor: Predictor, prepared: Prepared) -> float:
     """Median microseconds from one event in to its probabilities out, features included."""
-    live, spent = predictor.start(), []
+    stepper, spent = Stepper(predictor), []
     for event in prepared.events[: STEPS + 50].select(EVENT).iter_rows():
         start = time.perf_counter()
-        predictor.step(event, live)
+        stepper.step(event)
         spent.append(time.perf_counter() - start)
     return statistics.median(spent[50:]) * 1e6
 

@@ -28,7 +28,7 @@ from nexttick.live.promises import Promise, identify, read_promises
 from nexttick.live.records import Outcome, Prediction
 from nexttick.live.scoring import LiveScores
 from nexttick.metrics import score
-from nexttick.predictor import fingerprint
+from nexttick.predictor import Predictor
 from nexttick.sources.simulated import SimulatedMarket, simulate
 from nexttick.writing import write_table
 
@@ -188,7 +188,7 @@ def test_what_the_test_of_a_run_promised_is_read(run: Path) -> None:
             assert one.bands[key].value == pytest.approx(metrics[name][key], abs=1e-6)
     assert "base_rate" in rates
     identity = identify(run, predictor, fitted, "replay", "BTC/USDT")
-    assert identity.fingerprint == fingerprint(run / "predictor")
+    assert identity.fingerprint == Predictor.load(run / "predictor").fingerprint()
     assert identity.base_rates == tuple(one.base_rate for one in told.values())
     assert identity.horizons == predictor.horizons
     assert identity.max_gap_ns == predictor.spec.max_gap_ns

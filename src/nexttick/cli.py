@@ -148,6 +148,20 @@ def describe(
     model_commands.describe(model, options, horizon, as_json=json)
 
 
+def export(run: RunFolder, output: OutFile) -> None:
+    """Write one step of a trained network as an ONNX file, for use elsewhere.
+
+    Unscaled features and state go in, probabilities and state come out; docs/export.md says how.
+
+    Args:
+        run: run folder made by train or run.
+        output: .onnx file to write.
+    """
+    from nexttick import model_commands
+
+    model_commands.export(run, output)
+
+
 def ticks(
     files: Files,
     read: ReadOptions = ReadOptions(),
@@ -210,6 +224,7 @@ COMMANDS: dict[str, Command] = {
     "test": test,
     "predict": predict,
     "describe": describe,
+    "export": export,
     "ticks": ticks,
     "simulate": simulate,
     "journal": journal,

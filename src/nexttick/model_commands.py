@@ -1,4 +1,4 @@
-"""What `nexttick describe` does: the layers of a network, trained or not."""
+"""What `nexttick describe` and `nexttick export` do: a network's layers, and its ONNX file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nexttick import runs, screen
 from nexttick.checks import validate
 from nexttick.config import LabelOptions, ModelOptions, Recipe, named_model
 from nexttick.job import recipe_spec
+from nexttick.live.export import export as write_graph
 from nexttick.models import build_model
 from nexttick.models.anatomy import Layer, describe_model
 from nexttick.models.base import TickModel
@@ -34,6 +35,17 @@ def describe(what: str, options: ModelOptions, horizons: tuple[str, ...], *, as_
     if options.type == "cnn" and options.arch not in (None, "plain"):
         plain = build_model(replace(options, arch="plain"), num_features, len(horizons))
         screen.show_cost(options.name, layers, describe_model(plain, num_features))
+
+
+def export(run: Path, output: Path) -> None:
+    """`nexttick export`: one step of a trained network as an ONNX file."""
+    predictor, _ = runs.load_trained(run)
+    write_graph(predictor, output)
+    horizons = ", ".join(f"p_{name}" for name in predictor.horizons)
+    screen.say(
+        f"{output}: one step of {predictor.model_options.name}, to {horizons}; "
+        f"valid from {predictor.model.context} events on"
+    )
 
 
 def _report(options: ModelOptions, model: TickModel, layers: list[Layer]) -> dict[str, object]:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from nexttick import __version__
+from nexttick.blocks.block import State
 from nexttick.calibration import Calibration, from_json, to_json
 from nexttick.config import ModelOptions
 from nexttick.events import merge_chunks, merge_events, pieces, segment_starts
@@ -74,7 +75,7 @@ class Live:
     """State of a predictor between two events."""
 
     features: NDArray[np.float64]
-    model: tuple[torch.Tensor, ...]
+    model: State
     seen: int = 0
     last_ns: int = 0
 
@@ -197,12 +198,26 @@ class Predictor:
             live.model, live.seen = self.model.initial_state(1), 0
         x = np.empty(len(self.spec.names), np.float32)
         update(live.features, event, x, self.spec.constants())
-        x_BF = torch.from_numpy(self.scaler(x))[None].to(next(self.model.parameters()).device)
-        logits, live.model = self.model.step(x_BF, live.model)
+        p_H, live.model = self.advance(x, live.model)
         live.seen, live.last_ns = live.seen + 1, event[0]
-        if live.seen < self.model.context:
-            return None
-        return self.calibrated(torch.sigmoid(logits).cpu().numpy())[0]
+        return None if live.seen < self.model.context else p_H
+
+    @torch.inference_mode()
+    def advance(self, x_F: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+        """One tick's unscaled features in: probabilities of the H horizons, and the next state.
+
+        Args:
+            x_F: from `features.update`.
+            state: the model's, from `initial_state(1)` or the tick before.
+        """
+        x_BF = torch.from_numpy(self.scaler(x_F))[None].to(next(self.model.parameters()).device)
+        logits_BH, state = self.model.step(x_BF, state)
+        return self.calibrated(torch.sigmoid(logits_BH).cpu().numpy())[0], state
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides a prediction: features, scaling, weights, calibration."""
+        decides = {"weights": _sha256(self._weights()), **self._description()}
+        return _sha256(json.dumps(decides, sort_keys=True).encode())
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a new folder, whole or not at all."""
@@ -218,23 +233,32 @@ class Predictor:
         partial.rename(folder)
 
     def _write(self, folder: Path) -> None:
-        state = {k: v.cpu().contiguous() for k, v in self.model.state_dict().items()}
-        weights = folder / "weights.safetensors"
-        write_whole(weights, lambda file: file.write(weights_to_bytes(state)))
+        weights = self._weights()
+        write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
         description = {
             "format": FORMAT,
             "nexttick": __version__,
             "weights_sha256": _sha256(weights),
+            **self._description(),
+            "reference": reference_to_json(self.reference),
+            "provenance": self.provenance,
+        }
+        write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
+
+    def _weights(self) -> bytes:
+        state = self.model.state_dict()
+        return weights_to_bytes({k: v.cpu().contiguous() for k, v in state.items()})
+
+    def _description(self) -> dict[str, Any]:
+        """All that decides a prediction beside the weights, as plain values."""
+        return {
             "features": {**asdict(self.spec), "names": self.spec.names},
             "scaler": {"mean": self.scaler.mean.tolist(), "scale": self.scaler.scale.tolist()},
             "model": asdict(self.model_options),
             "horizons": self.horizons,
             "raw_ticks": self.raw_ticks,
             "calibration": to_json(list(self.calibration)),
-            "reference": reference_to_json(self.reference),
-            "provenance": self.provenance,
         }
-        write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> Predictor:
@@ -257,7 +281,7 @@ class Predictor:
     @classmethod
     def _assembled(cls, folder: Path, told: dict[str, Any]) -> Predictor:
         weights = folder / "weights.safetensors"
-        if not weights.exists() or _sha256(weights) != told["weights_sha256"]:
+        if not weights.exists() or _sha256(weights.read_bytes()) != told["weights_sha256"]:
             raise ValueError(f"{weights}: missing, or not the weights that predictor.json names")
         half_lives = {
             key: tuple(told["features"][key]) for key in ("half_lives_events", "half_lives_s")
@@ -301,16 +325,6 @@ def as_table(
     return table.with_columns(pl.col(list(columns)).fill_nan(None))
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of a saved predictor: two with the same one say the same.
-
-    Raises:
-        ValueError: there is no predictor.
-    """
-    _read_description(folder)
-    return _sha256(folder / "predictor.json")  # which names the hash of the weights
-
-
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "predictor.json"
     try:
@@ -327,5 +341,5 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return told
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -123,14 +123,19 @@ def _sink(sink: Callable[[Any], object], file: IO[bytes], failed: list[Exception
 
 
 def check_table_path(path: Path) -> None:
-    """Find out before the work whether `write_table` can write there.
+    """Find out before the work whether `write_table` can write there; see `check_path`."""
+    check_path(path, _WRITERS)
+
+
+def check_path(path: Path, endings: Collection[str]) -> None:
+    """Find out before the work whether a file can be written there.
 
     Raises:
-        ValueError: the ending says no form of file, or the path is a folder.
+        ValueError: the ending is none of these, or the path is a folder.
         OSError: there is no folder to write it in.
     """
-    if path.suffix.lower() not in _WRITERS:
-        raise ValueError(f"{path}: give a name that ends in {' or '.join(_WRITERS)}")
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path}: give a name that ends in {' or '.join(endings)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file")
     if not path.parent.is_dir():

@@ -48,7 +48,7 @@ class Identity:
     """Whose trades and predictions a journal holds; another one's are refused.
 
     Attributes:
-        fingerprint: of the predictor, from `predictor.fingerprint`.
+        fingerprint: of the predictor, from `Predictor.fingerprint`.
         source: where the trades come from, e.g. `binance`.
         symbol: as ccxt writes it.
         horizons: H names, `rise@h`.

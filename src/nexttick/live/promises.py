@@ -28,7 +28,7 @@ from nexttick.baselines import Fitted
 from nexttick.labels import MISSING, make_labels
 from nexttick.live.journal_schema import Identity
 from nexttick.metrics import log_losses, score
-from nexttick.predictor import Predictor, fingerprint
+from nexttick.predictor import Predictor
 
 WINDOW = 2000  # events in a stretch
 
@@ -133,7 +133,7 @@ def identify(run: Path, predictor: Predictor, fitted: Fitted, source: str, symbo
     """Whose a journal is that this run's predictor keeps of a market."""
     labels = runs.read_config(run).recipe.labels
     return Identity(
-        fingerprint(run / "predictor"),
+        predictor.fingerprint(),
         source,
         symbol,
         predictor.horizons,

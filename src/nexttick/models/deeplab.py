@@ -19,7 +19,7 @@ from nexttick.models.bodies import plain
 from nexttick.models.cnn import CNN
 
 _STEPS = 2  # of the mean field; each one looks a window further back
-_RETURN, _PAUSE = FIXED.index("return"), FIXED.index("pause")
+RETURN, PAUSE = FIXED.index("return"), FIXED.index("pause")
 
 
 class DeepLab(CNN):
@@ -58,7 +58,7 @@ class DeepLab(CNN):
         logits_BTH = super().forward(x_BTF)
         B, T, H = logits_BTH.shape
         labels_ELT = _labels(logits_BTH.transpose(1, 2).reshape(B * H, T))
-        elapsed_BT, change_BT = x_BTF[:, -T:, _PAUSE].exp(), x_BTF[:, -T:, _RETURN]
+        elapsed_BT, change_BT = x_BTF[:, -T:, PAUSE].exp(), x_BTF[:, -T:, RETURN]
         log_q = self.field(labels_ELT, _each(elapsed_BT, H), _each(change_BT, H))
         logits_BHT = (log_q[:, 1] - log_q[:, 0]).view(B, H, T)
         return logits_BHT.transpose(1, 2)[:, self.after_head :]
@@ -74,7 +74,7 @@ class DeepLab(CNN):
         logits_BH, after = super().step(x_BF, state[:-own])
         B, H = logits_BH.shape
         labels_EL = _labels(logits_BH.reshape(B * H, 1)).squeeze(2)
-        elapsed_B, change_B = x_BF[:, _PAUSE].exp(), x_BF[:, _RETURN]
+        elapsed_B, change_B = x_BF[:, PAUSE].exp(), x_BF[:, RETURN]
         log_q, field = self.field.step(
             labels_EL, state[-own:], _each(elapsed_B, H), _each(change_B, H)
         )

@@ -1,0 +1,205 @@
+"""Microseconds from an event in to its prediction out: features, network and calibration.
+
+    python -m bench.live [FILE…] [--json] [--events 20000] [--only step zoo]
+
+`step`: the default CNN and LSTM, as `Stepper` computes them, beside ONNX Runtime, eager torch with
+its state (`Predictor.step`) and eager torch on a recomputed window, in turns over the same events.
+`zoo`: every architecture. Networks are not trained, which costs the same. Without files, a day of
+bitFlyer is taken from NEXTTICK_DATA or ../shared/data. All on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from nexttick.calibration import Temperature
+from nexttick.config import ARCHS, ModelOptions, Recipe
+from nexttick.events import merge_events
+from nexttick.features import EVENT, compute_features, update
+from nexttick.formats import read_ticks
+from nexttick.job import recipe_spec
+from nexttick.live.step import Stepper
+from nexttick.models import build_model
+from nexttick.models.encoding import fit_encodings
+from nexttick.predictor import Predictor, Scaler
+
+Event = tuple[Any, ...]
+Step = Callable[[Event], Any]
+WARM = 100  # events before the clock runs
+ROUND = 1000  # events in a row before it is another contestant's turn
+MAX_GAP_NS = 600_000_000_000
+TARGETS = {"median_us": 40.0, "p99_us": 150.0, "ratio": 8.0}
+
+
+@torch.no_grad()
+def fresh(kind: str, arch: str | None, events: Any) -> Predictor:
+    """A network that has learned nothing, with scaler and encodings fitted."""
+    torch.manual_seed(0)
+    options, horizons = ModelOptions(kind, arch), Recipe().labels.horizon
+    spec = recipe_spec(Recipe(), MAX_GAP_NS)
+    x_NF = compute_features(events, spec)
+    scaler = Scaler.fit(x_NF)
+    model = build_model(options, len(spec.names), len(horizons))
+    fit_encodings(model, scaler(x_NF))
+    names = tuple(f"rise@{horizon}" for horizon in horizons)
+    model, curves = model.finished().eval(), (Temperature(0.9),) * len(names)
+    return Predictor(spec, scaler, options, names, model, calibration=curves)
+
+
+def eager_step(predictor: Predictor) -> Step:
+    """PyTorch with the state carried on."""
+    live = predictor.start()
+    return lambda event: predictor.step(event, live)
+
+
+def eager_window(predictor: Predictor) -> Step:
+    """PyTorch over the last `context` ticks, all of them computed again at each."""
+    spec, context = predictor.spec, predictor.model.context
+    state, constants = spec.initial_state(), spec.constants()
+    window: deque[np.ndarray] = deque(maxlen=context)
+    x_F = np.empty(len(spec.names), np.float32)
+
+    @torch.inference_mode()
+    def step(event: Event) -> Any:
+        update(state, event, x_F, constants)
+        window.append(predictor.scaler(x_F))
+        if len(window) < context:
+            return None
+        logits_BKH = predictor.model(torch.from_numpy(np.stack(window))[None])
+        return predictor.calibrated(torch.sigmoid(logits_BKH)[0].numpy())[0]
+
+    return step
+
+
+CONTESTANTS: dict[str, Callable[[Predictor], Step]] = {
+    "Stepper": lambda predictor: Stepper(predictor).step,
+    "ONNX Runtime": lambda predictor: Stepper(predictor, "onnx").step,
+    "eager step": eager_step,
+    "eager window": eager_window,
+}
+
+
+def spent_us(step: Step, rows: list[Event]) -> list[float]:
+    spent = []
+    for row in rows:
+        start = time.perf_counter_ns()
+        step(row)
+        spent.append((time.perf_counter_ns() - start) / 1e3)
+    return spent
+
+
+def summary(spent: list[float]) -> dict[str, float]:
+    median, p99 = np.quantile(spent, [0.5, 0.99])
+    return {"events": len(spent), "median_us": median, "p99_us": p99, "max_us": max(spent)}
+
+
+def in_turns(steps: dict[str, Step], rows: list[Event]) -> dict[str, dict[str, float]]:
+    """Every contestant over all events, a thousand at a time: a busy minute slows all of them."""
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        spent_us(step, rows[:WARM])
+    for begin in range(WARM, len(rows), ROUND):
+        for name, step in steps.items():
+            spent[name] += spent_us(step, rows[begin : begin + ROUND])
+    return {name: summary(one) for name, one in spent.items()}
+
+
+def measure_step(events: Any, rows: list[Event]) -> dict[str, Any]:
+    """The default CNN and LSTM, all contestants."""
+    results: dict[str, Any] = {}
+    for kind in ARCHS:
+        predictor = fresh(kind, None, events)
+        steps = {name: make(predictor) for name, make in CONTESTANTS.items()}
+        told: dict[str, Any] = in_turns(steps, rows)
+        ours = told["Stepper"]
+        ours["ratio"] = told["eager window"]["median_us"] / ours["median_us"]
+        results[kind] = told
+    return results
+
+
+def measure_zoo(events: Any, rows: list[Event]) -> dict[str, Any]:
+    """Every architecture: the engine that serves it, beside eager torch on fewer events."""
+    results = {}
+    for kind, archs in ARCHS.items():
+        for arch in archs:
+            predictor = fresh(kind, arch, events)
+            stepper = Stepper(predictor)
+            spent_us(stepper.step, rows[:WARM])
+            told = summary(spent_us(stepper.step, rows[WARM:]))
+            eager = summary(spent_us(eager_step(predictor), rows[: 3 * WARM])[WARM:])
+            told["eager_median_us"] = eager["median_us"]
+            results[f"{kind}-{arch}"] = {"engine": stepper.engine.name, **told}
+    return results
+
+
+PARTS: dict[str, Callable[[Any, list[Event]], dict[str, Any]]] = {
+    "step": measure_step,
+    "zoo": measure_zoo,
+}
+
+
+def show_step(results: dict[str, Any]) -> None:
+    table = Table("network", "computed by", "median, µs", "99th percentile, µs", "worst, µs")
+    for kind, told in results.items():
+        for name, one in told.items():
+            times = (f"{one[key]:,.1f}" for key in ("median_us", "p99_us", "max_us"))
+            table.add_row(kind, name, *times)
+    Console(width=110).print(table)
+    for kind, told in results.items():
+        ours = told["Stepper"]
+        met = ours["ratio"] >= TARGETS["ratio"] and all(
+            ours[key] <= TARGETS[key] for key in ("median_us", "p99_us")
+        )
+        print(f"{kind}: {ours['ratio']:.0f} times faster than eager torch on a recomputed window; "
+              f"targets {'met' if met else 'MISSED'}")  # fmt: skip
+
+
+def show_zoo(results: dict[str, Any]) -> None:
+    table = Table("network", "engine", "median, µs", "99th percentile, µs", "eager step, µs")
+    for name, told in results.items():
+        times = (f"{told[key]:,.1f}" for key in ("median_us", "p99_us", "eager_median_us"))
+        table.add_row(name, told["engine"], *times)
+    Console(width=110).print(table)
+
+
+SHOWN = {"step": show_step, "zoo": show_zoo}
+
+
+def default_files() -> list[str]:
+    folder = Path(os.environ.get("NEXTTICK_DATA", "../shared/data")) / "bitflyer"
+    return [str(path) for path in sorted(folder.glob("*.csv.gz"))[:1]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    events = merge_events(read_ticks(args.files or default_files())[0])[: args.events + WARM]
+    rows = list(events.select(EVENT).iter_rows())
+    results = {part: PARTS[part](events, rows) for part in args.only}
+    if args.json:
+        print(json.dumps({"events": len(rows), "targets": TARGETS, **results}))
+        return
+    for part, told in results.items():
+        SHOWN[part](told)
+
+
+if __name__ == "__main__":
+    main()
