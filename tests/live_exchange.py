@@ -500,7 +500,9 @@ def drawn_ticks(count: int, seed: int = 0, first_id: int = 1000) -> list[Tick]:
         amount = f"{draws.randint(1, 10**6) / 10**5:.5f}"
         side = draws.choice((-1, 1))
         ticks.append(
-            Tick(first_id + index, time_us * 1000, f"{price / 100:.2f}", amount, side, pause_us / 1e6)
+            Tick(
+                first_id + index, time_us * 1000, f"{price / 100:.2f}", amount, side, pause_us / 1e6
+            )
         )
     return ticks
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from nexttick.live.messages import Gap, Health, Message, Trade
 from nexttick.live.order import Listing, Want
@@ -25,6 +25,7 @@ _REMEMBERED = 100_000  # trades that a repeated one is compared with
 Identity = int | tuple[int, float, float, int]
 _Key = tuple[int, int]  # (time, id)
 _FIRST: _Key = (-1, -1)
+_LAST: _Key = (1 << 63, 0)
 
 
 def identity(trade: Trade) -> Identity:
@@ -56,54 +57,50 @@ class OrderByTime:
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = self._anchor = after
         self._handed_on = self._top = _FIRST if after is None else _key(after)
-        self._heap: list[tuple[_Key, int, Trade]] = []
-        self._came: deque[tuple[int, _Key]] = deque()  # when each of the waiting came
+        self._heap: list[tuple[_Key, int, Trade]] = []  # joined to what was handed on
+        self._came: deque[tuple[int, _Key]] = deque()  # when each of them came
         self._count = 0
         self._received: dict[Identity, Trade] = {}
-        self._since: Counter[Identity] = Counter()  # sent by the stream since the interruption
+        self._held: list[Trade] = []  # not joined
+        self._since: Counter[Identity] = Counter()  # who they are
         self._filled: Counter[Identity] = Counter()  # given by REST, and not yet by the stream
-        self._joining = after is not None
-        self._asked = False
+        self._joining, self._asked = after is not None, False
 
     def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
         """Take trades from the stream; return what can be handed on."""
+        out: list[Message] = []
         for trade in trades:
             if self._is_known(trade):
-                if self._shows_anchor(trade):
-                    self._joining = False
-            elif _key(trade) < self._handed_on:
-                self._health.late += 1
+                if self._joining and self._shows_anchor(trade):
+                    out += self._end_joining(now_ns)
+            elif self._joining:
+                self._held.append(trade)
+                self._since[identity(trade)] += 1
             else:
-                self._health.reordered += _key(trade) < self._top
-                if self._joining:
-                    self._since[identity(trade)] += 1
-                self._came.append((now_ns, _key(trade)))
-                self._hold(trade)
-        if len(self._heap) > self._limit:
-            return self.give_up(f"more than {self._limit} trades wait to be joined")
-        return self.due(now_ns)
+                self._hold(trade, now_ns)
+        if len(self._held) > self._limit:
+            out += self.give_up(f"more than {self._limit} trades wait to be joined")
+        while len(self._heap) > self._limit:
+            out += self._release(self._heap[0][0])
+        return out + self.due(now_ns)
 
     def fill(self, listing: Listing, now_ns: int) -> list[Message]:
         """Take trades from REST; return what can be handed on."""
+        out = self.due(now_ns)
         for trade in self._beyond_anchor(listing.trades):
             who = identity(trade)
             if self._since[who] > 0:  # from here on the stream has them all
-                self._joining = False
-                break
+                return out + self._end_joining(now_ns) + self.due(now_ns)
             self._anchor = trade
             if who not in self._received and _key(trade) >= self._handed_on:
-                if trade.id < 0:
-                    self._filled[who] += 1
-                self._remember(trade)
-                self._hold(trade)
-                self._health.backfilled += 1
-        out = [] if self._anchor is None else self._release(_key(self._anchor))
-        return out + self.due(now_ns)
+                self._fill_in(trade)
+                out += self.due(now_ns)
+        return out
 
     def due(self, now_ns: int) -> list[Message]:
-        """Return what has waited long enough, and nothing beyond what is joined."""
-        if self._joining and self._anchor is not None:
-            return self._release(_key(self._anchor))
+        """Return what has waited long enough, and nothing that isn't joined."""
+        if self._joining:
+            return self._release(_LAST)
         bound = (self._top[0] - self._delay_ns, TEXT_ID)
         while self._came and self._came[0][0] + self._delay_ns <= now_ns:
             bound = max(bound, self._came.popleft()[1])
@@ -114,24 +111,23 @@ class OrderByTime:
 
         What was held back already is forgotten, for it doesn't join what comes now: REST gives it.
         """
-        if self._joining and self._anchor is not None:
-            self._forget_beyond(_key(self._anchor))
-        elif self._top != _FIRST:
-            newest = max(self._heap, key=lambda entry: entry[:2], default=None)
+        for trade in self._held:
+            self._received.pop(identity(trade), None)
+        self._held.clear()
+        self._since.clear()
+        if not self._joining and self._top != _FIRST:
+            newest = max(self._heap, default=None)
             self._anchor = newest[2] if newest else self._last
             self._joining = True
             self._filled.clear()
         self._asked = False
-        self._since.clear()
 
     def wanted(self, now_ns: int) -> Want | None:
         """Return what lies between the anchor and what the stream has sent since."""
         del now_ns
-        if not self._joining or self._anchor is None:
+        if not self._joining or self._anchor is None or (self._asked and not self._held):
             return None
-        first = min(self._heap, key=lambda entry: entry[:2], default=None)
-        before = first[2] if first and self._since else None
-        return None if self._asked and before is None else Want(self._anchor, before)
+        return Want(self._anchor, self._held[0] if self._held else None)
 
     def all_given(self) -> None:
         """Know that REST has given all that it has."""
@@ -140,18 +136,19 @@ class OrderByTime:
     def give_up(self, reason: str) -> list[Message]:
         """Declare a gap before what the stream has sent since, where it has sent anything."""
         self._asked = True
-        known = self._joining and self._anchor is not None
-        out = self._release(_key(self._anchor)) if known and self._anchor else []
-        if self._heap and self._last is not None:
-            first = self._heap[0][2]
-            self._health.gaps += 1
-            out.append(Gap(self._last.time_ns, first.time_ns, self._last.id, first.id, reason))
-            self._joining = False
-        return out
+        if not self._held:
+            return []
+        out = self._release(_LAST)
+        last, first = self._last, min(self._held, key=_key)
+        assert last is not None
+        self._health.gaps += 1
+        out.append(Gap(last.time_ns, first.time_ns, last.id, first.id, reason))
+        self._end_joining(0)
+        return out + self._release(_key(first))
 
     def wake_ns(self) -> int | None:
         """Return when the trade that has waited longest is handed on."""
-        return self._came[0][0] + self._delay_ns if self._came and not self._joining else None
+        return self._came[0][0] + self._delay_ns if self._came else None
 
     # --- what is known
 
@@ -181,8 +178,7 @@ class OrderByTime:
 
         One that the stream has sent twice since the interruption shows nothing.
         """
-        anchor = self._anchor
-        beyond = anchor is not None and _key(trade) >= _key(anchor)
+        beyond = self._anchor is not None and _key(trade) >= _key(self._anchor)
         return beyond and self._since[identity(trade)] == 0
 
     def _beyond_anchor(self, trades: list[Trade]) -> list[Trade]:
@@ -195,10 +191,35 @@ class OrderByTime:
 
     # --- what waits
 
-    def _hold(self, trade: Trade) -> None:
+    def _fill_in(self, trade: Trade) -> None:
+        if trade.id < 0:
+            self._filled[identity(trade)] += 1
+        self._remember(trade)
+        self._push(trade)
+        self._health.backfilled += 1
+
+    def _hold(self, trade: Trade, now_ns: int) -> None:
+        key = _key(trade)
+        if key < self._handed_on:
+            self._health.late += 1
+            return
+        self._health.reordered += key < self._top
+        self._came.append((now_ns, key))
+        self._push(trade)
+
+    def _push(self, trade: Trade) -> None:
         self._count += 1
         heappush(self._heap, (_key(trade), self._count, trade))
         self._top = max(self._top, _key(trade))
+
+    def _end_joining(self, now_ns: int) -> list[Message]:
+        out = self._release(_LAST)
+        held, self._held = self._held, []
+        self._since.clear()
+        self._joining = False
+        for trade in held:
+            self._hold(trade, now_ns)
+        return out
 
     def _release(self, bound: _Key) -> list[Message]:
         out: list[Message] = []
@@ -209,13 +230,3 @@ class OrderByTime:
         if not self._heap:
             self._came.clear()
         return out
-
-    def _forget_beyond(self, bound: _Key) -> None:
-        for key, _, trade in self._heap:
-            if key > bound:
-                self._received.pop(identity(trade), None)
-        self._heap = [entry for entry in self._heap if entry[0] <= bound]
-        heapify(self._heap)
-        self._top = max(bound, self._handed_on)
-        if not self._heap:
-            self._came.clear()
