@@ -220,8 +220,9 @@ class CcxtFeed:
             since_ms = newest[0] // 1_000_000
 
     async def _page(self, since_ms: int) -> list[Trade]:
-        params = _single_trades(self._exchange, self.symbol)
         try:
+            await self._exchange.load_markets()
+            params = _single_trades(self._exchange, self.symbol)
             rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, params)
         except _REFUSALS as error:
             raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error

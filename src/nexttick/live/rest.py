@@ -86,17 +86,17 @@ class Rest:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TransientError(f"{self.url}{path}: {error!r}") from error
-        self._check(path, answer, body)
+        self._check(answer, body)
         try:
             return loads(body)
         except ValueError as error:
             raise TransientError(f"{self.url}{path}: its answer is no JSON: {error}") from error
 
-    def _check(self, path: str, answer: aiohttp.ClientResponse, body: bytes) -> None:
+    def _check(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
         if answer.status < 400:
             return
         said = body[:_TOLD].decode(errors="replace")
-        what = f"{self.url}{path}: {answer.status} {answer.reason}: {said}"
+        what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
         if answer.status in _ASK_TO_WAIT or answer.status >= 500:
             raise TransientError(what, _seconds(answer.headers.get("Retry-After")))
         raise SourceError(what)

@@ -59,9 +59,9 @@ class Stdin:
         while chunk := await chunks.get():
             *lines, rest = (rest + chunk).split(b"\n")
             rest = self._not_too_long(rest)
-            if batch := order.take(self._trades(lines, after), time.time_ns()):
+            if batch := self._in_order(order, lines, after):
                 yield batch
-        if batch := order.take(self._trades([rest] if rest else [], after), time.time_ns()):
+        if batch := self._in_order(order, [rest], after):
             yield batch
         self.health.connected = False
 
@@ -80,9 +80,11 @@ class Stdin:
         self._complain(self._lines + 1, f"a line of more than {_LONGEST} bytes")
         return b"{"  # what is left of it is no JSON either
 
-    def _trades(self, lines: list[bytes], after: Trade | None) -> list[Trade]:
+    def _in_order(
+        self, order: OrderByTime, lines: list[bytes], after: Trade | None
+    ) -> list[Message]:
         self.health.last_arrival_ns = arrived_ns = time.time_ns()
-        trades = []
+        out: list[Message] = []
         for line in lines:
             self._lines += 1
             if not line.strip():
@@ -92,9 +94,9 @@ class Stdin:
             except (ValueError, TypeError) as error:
                 self._complain(self._lines, str(error))
                 continue
-            if after is None or _follows(trade, after):
-                trades.append(trade)
-        return trades
+            if after is None or _follows(trade, after):  # one by one, however they were cut
+                out += order.take([trade], arrived_ns)
+        return out
 
     def _complain(self, line: int, what: str) -> None:
         self.health.malformed += 1

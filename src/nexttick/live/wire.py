@@ -53,9 +53,15 @@ def ns_of_iso(text: str) -> int:
     Raises:
         ValueError: it is none.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"time {text!r}: give ISO 8601")
     second, rest = text[:_S_DIGITS], text[_S_DIGITS:]
-    digits = len(rest) - len(rest[1:].lstrip("0123456789")) - 1 if rest[:1] == "." else 0
-    fraction, zone = rest[1 : 1 + digits], rest[1 + digits :] if digits else rest
+    if not rest.startswith("."):
+        return _second_ns(text)
+    zone = rest[1:].lstrip("0123456789")
+    fraction = rest[1 : len(rest) - len(zone)]
+    if not fraction:
+        raise ValueError(f"time {text!r}: no digits after the point")
     return _second_ns(second + zone) + int(fraction[:9].ljust(9, "0"))
 
 
