@@ -319,7 +319,7 @@ def test_a_symbol_that_the_venue_does_not_know_is_refused(source: str) -> None:
         exchange.symbol = "BTC/EUR"
         feed = feed_of(source, exchange)
         exchange.symbol = "BTC/USDT"
-        with pytest.raises(SourceError, match="(BTC|XBT).?EUR|BTC/EUR"):
+        with pytest.raises(SourceError, match=r"(BTC|XBT)/?EUR"):
             asyncio.run(collect(feed, 10**18))
 
 

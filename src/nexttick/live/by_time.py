@@ -45,15 +45,11 @@ class OrderByTime:
         after: the last trade that is known already; REST is asked for what follows it.
         delay_s: how long a trade waits for earlier ones.
         limit: of trades that wait.
-
-    Attributes:
-        steps_back: always 0: what comes too late is not handed on.
     """
 
     def __init__(
         self, health: Health, after: Trade | None = None, delay_s: float = 0.1, limit: int = 100_000
     ):
-        self.steps_back = 0
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = self._anchor = after
         self._handed_on = self._top = _FIRST if after is None else _key(after)

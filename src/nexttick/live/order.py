@@ -45,8 +45,6 @@ class Listing(NamedTuple):
 class Order(Protocol):
     """Takes trades as they come and gives each on once and in order. Pure: it asks no clock."""
 
-    steps_back: int
-
     def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
         """Take trades from the stream; return what can be handed on."""
         ...

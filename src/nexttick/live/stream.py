@@ -76,12 +76,15 @@ class Stream:
         venue: whose.
         symbol: as ccxt writes it.
         waits: how long for what.
+
+    Attributes:
+        steps_back: trades whose time was before that of the trade before them; they keep it.
     """
 
     def __init__(self, venue: Venue, symbol: str, waits: Waits = Waits()):  # noqa: B008
         self.name, self.symbol, self.health = venue.name, symbol, Health()
         self._venue, self._waits = venue, waits
-        self._lives = 0
+        self._lives = self.steps_back = 0
 
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
         """Go through messages as they come, those that came together in one list.
@@ -98,6 +101,7 @@ class Stream:
         try:
             async with aclosing(joined.batches()) as batches:
                 async for batch in batches:
+                    self.steps_back = order.steps_back
                     yield batch
         finally:
             await stopped(*tasks)
