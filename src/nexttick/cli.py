@@ -15,6 +15,7 @@ import nexttick
 from nexttick.config import (
     EvaluateOptions,
     LabelOptions,
+    LiveOptions,
     ModelOptions,
     OutputOptions,
     ReadOptions,
@@ -162,6 +163,23 @@ def export(run: RunFolder, output: OutFile) -> None:
     model_commands.export(run, output)
 
 
+def live(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (), options: LiveOptions = LiveOptions()
+) -> None:
+    """Follow an exchange's trades, and say for each how likely a rise is.
+
+    Prints JSON lines under the names of predict, or on a terminal a table. Ctrl-C ends it; started
+    again, it goes on where it stopped.
+
+    Args:
+        runs: run folder made by train or run; one for all markets, or one for each --symbol.
+        options: what is followed, and how it is shown.
+    """
+    from nexttick import live_commands
+
+    live_commands.live(runs, options)
+
+
 def ticks(
     files: Files,
     read: ReadOptions = ReadOptions(),
@@ -223,6 +241,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "test": test,
     "predict": predict,
+    "live": live,
     "describe": describe,
     "export": export,
     "ticks": ticks,
@@ -233,7 +252,14 @@ COMMANDS: dict[str, Command] = {
 
 
 # Options that take several words.
-_MANY = ("--horizon", "--networks", "--baselines", "--half-lives-events", "--half-lives-s")
+_MANY = (
+    "--horizon",
+    "--symbol",
+    "--networks",
+    "--baselines",
+    "--half-lives-events",
+    "--half-lives-s",
+)
 _FILE = re.compile(r"[/*?\\]|\.[A-Za-z]\w*$")
 
 
