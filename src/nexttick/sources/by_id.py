@@ -116,7 +116,7 @@ class TradesById:
                 low = max(middle, near.id) + 1
             else:
                 high = min(middle, near.id)
-        return low
+        return min((known.id for known in self._known if known.id >= low), default=low)
 
     def _near(self, market: dict[str, Any], number: int) -> _Known | None:
         """The trade of an id, or the one near it that the venue insists on."""

@@ -77,12 +77,14 @@ class TradesByTime:
             since_ns = until_ns
 
     def _believed(self, since_ns: int) -> Rows:
-        """An answer that goes on after `since`, or what three answers had."""
-        for _ in range(LOOKS):
-            rows = self._since(since_ns)
+        """An answer that goes on after `since`, or the fullest of three."""
+        fullest = rows = self._since(since_ns)
+        for _ in range(LOOKS - 1):
             if _goes_on(rows, since_ns):
-                break
-        return rows
+                return rows
+            rows = self._since(since_ns)
+            fullest = max(fullest, rows, key=lambda rows: len(rows.ticks))
+        return fullest
 
     def _nothing_after(self, time_ns: int) -> bool:
         answers = [self._ask(None) for _ in range(LOOKS)]

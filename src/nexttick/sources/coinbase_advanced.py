@@ -1,6 +1,7 @@
 """Coinbase Advanced's own form: the newest trades of a window of whole seconds.
 
-A window that holds more than an answer is halved until it doesn't. `side` is the maker's here too
+A window that holds more than an answer is halved until it doesn't. Each is asked for until two
+answers are the same, for nothing else says whether one is whole. `side` is the maker's here too
 (ccxt leaves it so), and the taker's is the other. Coinbase Exchange (`coinbaseexchange`) pages by
 id and is the better source of the same kind of market.
 """
@@ -45,10 +46,9 @@ class CoinbaseAdvanced:
     def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         market = self._connection.market(self.series.symbol)
         since_s, stop_s, width_s = start_ns // _S, -(-stop_ns // _S), _FIRST_S
-        place = Place(None, start_ns)
         while since_s < stop_s:
             until_s = min(since_s + width_s, stop_s)
-            rows = self._window(market, since_s, until_s, place)
+            rows = self._window(market, since_s, until_s)
             if len(rows.ticks) >= LIMIT:
                 if until_s > since_s + 1:
                     width_s = (until_s - since_s) // 2
@@ -60,11 +60,9 @@ class CoinbaseAdvanced:
             within = pl.col("time").is_between(max(since_s * _S, start_ns), until_ns, closed="left")
             ticks = rows.ticks.filter(within)
             yield Page(ticks, until_ns, self._connection.received(), rows.set_aside)
-            if len(ticks):
-                place = Place(int(ticks["id"][-1]) + 1, until_ns)
             since_s = until_s
 
-    def _window(self, market: dict[str, Any], since_s: int, until_s: int, place: Place) -> Rows:
+    def _window(self, market: dict[str, Any], since_s: int, until_s: int) -> Rows:
         exchange, where = self._connection.exchange, f"trades of {self.series.symbol}"
         params = {
             "product_id": market["id"],
@@ -78,7 +76,7 @@ class CoinbaseAdvanced:
             answer = self._connection.ask(where, lambda: call(params), dict)
             return read_rows(answer.get("trades", []), read_trade, f"{exchange.id}: {where}")
 
-        return believed(ask, place)
+        return believed(ask, Place(None, since_s * _S))
 
     def _full_second(self, since_s: int) -> Missing:
         reason = (

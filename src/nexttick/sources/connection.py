@@ -29,8 +29,11 @@ T = TypeVar("T")
 class Connection:
     """One ccxt object and what came through it.
 
+    Each of its requests is tried again by itself, also where one call of ccxt makes many.
+
     Args:
-        exchange: a synchronous ccxt object; its rate limit and time-out are kept as they are.
+        exchange: a synchronous ccxt object, from now on of this connection alone; its rate limit
+            and time-out are kept as they are.
 
     Attributes:
         exchange: the same.
@@ -42,7 +45,9 @@ class Connection:
         exchange.logger = logging.Logger("silent", logging.CRITICAL + 1)
         exchange.has["fetchCurrencies"] = False  # of no use here, and private on some venues
         self._responses: list[Any] = []
-        exchange.session.hooks["response"].append(self._heard)
+        self._what = ""
+        exchange.session.hooks["response"] = [self._heard]
+        exchange.fetch2 = self._retried
 
     def market(self, symbol: str) -> dict[str, Any]:
         """What ccxt knows of a market.
@@ -59,8 +64,8 @@ class Connection:
             + (f"did you mean {', '.join(near)}?" if near else f"it has {len(known)} others")
         )
 
-    def ask(self, what: str, call: Callable[[], T], shape: type = list) -> T:
-        """Call ccxt, again and again while errors pass.
+    def ask(self, what: str, call: Callable[[], Any], shape: type[T] = list) -> T:  # type: ignore[assignment]
+        """Call ccxt, each of whose requests is made again and again while errors pass.
 
         Args:
             what: is asked for, for messages.
@@ -71,12 +76,22 @@ class Connection:
             SourceError: the venue refuses, or errors do not pass.
             TickError: the answer is of another shape.
         """
+        import ccxt
+
+        self._what, problem = what, None
         try:
-            return retrying(lambda: self._once(what, call, shape))
-        except TransientError as error:
-            told = f"{error}; tried {ATTEMPTS} times: see whether the venue is up, then fetch again"
-        # Not within the except block, so that nothing unscrubbed hangs on it.
-        raise SourceError(told)
+            answer = call()
+        except ccxt.BaseError as error:  # of ccxt's own, no request failed
+            problem = self._refusal(error, None)
+        if problem:  # not within the except block, so that nothing unscrubbed hangs on it
+            raise problem
+        if isinstance(answer, shape):
+            return answer
+        raise TickError(
+            f"{self._where()}: a JSON {shape.__name__} was expected, "
+            f"{self._scrubbed(str(answer))!r} came; the venue's form has changed, see whether a "
+            "newer nexttick or ccxt knows it"
+        )
 
     @staticmethod
     def now_ns() -> int:
@@ -92,45 +107,52 @@ class Connection:
     def _heard(self, response: Any, *args: object, **kwargs: object) -> None:
         self._responses.append(response)
 
-    def _once(self, what: str, call: Callable[[], T], shape: type) -> T:
+    def _retried(self, *args: Any, **kwargs: Any) -> Any:
+        """In place of ccxt's `fetch2`, which makes one request within the rate limit."""
+        try:
+            return retrying(lambda: self._once(*args, **kwargs))
+        except TransientError as error:
+            told = f"{error}; tried {ATTEMPTS} times: see whether the venue is up, then fetch again"
+        raise SourceError(told)
+
+    def _once(self, *args: Any, **kwargs: Any) -> Any:
         import ccxt
 
         before = len(self._responses)
         try:
-            answer = call()
+            answer = type(self.exchange).fetch2(self.exchange, *args, **kwargs)
         except ccxt.BaseError as error:
-            problem = self._problem(what, error, self._responses[before:])
+            problem = self._problem(error, self._responses[before:])
         else:
-            if isinstance(answer, shape):
+            if not isinstance(answer, str):
                 return answer
-            problem = self._strange(what, answer, shape)
+            shown = self._scrubbed(answer)  # a page of a proxy on the way
+            problem = TransientError(f"{self._where()} failed: no JSON came but {shown!r}")
         raise problem
 
-    def _problem(self, what: str, error: Exception, responses: list[Any]) -> Exception:
+    def _problem(self, error: Exception, responses: list[Any]) -> Exception:
         import ccxt
 
-        told = f"{self._where(what)} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
         status = responses[-1].status_code if responses else None
         refused = status is not None and 400 <= status < 500 and status not in _PASSING_REFUSALS
         if refused or not isinstance(error, ccxt.OperationFailed):
-            return SourceError(f"{told}; trying again will not help: {_cure(status, error)}")
+            return self._refusal(error, status)
         told_s = responses[-1].headers.get("Retry-After", "") if responses else ""
         wait_s = _retry_after_s(told_s, self.now_ns())
+        told = self._failed(error)
         if wait_s is not None and wait_s > MAX_WAIT_S:
             return SourceError(f"{told}; it asks to wait for {wait_s:.0f} s: fetch again then")
         return TransientError(told, wait_s)
 
-    def _strange(self, what: str, answer: object, shape: type) -> Exception:
-        shown = self._scrubbed(str(answer))
-        if isinstance(answer, str):  # no JSON: a page of a proxy on the way
-            return TransientError(f"{self._where(what)} failed: no JSON came but {shown!r}")
-        return TickError(
-            f"{self._where(what)}: a JSON {shape.__name__} was expected, {shown!r} came; the "
-            "venue's form has changed, see whether a newer nexttick or ccxt knows it"
-        )
+    def _refusal(self, error: Exception, status: int | None) -> SourceError:
+        told = self._failed(error)
+        return SourceError(f"{told}; trying again will not help: {_cure(status, error)}")
 
-    def _where(self, what: str) -> str:
-        return f"{self.exchange.id}: asking for {what}"
+    def _failed(self, error: Exception) -> str:
+        return f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+
+    def _where(self) -> str:
+        return f"{self.exchange.id}: asking for {self._what}"
 
     def _scrubbed(self, text: str) -> str:
         for secret in (self.exchange.apiKey, self.exchange.secret, self.exchange.password):

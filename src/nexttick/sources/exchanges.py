@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nexttick.sources import binance
+from nexttick.sources import binance, okx
 from nexttick.sources.bitstamp import Bitstamp
 from nexttick.sources.by_id import TradesById
 from nexttick.sources.by_time import TradesByTime
@@ -17,7 +17,6 @@ from nexttick.sources.coinbase import Coinbase
 from nexttick.sources.coinbase_advanced import CoinbaseAdvanced
 from nexttick.sources.connection import Connection, ccxt_exchange
 from nexttick.sources.kraken import Kraken
-from nexttick.sources.okx import Okx
 from nexttick.sources.source import Series, Source
 
 BINANCES = ("binance", "binanceus", "binanceusdm", "binancecoinm")
@@ -26,7 +25,7 @@ OWN_FORMS: dict[str, Callable[[Connection, Series], Source]] = {
     "coinbase": CoinbaseAdvanced,
     "coinbaseexchange": lambda connection, series: TradesById(connection, series, Coinbase()),
     "kraken": Kraken,
-    "okx": lambda connection, series: TradesById(connection, series, Okx()),
+    "okx": lambda connection, series: TradesById(connection, series, okx.Okx()),
 }
 
 
@@ -51,10 +50,18 @@ def open_exchange(
     kinds = binance.KINDS if of_binance else ("trades",)
     if kind is not None and kind not in kinds:
         raise ValueError(f"kind={kind!r}: {venue} has {' and '.join(kinds)}")
-    if exchange is None:
-        exchange = ccxt_exchange(venue, binance.options(symbol) if of_binance else None)
-    connection, kind = Connection(exchange), kind or kinds[0]
+    connection, kind = Connection(exchange or prepared(venue, symbol)), kind or kinds[0]
     if of_binance:
         name = "binanceus" if venue == "binanceus" else binance.venue(symbol)
         return TradesById(connection, Series(name, symbol, kind), binance.Binance(kind))
     return OWN_FORMS.get(venue, TradesByTime)(connection, Series(venue, symbol, kind))
+
+
+def prepared(venue: str, symbol: str) -> Any:
+    """The ccxt object that is made for one market; it loads no other kinds of markets.
+
+    Raises:
+        ValueError: ccxt has no such venue.
+    """
+    options = binance.options if venue in BINANCES else okx.options if venue == "okx" else None
+    return ccxt_exchange(venue, options(symbol) if options else None)

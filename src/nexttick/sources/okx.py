@@ -42,6 +42,13 @@ class Okx:
         return read_rows(answer.get("data", []), read_trade, f"{exchange.id}: {where}")
 
 
+def options(symbol: str) -> dict[str, Any]:
+    """Options of ccxt for one market: its kind of markets only."""
+    settle, _, expiry = symbol.partition(":")[2].partition("-")
+    kind = ("option" if "-" in expiry else "future") if expiry else "swap" if settle else "spot"
+    return {"fetchMarkets": {"types": [kind]}}
+
+
 def read_trade(row: dict[str, Any]) -> Tick:
     """One row of history-trades."""
     side = _SIDES[row["side"]]
