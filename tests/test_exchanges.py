@@ -33,7 +33,7 @@ from local_exchange import (
     LocalExchange,
     kraken_seconds,
 )
-from markets import few, quick, random_ticks, seeds
+from markets import quick, random_ticks, seeds
 from nexttick.sources import binance, bitstamp, coinbase, coinbase_advanced, kraken, okx, retrying
 from nexttick.sources.connection import Connection, ccxt_exchange
 from nexttick.sources.exchanges import open_exchange
@@ -44,6 +44,7 @@ from nexttick.ticks import SCHEMA, TickError
 from servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, Fault
 
 VENUES = tuple(SYMBOLS)
+venues = st.sampled_from(VENUES)
 FAULTS = {"429": BUSY, "503": BROKEN, "cut": CUT, "drop": DROP, "slow": SLOW}
 # Without consecutive ids nothing tells that a row in the midst of an answer is lacking.
 FORGIVEN = dict.fromkeys(VENUES, TRICKS) | {
@@ -125,9 +126,8 @@ def spans(ticks: pl.DataFrame) -> Iterator[tuple[int, int]]:
 # --- every tick once
 
 
-@few
-@given(seed=seeds, page=st.integers(40, 90), which=st.integers(0, 2))
-@pytest.mark.parametrize("venue", VENUES)
+@quick
+@given(venue=venues, seed=seeds, page=st.integers(40, 90), which=st.integers(0, 2))
 def test_every_tick_comes_once_and_no_page_promises_too_much(
     venue: str, seed: int, page: int, which: int
 ) -> None:
@@ -163,16 +163,13 @@ def test_a_page_that_changes_under_the_reader_loses_and_doubles_nothing(
     venue: str, trick: str
 ) -> None:
     ticks = market(venue, 3)
-    for rhythm in (2, 3):
-        tricks = [trick if number % rhythm == 1 else "" for number in range(500)]
-        with served(venue, ticks, 40, tricks=tricks) as exchange:
-            span = next(spans(ticks))
-            check(fetch(exchange, *span), ticks, span)
+    with served(venue, ticks, 40, tricks=["", trick] * 250) as exchange:
+        span = next(spans(ticks))
+        check(fetch(exchange, *span), ticks, span)
 
 
-@few
-@given(seed=seeds)
-@pytest.mark.parametrize("venue", VENUES)
+@quick
+@given(venue=venues, seed=seeds)
 def test_seeded_mixes_of_all_that_goes_wrong(venue: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     ticks = market(venue, seed)

@@ -57,7 +57,7 @@ class Binance:
         call = getattr(exchange, _method(market, self.kind))
         where = f"{self.kind} of {market['symbol']}"
         with _in_microseconds(exchange):
-            answer = connection.ask(where, lambda: call({"symbol": market["id"], **params}))
+            answer = connection.ask(where, lambda: call({"symbol": market["id"], **params}), list)
         read = read_aggregated if self.kind == "aggTrades" else read_plain
         return read_rows(answer, read, f"{exchange.id}: {where}")
 

@@ -48,7 +48,9 @@ class Bitstamp:
         market = self._connection.market(self.series.symbol)
         exchange, where = self._connection.exchange, f"trades of {self.series.symbol}"
         params = {"pair": market["id"], "time": told}
-        answer = self._connection.ask(where, lambda: exchange.publicGetTransactionsPair(params))
+        answer = self._connection.ask(
+            where, lambda: exchange.publicGetTransactionsPair(params), list
+        )
         rows = read_rows(answer, read_trade, f"{exchange.id}: {where}")
         oldest_ns = self._oldest_ns(told)  # waiting for the answer may have taken a while
         if start_ns < oldest_ns:

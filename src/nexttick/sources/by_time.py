@@ -110,8 +110,8 @@ class TradesByTime:
     def _ask(self, since_ms: int | None) -> Rows:
         exchange, symbol = self._connection.exchange, self.series.symbol
         limit = _page_limit(exchange, symbol)
-        answer: list[Any] = self._connection.ask(
-            f"trades of {symbol}", lambda: exchange.fetch_trades(symbol, since_ms, limit)
+        answer = self._connection.ask(
+            f"trades of {symbol}", lambda: exchange.fetch_trades(symbol, since_ms, limit), list
         )
         once = {trade["id"] or number: trade for number, trade in enumerate(answer)}
         rows = read_rows(once.values(), read_trade, self._where())

@@ -34,7 +34,7 @@ class Coinbase:
     def _rows(self, connection: Connection, market: dict[str, Any], params: dict) -> Rows:
         exchange, where = connection.exchange, f"trades of {market['symbol']}"
         answer = connection.ask(
-            where, lambda: exchange.publicGetProductsIdTrades({"id": market["id"], **params})
+            where, lambda: exchange.publicGetProductsIdTrades({"id": market["id"], **params}), list
         )
         return read_rows(answer, read_trade, f"{exchange.id}: {where}")
 

@@ -64,7 +64,7 @@ class Connection:
             + (f"did you mean {', '.join(near)}?" if near else f"it has {len(known)} others")
         )
 
-    def ask(self, what: str, call: Callable[[], Any], shape: type[T] = list) -> T:  # type: ignore[assignment]
+    def ask(self, what: str, call: Callable[[], Any], shape: type[T]) -> T:
         """Call ccxt, each of whose requests is made again and again while errors pass.
 
         Args:

@@ -76,8 +76,8 @@ def walk(
     while until_ns < stop_ns:
         rows = believed(ask, place)
         if rows.ticks.is_empty():
-            place = further(place)
-            until_ns = until_ns if place else stop_ns
+            on = further(place)
+            place, until_ns = on or place, until_ns if on else stop_ns
         else:
             place = _after(rows.ticks, place)
             until_ns = max(until_ns, min(place.time_ns - DISORDER_NS, stop_ns))
