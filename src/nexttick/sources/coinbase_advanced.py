@@ -1,0 +1,98 @@
+"""Coinbase Advanced's own form: the newest trades of a window of whole seconds.
+
+A window that holds more than an answer is halved until it doesn't. Each is asked for until two
+answers are the same, for nothing else says whether one is whole. `side` is the maker's here too
+(ccxt leaves it so), and the taker's is the other. Coinbase Exchange (`coinbaseexchange`) pages by
+id and is the better source of the same kind of market.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from nexttick.sources.connection import Connection
+from nexttick.sources.source import Missing, Page, Series
+from nexttick.sources.trade_rows import Rows, Tick, iso_to_ns, read_rows
+from nexttick.sources.walking import Place, believed, settled
+
+LIMIT = 1000
+_S = 1_000_000_000
+_FIRST_S, _WIDEST_S = 3_600, 86_400
+_TAKER = {"SELL": 1, "BUY": -1, "UNKNOWN_ORDER_SIDE": 0}  # by the maker's side
+
+
+class CoinbaseAdvanced:
+    """A source: one market of Coinbase Advanced; see `Source`.
+
+    Args:
+        connection: to the venue.
+        series: whose ticks.
+    """
+
+    consecutive_ids = False
+
+    def __init__(self, connection: Connection, series: Series):
+        self.name = f"ccxt {connection.exchange.id}"
+        self.series = series
+        self._connection = connection
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through a span; see `Source.pages`."""
+        return settled(self._connection, (start_ns, stop_ns), self._pages)
+
+    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        market = self._connection.market(self.series.symbol)
+        since_s, stop_s, width_s = start_ns // _S, -(-stop_ns // _S), _FIRST_S
+        while since_s < stop_s:
+            until_s = min(since_s + width_s, stop_s)
+            rows = self._window(market, since_s, until_s)
+            if len(rows.ticks) >= LIMIT:
+                if until_s > since_s + 1:
+                    width_s = (until_s - since_s) // 2
+                    continue
+                yield self._full_second(since_s)
+            elif len(rows.ticks) < LIMIT // 4:
+                width_s = min(2 * width_s, _WIDEST_S)
+            until_ns = min(until_s * _S, stop_ns)
+            within = pl.col("time").is_between(max(since_s * _S, start_ns), until_ns, closed="left")
+            ticks = rows.ticks.filter(within)
+            yield Page(ticks, until_ns, self._connection.received(), rows.set_aside)
+            since_s = until_s
+
+    def _window(self, market: dict[str, Any], since_s: int, until_s: int) -> Rows:
+        exchange, where = self._connection.exchange, f"trades of {self.series.symbol}"
+        params = {
+            "product_id": market["id"],
+            "start": str(since_s),
+            "end": str(until_s),
+            "limit": LIMIT,
+        }
+        call = exchange.v3PublicGetBrokerageMarketProductsProductIdTicker
+
+        def ask(place: Place) -> Rows:
+            answer = self._connection.ask(where, lambda: call(params), dict)
+            return read_rows(answer.get("trades", []), read_trade, f"{exchange.id}: {where}")
+
+        return believed(ask, Place(None, since_s * _S))
+
+    def _full_second(self, since_s: int) -> Missing:
+        reason = (
+            f"{self.series}: the second at {since_s} s holds more trades than the {LIMIT} of an "
+            "answer; fetch it from coinbaseexchange, which pages by id"
+        )
+        return Missing(since_s * _S, (since_s + 1) * _S, reason)
+
+
+def read_trade(row: dict[str, Any]) -> Tick:
+    """One row of the ticker's trades."""
+    side = _TAKER[row["side"]]
+    return (
+        iso_to_ns(row["time"]),
+        float(row["price"]),
+        float(row["size"]),
+        side,
+        int(row["trade_id"]),
+    )

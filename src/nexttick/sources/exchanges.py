@@ -1,0 +1,67 @@
+"""Trades of any exchange that ccxt reaches.
+
+Where a venue's own form gives more than ccxt's (finer times, order, depth) it has a file of its
+own beside this one; all others are asked by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nexttick.sources import binance, okx
+from nexttick.sources.bitstamp import Bitstamp
+from nexttick.sources.by_id import TradesById
+from nexttick.sources.by_time import TradesByTime
+from nexttick.sources.coinbase import Coinbase
+from nexttick.sources.coinbase_advanced import CoinbaseAdvanced
+from nexttick.sources.connection import Connection, ccxt_exchange
+from nexttick.sources.kraken import Kraken
+from nexttick.sources.source import Series, Source
+
+BINANCES = ("binance", "binanceus", "binanceusdm", "binancecoinm")
+OWN_FORMS: dict[str, Callable[[Connection, Series], Source]] = {
+    "bitstamp": Bitstamp,
+    "coinbase": CoinbaseAdvanced,
+    "coinbaseexchange": lambda connection, series: TradesById(connection, series, Coinbase()),
+    "kraken": Kraken,
+    "okx": lambda connection, series: TradesById(connection, series, okx.Okx()),
+}
+
+
+def open_exchange(
+    venue: str, symbol: str, *, kind: str | None = None, exchange: Any = None
+) -> Source:
+    """A source of one market's trades at an exchange. Nothing is asked of the venue yet.
+
+    Args:
+        venue: ccxt's name of it: `binance`, `kraken`, `coinbaseexchange`, ...
+        symbol: as ccxt writes it: `BTC/USDT`, of a perpetual `BTC/USDT:USDT`.
+        kind: `trades`; on Binance by default `aggTrades`, for its plain trades need a key.
+        exchange: a ccxt object that is set up already (its URLs, proxies, rate limit).
+
+    Returns:
+        The source. Key and secret, if any, come from `NEXTTICK_<VENUE>_KEY` and `_SECRET`.
+
+    Raises:
+        ValueError: ccxt has no such venue, or it has no such kind.
+    """
+    of_binance = venue in BINANCES
+    kinds = binance.KINDS if of_binance else ("trades",)
+    if kind is not None and kind not in kinds:
+        raise ValueError(f"kind={kind!r}: {venue} has {' and '.join(kinds)}")
+    connection, kind = Connection(exchange or prepared(venue, symbol)), kind or kinds[0]
+    if of_binance:
+        name = "binanceus" if venue == "binanceus" else binance.venue(symbol)
+        return TradesById(connection, Series(name, symbol, kind), binance.Binance(kind))
+    return OWN_FORMS.get(venue, TradesByTime)(connection, Series(venue, symbol, kind))
+
+
+def prepared(venue: str, symbol: str) -> Any:
+    """The ccxt object that is made for one market; it loads no other kinds of markets.
+
+    Raises:
+        ValueError: ccxt has no such venue.
+    """
+    options = binance.options if venue in BINANCES else okx.options if venue == "okx" else None
+    return ccxt_exchange(venue, options(symbol) if options else None)
