@@ -47,7 +47,8 @@ class Replay:
             raise ValueError(f"batch={batch}: give at least 1")
         frame = check_record(ticks) if isinstance(ticks, pl.DataFrame) else read_ticks(ticks)[0]
         if "id" not in frame.columns:
-            frame = frame.with_columns(id=pl.lit(-1, pl.Int64))
+            # A number for each, so that a restart knows where among the ticks of one time it was.
+            frame = frame.with_columns(id=pl.int_range(pl.len(), dtype=pl.Int64))
         columns = ("time", "price", "amount", "side", "id")
         self._ticks = frame.select(columns).with_columns(pl.col("id").fill_null(-1))
         self._speed, self._batch = speed, batch
