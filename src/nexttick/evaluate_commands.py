@@ -19,7 +19,7 @@ from nexttick.compare import compare_runs
 from nexttick.config import EvaluateOptions, OutputOptions, Recipe, named_model
 from nexttick.evaluate_screen import Folds, show_comparison, show_evaluation
 from nexttick.events import merge_events
-from nexttick.job import check_model, fingerprint, prepare_events, resolve_max_gap_ns
+from nexttick.job import check_model, prepare_events, resolve_max_gap_ns
 from nexttick.labels import make_labels
 from nexttick.pooling import (
     Pooled,
@@ -35,6 +35,7 @@ from nexttick.predictor import Predictor
 from nexttick.recipes import EvaluationRecipe, read_recipe
 from nexttick.report import write_report
 from nexttick.tick_commands import read_named
+from nexttick.ticks import fingerprint
 from nexttick.walkforward import BASELINES, Task, plan, run_tasks
 from nexttick.worth import Worth
 from nexttick.writing import with_nulls, write_table

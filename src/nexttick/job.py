@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from nexttick.models.base import TickModel
 from nexttick.models.encoding import fit_encodings
 from nexttick.predictor import Predictor, Scaler
 from nexttick.splits import Split, chronological_split, purged
-from nexttick.ticks import TickError
+from nexttick.ticks import TickError, fingerprint
 from nexttick.train import EpochRecord, OnStep, Ranges, TrainingData, fit, pick_device, set_threads
 
 _SETTLED = 10  # contexts after which a recurrent state has forgotten where it began
@@ -134,14 +133,6 @@ def resolve_max_gap_ns(time_ns: NDArray[np.int64], told: str | None) -> int:
     if duration_ns is None:
         raise ValueError(f"--max-gap {told!r} is no duration: e.g. 10m")
     return duration_ns
-
-
-def fingerprint(ticks: pl.DataFrame) -> str:
-    """SHA-256 of times, prices, amounts and sides."""
-    digest = hashlib.sha256()
-    for name in ("time", "price", "amount", "side"):
-        digest.update(ticks[name].to_numpy().tobytes())
-    return digest.hexdigest()
 
 
 def train_network(

@@ -12,6 +12,7 @@ ticks that it has cleaned already; switch it off there.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numba
 import numpy as np
@@ -112,6 +113,18 @@ def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
         found, done = _rows_from(start, time_ns, price, jumps)
         rows.append(found)
     return np.concatenate(rows)
+
+
+def believed_chunks(chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Consecutive pieces of a history without the ticks that the rule sets aside.
+
+    The state is carried over, so that they are those which it would set aside of the whole.
+    """
+    state = new_outlier_state()
+    for chunk in chunks:
+        believed = np.empty(len(chunk), np.bool_)
+        _run(state, chunk["time"].to_numpy(), chunk["price"].to_numpy(), believed)
+        yield chunk if believed.all() else chunk.filter(pl.Series(believed))
 
 
 def _rows_from(

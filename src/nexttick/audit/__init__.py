@@ -21,9 +21,10 @@ from nexttick.audit.shifted import check_shifted_labels
 from nexttick.audit.tampering import check_features, check_predictions
 from nexttick.baselines import Fitted
 from nexttick.config import Recipe
-from nexttick.job import Prepared, fingerprint
+from nexttick.job import Prepared
 from nexttick.judge import fit_on_training
 from nexttick.predictor import Predictor
+from nexttick.ticks import fingerprint
 
 
 @dataclass(frozen=True)

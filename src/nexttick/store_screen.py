@@ -1,0 +1,126 @@
+"""What the commands on a store print: progress of a fetch, its summary, lists and findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import date
+
+from rich.box import SIMPLE_HEAD
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nexttick.fetching import Progress as FetchProgress
+from nexttick.fetching import Summary
+from nexttick.screen import console, say
+from nexttick.sources.source import Missing, Series
+from nexttick.store.checking import Finding
+from nexttick.store.records import DayRecord
+from nexttick.store.spans import told_span
+
+_REFRESH_S = 0.2
+_SHOWN = 10  # of each kind in a summary; `store check` names all
+
+
+class Fetching:
+    """A bar for the day that comes now and one for all, drawn at most five times a second."""
+
+    def __init__(self, quiet: bool):
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[told]}"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            disable=quiet,
+        )
+        self._day = self._progress.add_task("", total=1.0, told="", visible=False)
+        self._all = self._progress.add_task("in all", total=1.0, told="")
+        self._shown_s = 0.0
+        self._of: date | None = None
+
+    def __enter__(self) -> Fetching:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def show(self, now: FetchProgress) -> None:
+        """Move the bars."""
+        now_s = time.monotonic()
+        if now_s - self._shown_s < _REFRESH_S:
+            return
+        self._shown_s = now_s
+        if now.day != self._of:
+            self._progress.reset(self._day, description=str(now.day), visible=True, told="")
+            self._of = now.day
+        self._progress.update(self._day, completed=now.day_share)
+        self._progress.update(self._all, completed=now.share, told=_speed(now))
+        self._progress.refresh()
+
+
+def _speed(now: FetchProgress) -> str:
+    seconds = max(now.seconds, 1e-9)
+    return (
+        f"{now.days} days  {now.rows:,} rows ({now.rows / seconds:,.0f}/s)  "
+        f"{decimal(now.received)} ({decimal(int(now.received / seconds))}/s)"
+    )
+
+
+def show_summary(summary: Summary) -> None:
+    """What a fetch brought, and what it could not bring."""
+    records = summary.records.values()
+    say(
+        f"{summary.series}: {summary.rows:,} new ticks, {len(records)} days written, "
+        f"{decimal(summary.received)} from {summary.source} in {summary.seconds:.1f} s"
+    )
+    missing_ids, pauses = sum(r.missing_ids for r in records), sum(r.pauses for r in records)
+    if missing_ids or pauses:
+        say(f"gaps in these days: {missing_ids:,} ids lack, {pauses:,} long pauses")
+    for reason, rows in summary.set_aside.items():
+        say(f"set aside: {rows:,} rows: {reason}")
+    for day, reason in summary.replaced.items():
+        say(f"fetched anew: {day}: {reason.rpartition('; ')[0]}")
+    _show_missing("missing, for something is wrong", [m for m in summary.missing if m.fault])
+    _show_missing("not there", [m for m in summary.missing if not m.fault])
+
+
+def _show_missing(title: str, missing: Sequence[Missing]) -> None:
+    for one in missing[:_SHOWN]:
+        say(f"{title}: {told_span((one.start_ns, one.stop_ns))}: {one.reason}")
+    if len(missing) > _SHOWN:
+        say(f"{title}: {len(missing) - _SHOWN} more")
+
+
+def show_series(listed: Sequence[tuple[Series, str, Sequence[DayRecord], int]]) -> None:
+    """A row a series: its folder, days, ticks and bytes."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("series", "from", "to", "days", "ticks", "size", "ids lacking", "pauses"):
+        table.add_column(
+            heading, justify="left" if heading in ("series", "from", "to") else "right"
+        )
+    for _, folder, records, size in listed:
+        table.add_row(
+            folder,
+            records[0].day if records else "",
+            records[-1].day if records else "",
+            f"{len(records):,}",
+            f"{sum(one.rows for one in records):,}",
+            decimal(size),
+            f"{sum(one.missing_ids for one in records):,}",
+            f"{sum(one.pauses for one in records):,}",
+        )
+    console.print(table)
+
+
+def show_findings(series: Series, findings: Sequence[Finding]) -> None:
+    """A line a finding, faults first."""
+    for one in sorted(findings, key=lambda one: not one.fault):
+        day = f" {one.day}" if one.day else ""
+        say(f"{'fault' if one.fault else 'note '}{day}: {one.what}; {one.cure}")
+    faults = sum(one.fault for one in findings)
+    say(f"{series}: {faults:,} faults, {len(findings) - faults:,} notes")
