@@ -19,8 +19,8 @@ from nexttick.sources.retrying import TransientError
 from nexttick.sources.source import Missing, Page, Series, Source, SourceError
 from nexttick.store import Store
 from nexttick.store.records import STORED, DayRecord, Origin
-from nexttick.store.series import WAIT_S, StoredSeries, as_stored, within
 from nexttick.store.spans import DAY_NS, Span, by_day, day_of, told
+from nexttick.store.writer import WAIT_S, Writer, as_stored, within, writing
 from nexttick.ticks import TickError, clean
 
 COMMIT_ROWS = 500_000
@@ -121,8 +121,8 @@ def fetch(
         OSError: the store cannot be written.
     """
     stored = store.open(source.series)
-    with stored.lock(on_wait, wait_s):
-        fetching = _Fetch(source, stored, on_progress, commit_rows, commit_s)
+    with writing(stored, on_wait, wait_s) as writer:
+        fetching = _Fetch(source, writer, on_progress, commit_rows, commit_s)
         return fetching.run(start_ns, stop_ns)
 
 
@@ -176,12 +176,12 @@ class _Fetch:
     def __init__(
         self,
         source: Source,
-        stored: StoredSeries,
+        writer: Writer,
         on_progress: Callable[[Progress], None],
         commit_rows: int,
         commit_s: float,
     ):
-        self._source, self._stored, self._on_progress = source, stored, on_progress
+        self._source, self._writer, self._on_progress = source, writer, on_progress
         self._commit_rows, self._commit_s = commit_rows, commit_s
         self._summary = Summary(source.series, source.name)
         self._begun_s = self._committed_s = time.monotonic()
@@ -189,8 +189,8 @@ class _Fetch:
         self._came, self._now_ns = 0, time.time_ns()
 
     def run(self, start_ns: int, stop_ns: int) -> Summary:
-        damaged = self._stored.look().damaged
-        spans = self._stored.missing(start_ns, min(stop_ns, self._now_ns))
+        damaged = dict(self._writer.days.damaged)
+        spans = self._writer.days.missing(start_ns, min(stop_ns, self._now_ns))
         wanted_ns, done_ns = sum(stop - start for start, stop in spans), 0
         for span in spans:
             self._fetch_span(span, done_ns, wanted_ns)
@@ -265,7 +265,7 @@ class _Fetch:
             origin = Origin(
                 self._source.name, self._source.consecutive_ids, dict(pending.set_aside)
             )
-            record, new = self._stored.write(ticks, (start, stop), origin)
+            record, new = self._writer.write(ticks, (start, stop), origin)
             self._pending = pending.after(stop)
             self._summary.rows += new
             self._summary.records[day] = record

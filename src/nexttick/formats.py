@@ -67,12 +67,16 @@ def read_ticks(
     check_time_unit(time_unit)
     ledger, parts = Ledger(), list[Part]()
     markets: dict[str, str] = {}
+    still: list[str] = []
     for source in _sources(paths, ledger):
         raw = _read_raw(source, told, time_unit, ledger)
         if raw.frame.is_empty():
+            still.append(raw.origin.file)
             continue
         _check_market(raw, markets)
         parts.append(_part(raw, ledger))
+    if still and not parts:
+        raise TickError(f"{', '.join(still)}: days without a single trade; give others too")
     return clean_parts(parts, ledger, outliers=outliers)
 
 

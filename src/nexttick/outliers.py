@@ -124,7 +124,9 @@ def believed_chunks(chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     for chunk in chunks:
         believed = np.empty(len(chunk), np.bool_)
         _run(state, chunk["time"].to_numpy(), chunk["price"].to_numpy(), believed)
-        yield chunk if believed.all() else chunk.filter(pl.Series(believed))
+        kept = chunk if believed.all() else chunk.filter(pl.Series(believed))
+        if len(kept):
+            yield kept
 
 
 def _rows_from(

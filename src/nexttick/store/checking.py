@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from nexttick.store.records import DayRecord, Origin, gaps_in_ids, interruptions, measure
-from nexttick.store.series import Days, StoredSeries, within
+from nexttick.store.series import Days, StoredSeries
 from nexttick.store.spans import day_of, day_span, told, told_span, without
+from nexttick.store.writer import within
 from nexttick.ticks import TickError, sorted_by_time
 
 _MEASURED = (

@@ -45,6 +45,10 @@ class Folder(Protocol):
         """Names of the files in it, sorted, each with a stamp that changes with its content."""
         ...
 
+    def stamp(self, name: str) -> str:
+        """The stamp of one file."""
+        ...
+
     def open(self, name: str) -> Path | io.BytesIO:
         """A file in the form in which Polars reads it.
 
@@ -118,10 +122,14 @@ class LocalFolder:
         stamps = {}
         for one in sorted(self._entries()):
             with contextlib.suppress(FileNotFoundError):  # a writer's temporary file, gone by now
-                status = one.stat()
                 if one.is_file():
-                    stamps[one.name] = f"{status.st_size} {status.st_mtime_ns}"
+                    stamps[one.name] = self.stamp(one.name)
         return stamps
+
+    def stamp(self, name: str) -> str:
+        """Size and time of change."""
+        status = (self.path / name).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.is_dir() else []
@@ -203,6 +211,10 @@ class RemoteFolder:
         """Names of the files in it; size and what the store tells of changes are the stamp."""
         files = (one for one in self._entries() if one["type"] == "file")
         return {_name(one): _stamp(one) for one in sorted(files, key=_name)}
+
+    def stamp(self, name: str) -> str:
+        """Size, and what the store tells of changes."""
+        return _stamp(self.fs.info(f"{self.path}/{name}"))
 
     def _entries(self) -> list[dict[str, Any]]:
         self.fs.invalidate_cache()

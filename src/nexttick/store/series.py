@@ -1,4 +1,4 @@
-"""The days of one series: reading them lazily, writing them whole, and what is still missing.
+"""The days of one series: what is stored, what is missing, and reading it lazily.
 
 `manifest.json` holds the records of all days for whoever wants them at a glance. It is derived: a
 day's own file is what counts, and a manifest that is missing or says otherwise is made anew.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -26,21 +25,16 @@ from nexttick.store.folders import LOCK, Folder, LocalFolder
 from nexttick.store.records import (
     STORED,
     DayRecord,
-    Origin,
     from_json,
-    measure,
     read_day,
     read_record,
-    write_day,
 )
-from nexttick.store.spans import Span, by_day, union, without
-from nexttick.ticks import TickError, check_record, sorted_by_time
-from nexttick.writing import translated
+from nexttick.store.spans import Span, without
+from nexttick.ticks import TickError, check_record
 
 MANIFEST = "manifest.json"
-WAIT_S = 600.0
 _DAY_FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.parquet")
-_PARTS = re.compile(r"\..*\.part")
+PARTS = re.compile(r"\..*\.part")
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,11 @@ class Days:
     damaged: dict[date, str]
     strange: tuple[str, ...]
 
+    def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
+        """Spans that no record covers."""
+        covered = [span for record in self.records.values() for span in record.covered]
+        return without((start_ns, stop_ns), covered)
+
 
 @dataclass(frozen=True)
 class StoredSeries:
@@ -74,30 +73,6 @@ class StoredSeries:
 
     def __str__(self) -> str:
         return str(self.series)
-
-    @contextlib.contextmanager
-    def lock(
-        self, on_wait: Callable[[str], None] = lambda message: None, wait_s: float = WAIT_S
-    ) -> Iterator[None]:
-        """Keep other writers out, clear away what a killed one left, and mend the manifest.
-
-        On a remote store nothing keeps other writers out: see `folders.RemoteFolder`.
-
-        Args:
-            on_wait: told once where another process has the lock.
-            wait_s: how long to wait for it.
-
-        Raises:
-            LockedError: another process had it all that time.
-        """
-        with self.folder.lock(on_wait, wait_s):
-            for name in self.folder.files():
-                if _PARTS.fullmatch(name):
-                    self.folder.remove(name)
-            days = self.look()
-            if days.records and self.manifest() != _manifest(days):
-                self._write_manifest(days)
-            yield
 
     # --- what is there
 
@@ -117,7 +92,7 @@ class StoredSeries:
             except TickError as error:
                 damaged[day] = str(error)
         own = (MANIFEST, LOCK)
-        others = tuple(one for one in strange if one not in own and not _PARTS.fullmatch(one))
+        others = tuple(one for one in strange if one not in own and not PARTS.fullmatch(one))
         return Days(records, stamps, damaged, others)
 
     def _known(self) -> dict[tuple[date, str], DayRecord]:
@@ -163,63 +138,11 @@ class StoredSeries:
 
     def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
         """Spans that are not stored yet; a day whose file is damaged is one."""
-        covered = [span for record in self.records().values() for span in record.covered]
-        return without((start_ns, stop_ns), covered)
+        return self.look().missing(start_ns, stop_ns)
 
     def name(self, day: date) -> str:
         """A day's file as messages name it."""
         return f"{self.folder}/{file_of(day)}"
-
-    # --- writing
-
-    def write(self, ticks: pl.DataFrame, covered: Span, origin: Origin) -> tuple[DayRecord, int]:
-        """Add the ticks of a span of one day to what is stored of it; one rename commits them.
-
-        Ticks of a time that was covered already are left out, so writing twice changes nothing.
-
-        Args:
-            ticks: columns of `ticks.SCHEMA` and maybe `id`; none outside the span counts.
-            covered: the span whose ticks these are, all of them.
-            origin: where they come from.
-
-        Returns:
-            The day's record, and how many of the ticks are new.
-
-        Raises:
-            ValueError: the span is empty or of several days.
-            OSError: the file cannot be written: path and cure.
-        """
-        cut = list(by_day(covered))
-        if len(cut) != 1:
-            raise ValueError(f"the span {covered} is of {len(cut)} days, and must be of one")
-        day = cut[0][0]
-        old = self._stored(day)
-        before = old[1].covered if old else ()
-        if old and not without(covered, before):
-            return old[1], 0
-        new = within(as_stored(ticks), without(covered, before))
-        joined, repeated = join([*([old[0]] if old else []), new])
-        set_aside = Counter(old[1].set_aside if old else {}) + Counter(origin.set_aside)
-        set_aside += Counter({"id repeated": repeated})
-        origin = Origin(origin.source, origin.consecutive_ids, set_aside)
-        record = measure(day, joined, union([*before, covered]), origin)
-        self.folder.write(
-            file_of(day), lambda file: translated(lambda: write_day(joined, record, file))
-        )
-        self._write_manifest(self.look())
-        return record, len(new) - repeated
-
-    def _stored(self, day: date) -> tuple[pl.DataFrame, DayRecord] | None:
-        """Ticks and record of a day; None where there is none, or none that can be read."""
-        try:
-            record = self.record(day)
-            return self.read(day), record
-        except TickError:
-            return None
-
-    def _write_manifest(self, days: Days) -> None:
-        text = orjson.dumps(_manifest(days), option=orjson.OPT_INDENT_2)
-        self.folder.write(MANIFEST, lambda file: file.write(text))
 
     # --- reading
 
@@ -312,30 +235,6 @@ def day_of_file(name: str) -> date | None:
         return None
 
 
-def as_stored(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Ticks in the columns of `records.STORED`; `truth` is no venue's and is left out."""
-    record = check_record(ticks)
-    if "id" not in record.columns:
-        record = record.with_columns(id=pl.lit(None, pl.Int64()))
-    return record.select(list(STORED))
-
-
-def within(ticks: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:
-    """The ticks of these spans."""
-    time = pl.col("time")
-    inside = [(time >= start) & (time < stop) for start, stop in spans]
-    return ticks.filter(pl.any_horizontal(inside)) if inside else ticks.clear()
-
-
-def join(pieces: list[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
-    """Pieces in time order as one, the first of each id kept; and how many ids were repeated."""
-    ticks = sorted_by_time(pl.concat(pieces)) if len(pieces) > 1 else sorted_by_time(pieces[0])
-    if ticks.select((pl.col("id").diff() > 0).all()).item():
-        return ticks.rechunk(), 0
-    kept = ticks.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
-    return kept.rechunk(), len(ticks) - len(kept)
-
-
 def _even(pieces: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
     """Pieces of at most `rows` joined and cut, so that each but the last has as many."""
     held: list[pl.DataFrame] = []
@@ -351,18 +250,6 @@ def _even(pieces: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
 
 def _has_ids(records: Mapping[date, DayRecord]) -> bool:
     return any(record.first_id is not None for record in records.values())
-
-
-def _manifest(days: Days) -> dict[str, Any]:
-    entries = {
-        day.isoformat(): {
-            "stamp": days.stamps[day],
-            "bytes": int(days.stamps[day].split()[0]),
-            "record": orjson.loads(orjson.dumps(record.to_json())),
-        }
-        for day, record in days.records.items()
-    }
-    return {"days": entries}
 
 
 def _reader(stored: StoredSeries, days: list[date]) -> Callable[..., Iterator[pl.DataFrame]]:
