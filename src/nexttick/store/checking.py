@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -132,9 +132,11 @@ def _gaps(name: str, day: date, ticks: pl.DataFrame, measured: DayRecord) -> Ite
 def _between(
     name: str, before: tuple[DayRecord, pl.DataFrame], after: tuple[DayRecord, pl.DataFrame]
 ) -> Iterator[Finding]:
-    """What is wrong from one stored day to the next one stored."""
+    """What is wrong from one day to the next, if that is stored too."""
     (last, earlier), (first, later) = before, after
     day = date.fromisoformat(first.day)
+    if day - date.fromisoformat(last.day) > timedelta(days=1):
+        return
     if last.last_id is not None and first.first_id is not None:
         if first.consecutive_ids and first.first_id > last.last_id + 1:
             yield _id_gap(name, day, last.last_id, first.first_id)
