@@ -160,7 +160,7 @@ def from_json(values: Mapping[str, Any]) -> DayRecord:
 def write_day(ticks: pl.DataFrame, record: DayRecord, file: Any) -> None:
     """Write a day's Parquet file, its record within."""
     metadata = {KEY: orjson.dumps(record.to_json()).decode()}
-    ticks.write_parquet(file, compression="zstd", compression_level=ZSTD_LEVEL, metadata=metadata)
+    ticks.write_parquet(file, compression="zstd", metadata=metadata)
 
 
 def read_record(file: Path | io.BytesIO, name: str) -> DayRecord:
