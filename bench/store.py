@@ -43,7 +43,7 @@ SERIES = Series("simulated", "BTC/USDT")
 ORIGIN = Origin("simulator", True, {})
 START_NS = 19_723 * DAY_NS  # 2024-01-01
 PER_DAY = 2_500_000
-PAUSE_S = 0.011  # so that these fill some 22 hours of the day
+PAUSE_S = 0.011  # so that these fill some 22.6 hours of the day
 CHUNK = 500_000
 
 

@@ -129,19 +129,35 @@ def test_an_error_keeps_what_came_and_says_so(source: Recorded) -> None:
 
 
 def test_options_reach_the_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given: list[tuple[str, int, float]] = []
+    given: list[object] = []
 
-    def make(symbol: str, kind: str = "trades", jobs: int = 4, wait_s: float = 1.0) -> Source:
-        given.append((kind, jobs, wait_s))
+    def make(
+        symbol: str,
+        venue: str | None = None,
+        key: str | None = None,
+        jobs: int = 4,
+        wait_s: float = 1.0,
+        whole: bool = False,
+    ) -> Source:
+        given.append((symbol, venue, jobs, wait_s, whole))
         return Recorded(market(1))
 
     offer(monkeypatch, make)
     command = ("fetch", "recorded", "BTC/USDT", *DAYS, "--store", tmp_path)
-    done(*command, "--option", "kind=aggTrades", "--option", "jobs=2", "--option", "wait_s=.5")
-    assert given == [("aggTrades", 2, 0.5)]
-    assert "did you mean 'kind'" in refused(*command, "--option", "kinds=x")
+    options = ("venue=a", "jobs=2", "wait_s=.5", "whole=Yes")
+    done(*command, *(word for one in options for word in ("--option", one)))
+    assert given == [("BTC/USDT", "a", 2, 0.5, True)]
+    assert "did you mean 'venue'" in refused(*command, "--option", "venues=x")
+    assert "has no option 'key'" in refused(*command, "--option", "key=secret")
     assert "'two' is no whole number" in refused(*command, "--option", "jobs=two")
+    assert "'maybe' is no yes or no" in refused(*command, "--option", "whole=maybe")
     assert "'jobs' is no NAME=VALUE" in refused(*command, "--option", "jobs")
+
+
+def test_what_a_source_has_to_say_is_said(source: Recorded) -> None:
+    source.notice = "these are no trades"  # type: ignore[attr-defined]
+    said = call("fetch", "recorded", "BTC/USDT", *DAYS)
+    assert (said.code, said.err) == (0, "nexttick: these are no trades\n")
 
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {

@@ -46,6 +46,8 @@ def fetch(
 
     first_day, last_day = _days(first, last)
     opened = open_source(source, symbol, _options(options))
+    if not quiet and (notice := getattr(opened, "notice", "")):
+        print(f"nexttick: {notice}", file=sys.stderr)
     with _stoppable(), store_screen.Fetching(quiet) as screen:
         summary = fetching.fetch(
             opened,

@@ -79,15 +79,36 @@ def _made(factory: Factory, name: str, first: tuple[str, ...], given: dict[str, 
     Raises:
         ValueError: an option is unknown, or its text is no value of its kind.
     """
-    known = list(inspect.signature(factory).parameters.values())[len(first) :]
-    kinds = {one.name: type(one.default) for one in known if type(one.default) in (str, int, float)}
+    parameters = list(inspect.signature(factory).parameters.values())[len(first) :]
+    kinds = {one.name: kind for one in parameters if (kind := _kind(one)) is not None}
     values: dict[str, Any] = {}
     for option, text in given.items():
         if option not in kinds:
             raise ValueError(f"source {name} has no option {option!r}: {nearest(option, kinds)}")
         try:
-            values[option] = kinds[option](text)
-        except ValueError as error:
-            kind = "whole number" if kinds[option] is int else "number"
-            raise ValueError(f"option {option} of source {name}: {text!r} is no {kind}") from error
+            values[option] = _PARSERS[kinds[option]](text)
+        except (ValueError, KeyError) as error:
+            what = _KINDS[kinds[option]]
+            raise ValueError(f"option {option} of source {name}: {text!r} is no {what}") from error
     return factory(*first, **values)
+
+
+_KINDS: dict[type, str] = {
+    str: "text", int: "whole number", float: "number", bool: "yes or no"
+}  # fmt: skip
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: lambda text: {"yes": True, "true": True, "no": False, "false": False}[text.lower()],
+}
+_SECRET = "key"  # a command line is seen by all: keys come from the environment
+
+
+def _kind(parameter: inspect.Parameter) -> type | None:
+    """The type of an option that can be given as text; None where it is no such option."""
+    if parameter.name == _SECRET:
+        return None
+    if parameter.default is None and "str" in str(parameter.annotation):
+        return str
+    return type(parameter.default) if type(parameter.default) in _KINDS else None

@@ -87,6 +87,7 @@ class Writer:
         old = self._old(day)
         before = old[1].covered if old else ()
         if old and not without(covered, before):
+            self._note(day, old[1])
             return old[1], 0
         new = within(as_stored(ticks), without(covered, before))
         joined, repeated = join([*([old[0]] if old else []), new])
@@ -108,10 +109,14 @@ class Writer:
     def _commit(self, day: date, ticks: pl.DataFrame, record: DayRecord) -> None:
         folder, name = self._stored.folder, file_of(day)
         folder.write(name, lambda file: translated(lambda: write_day(ticks, record, file)))
-        self.days.records[day], self.days.stamps[day] = record, folder.stamp(name)
-        self.days.damaged.pop(day, None)
+        self._note(day, record)
         if time.monotonic() - self._manifest_s >= _MANIFEST_S:
             self.write_manifest()
+
+    def _note(self, day: date, record: DayRecord) -> None:
+        stamp = self._stored.folder.stamp(file_of(day))
+        self.days.records[day], self.days.stamps[day] = record, stamp
+        self.days.damaged.pop(day, None)
 
     def write_manifest(self) -> None:
         """Write the manifest, where it does not say already what it should."""
