@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -62,7 +63,7 @@ def write_bare(path: Path, ticks: pl.DataFrame) -> None:
     ticks.write_parquet(path, compression="zstd")
 
 
-def measure(rows: int, repeats: int) -> dict[str, dict[str, float] | int]:
+def measure(rows: int, repeats: int) -> dict[str, Any]:
     """Median seconds of each way of writing and reading."""
     market = SimulatedMarket(rows, seed=0, typical_pause_s=PAUSE_S)
     ticks = simulate(market).drop("truth")
@@ -112,7 +113,7 @@ STAGES: dict[str, Callable[[StoredSeries], object]] = {
 }
 
 
-def run_stage(name: str, folder: Path, ticks: int) -> dict[str, float | str]:
+def run_stage(name: str, folder: Path, ticks: int) -> dict[str, Any]:
     """One stage, in this process."""
     start = time.perf_counter()
     if name == "make":
@@ -130,7 +131,7 @@ def run_stage(name: str, folder: Path, ticks: int) -> dict[str, float | str]:
     }
 
 
-def run_stages(folder: Path, ticks: int) -> list[dict[str, float]]:
+def run_stages(folder: Path, ticks: int) -> list[dict[str, Any]]:
     """All stages, each in a process of its own."""
     results = []
     for name in ("make", *STAGES):
@@ -155,7 +156,7 @@ def table_of(result: dict) -> Table:
     return table
 
 
-def table_of_stages(results: list[dict[str, float]]) -> Table:
+def table_of_stages(results: list[dict[str, Any]]) -> Table:
     table = Table("", "ticks", "seconds", "ticks/s", "peak memory, MiB")
     for one in results:
         table.add_row(

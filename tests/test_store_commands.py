@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from rich.console import Console
 
 from console import call, done, refused, strict_json
 from nexttick.sources import registry
@@ -108,6 +111,19 @@ def test_quiet_prints_nothing(source: Recorded) -> None:
     said = done("fetch", "recorded", "BTC/USDT", *DAYS, "--quiet")
     assert said.out == ""
     assert_frame_equal(stored(), source.ticks)
+
+
+def test_a_terminal_sees_the_day_and_all(source: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    terminal = Console(file=out, force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr("nexttick.store_screen.console", terminal)
+    monkeypatch.setattr("nexttick.store_screen._REFRESH_S", 0.0)
+    done("fetch", "recorded", "BTC/USDT", *DAYS)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    lines = [line.strip() for line in re.split(r"[\r\n]+", shown)]
+    assert any(re.match(r"2023-12-10 .* \d+% [\d,]+ rows, [\d,]+/s, .*B/s", one) for one in lines)
+    assert any(re.match(r"in all .*100% 2,000 rows, .*, 100.0 kB, ", one) for one in lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_last_day_is_yesterday(source: Recorded) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import date
 
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,18 +26,18 @@ class Fetching:
     def __init__(self, quiet: bool):
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[told]}"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=8),
+            TextColumn("{task.percentage:3.0f}% {task.fields[told]}"),
+            TimeRemainingColumn(compact=True),
             console=console,
             auto_refresh=False,
             transient=True,
-            disable=quiet,
+            disable=quiet or not console.is_terminal,
         )
         self._day = self._progress.add_task("", total=1.0, told="", visible=False)
         self._all = self._progress.add_task("in all", total=1.0, told="")
         self._shown_s = 0.0
-        self._of: date | None = None
+        self._first: FetchProgress | None = None  # of the day
 
     def __enter__(self) -> Fetching:
         self._progress.start()
@@ -53,19 +52,24 @@ class Fetching:
         if now_s - self._shown_s < _REFRESH_S:
             return
         self._shown_s = now_s
-        if now.day != self._of:
+        if self._first is None or now.day != self._first.day:
             self._progress.reset(self._day, description=str(now.day), visible=True, told="")
-            self._of = now.day
-        self._progress.update(self._day, completed=now.day_share)
+            self._first = now
+        first = self._first
+        self._progress.update(self._day, completed=now.day_share, told=_speed(now, first))
         self._progress.update(self._all, completed=now.share, told=_speed(now))
         self._progress.refresh()
 
 
-def _speed(now: FetchProgress) -> str:
-    seconds = max(now.seconds, 1e-9)
+def _speed(now: FetchProgress, since: FetchProgress | None = None) -> str:
+    rows, received, seconds = now.rows, now.received, now.seconds
+    if since is not None:
+        rows, received = rows - since.rows, received - since.received
+        seconds -= since.seconds
+    per_s = 1 / max(seconds, 1e-3)
     return (
-        f"{now.days} days  {now.rows:,} rows ({now.rows / seconds:,.0f}/s)  "
-        f"{decimal(now.received)} ({decimal(int(now.received / seconds))}/s)"
+        f"{rows:,} rows, {rows * per_s:,.0f}/s, "
+        f"{decimal(received)}, {decimal(int(received * per_s))}/s"
     )
 
 
