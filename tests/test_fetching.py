@@ -208,6 +208,12 @@ def test_an_error_names_the_day_and_keeps_the_others(
     assert_frame_equal(stored(tmp_path), ticks)
 
 
+def test_pages_of_another_form_are_refused(tmp_path: Path) -> None:
+    ticks = market(1).with_columns(pl.col("price").cast(pl.Float32))
+    with pytest.raises(TickError, match=r"2023-12-09: not a frame of ticks.*price is Float32"):
+        whole(Recorded(ticks), tmp_path)
+
+
 def test_ctrl_c_commits_what_is_complete(tmp_path: Path) -> None:
     ticks = market(1)
     source = Recorded(ticks, events={5: KeyboardInterrupt()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -204,12 +204,14 @@ class _Fetch:
         start_ns, stop_ns = span
         self._pending = _Pending(span, start_ns, start_ns)
         try:
-            for page in self._pages(span):
+            for page in self._source.pages(*span):
                 if isinstance(page, Missing):
                     self._skip(page)
                 else:
                     self._take(page)
                 self._tell((done_ns + self._pending.until_ns - start_ns) / wanted_ns)
+        except (SourceError, TickError, TransientError) as error:
+            raise self._located(error) from error
         finally:
             self._commit(self._pending.until_ns)
         if self._pending.until_ns < stop_ns:
@@ -217,18 +219,14 @@ class _Fetch:
             fault = stop_ns < self._now_ns
             self._summary.missing.append(Missing(self._pending.until_ns, stop_ns, reason, fault))
 
-    def _pages(self, span: Span) -> Iterator[Page | Missing]:
-        """The source's pages; its errors say where it was."""
-        try:
-            yield from self._source.pages(*span)
-        except (SourceError, TickError, TransientError) as error:
-            day = day_of(min(self._pending.until_ns, span[1] - 1))
-            message = (
-                f"{self._source.name}, {self._source.series}, {day}: {error}; what came before is "
-                "kept, and fetching again goes on there"
-            )
-            kind = TickError if isinstance(error, TickError) else SourceError
-            raise kind(message) from error
+    def _located(self, error: Exception) -> Exception:
+        """The same error, saying what was fetched, and what becomes of the rest."""
+        day = day_of(min(self._pending.until_ns, self._pending.wanted[1] - 1))
+        kind = TickError if isinstance(error, TickError) else SourceError
+        return kind(
+            f"{self._source.name}, {self._source.series}, {day}: {error}; what came before is "
+            "kept, and fetching again goes on there"
+        )
 
     def _take(self, page: Page) -> None:
         self._summary.received += page.received
