@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
@@ -105,15 +105,18 @@ def hashes(url: str) -> dict[str, str]:
 
 
 def fetch_slowly(
-    url: str, seed: int, days: int, rows: int, pause_s: float, started: Event | None = None
+    url: str, seed: int, days: int, rows: int, pause_s: float, told: Connection | None = None
 ) -> None:
-    """Fetch with a commit after every page; runs in a process that is killed."""
+    """Fetch with a commit after every page, telling each; runs in a process that is killed."""
     from nexttick.fetching import fetch
 
+    def tell(progress: object) -> None:
+        if told is not None:
+            told.send_bytes(b".")
+
     source = Recorded(market(seed, days, rows), page_rows=60, pause_s=pause_s)
-    if started is not None:
-        started.set()
-    fetch(source, Store(url), FIRST_NS, FIRST_NS + days * DAY_NS, commit_rows=1)
+    tell(None)
+    fetch(source, Store(url), FIRST_NS, FIRST_NS + days * DAY_NS, tell, commit_rows=1)
 
 
 def fetch_until(url: str, seed: int, days: int, rows: int, point: int) -> None:

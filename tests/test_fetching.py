@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from itertools import pairwise
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,7 @@ from recorded_source import (
 
 STOP_NS = FIRST_NS + 3 * DAY_NS
 KILLS = 50
+MARKET = (7, 2, 900)  # seed, days, rows
 
 
 def stored(url: object) -> pl.DataFrame:
@@ -247,38 +251,56 @@ def test_a_damaged_day_is_fetched_anew(tmp_path: Path) -> None:
 # Several processes, and kills
 
 
-def context() -> multiprocessing.context.ForkServerContext:
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
     """Processes that begin in milliseconds, with all modules loaded and no thread running."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["recorded_source", "nexttick.fetching"])
-    return made
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
+    return context
 
 
-def test_killed_at_any_instant_it_goes_on(tmp_path: Path) -> None:
-    days, rows, rng = 2, 900, np.random.default_rng(11)
-    expected = market(7, days, rows)
-    arguments = (7, days, rows, 0.002)
-    kills, ends, url = 0, 0, str(tmp_path / "0")
+def kill_after(
+    processes: multiprocessing.context.ForkServerContext,
+    arguments: tuple[object, ...],
+    pages: int,
+    seconds: float,
+) -> bool:
+    """Kill a fetch so long after it has begun and told of so many pages; False if it ends first."""
+    told, tell = processes.Pipe(duplex=False)
+    child = processes.Process(target=fetch_slowly, args=(*arguments, tell))
+    child.start()
+    tell.close()
+    with told, contextlib.suppress(EOFError):
+        for _ in range(1 + pages):
+            told.recv_bytes()
+        time.sleep(seconds)
+    assert child.pid is not None
+    with contextlib.suppress(ProcessLookupError):  # it had ended
+        os.kill(child.pid, signal.SIGKILL)
+    child.join(60)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def test_killed_at_any_instant_it_goes_on(
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    """Each kill comes some pages after the last, so that every store is killed some five times."""
+    rng, kills, number = np.random.default_rng(11), 0, 0
+    fetch_slowly(str(tmp_path / "whole"), *MARKET, 0.0)
     while kills < KILLS:
-        started = context().Event()
-        child = context().Process(target=fetch_slowly, args=(url, *arguments, started))
-        child.start()
-        assert started.wait(60)
-        child.join(rng.uniform(0.0, 0.15))
-        assert child.pid is not None
-        if child.is_alive():
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
+        arguments = (str(tmp_path / str(number)), *MARKET, 0.001)
+        if kill_after(processes, arguments, int(rng.integers(0, 6)), rng.uniform(0.0, 0.02)):
             kills += 1
-            continue
-        assert child.exitcode == 0
-        assert_frame_equal(stored(url), expected)
-        ends += 1
-        url = str(tmp_path / str(ends))
-    fetch_slowly(url, *arguments)
-    fetch_slowly(str(tmp_path / "whole"), *arguments)
-    for number in range(ends + 1):
-        is_whole(tmp_path / str(number), tmp_path / "whole")
+        else:
+            is_whole(tmp_path / str(number), tmp_path / "whole")
+            number += 1
+    fetch_slowly(*arguments)  # type: ignore[arg-type]
+    is_whole(tmp_path / str(number), tmp_path / "whole")
+    assert number > 0
 
 
 def is_whole(left: Path, whole: Path) -> None:
@@ -289,12 +311,14 @@ def is_whole(left: Path, whole: Path) -> None:
     assert list(check(Store(left).open(SERIES))) == list(check(Store(whole).open(SERIES)))
 
 
-def test_killed_around_each_rename_it_goes_on(tmp_path: Path) -> None:
+def test_killed_around_each_rename_it_goes_on(
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
     days, rows, point = 2, 90, 0
     fetch_slowly(str(tmp_path / "whole"), 7, days, rows, 0.0)
     while True:
         url = tmp_path / str(point)
-        child = context().Process(target=fetch_until, args=(str(url), 7, days, rows, point))
+        child = processes.Process(target=fetch_until, args=(str(url), 7, days, rows, point))
         child.start()
         child.join(60)
         if child.exitcode == 0:
@@ -316,15 +340,17 @@ def pages_committed(days: int, rows: int) -> list[int]:
     return [1 for span in spans for _ in by_day(span)]
 
 
-def test_two_processes_at_once(tmp_path: Path) -> None:
-    arguments = (str(tmp_path), 7, 2, 900, 0.002)
-    children = [context().Process(target=fetch_slowly, args=arguments) for _ in range(2)]
+def test_two_processes_at_once(
+    processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    arguments = (str(tmp_path), *MARKET, 0.002)
+    children = [processes.Process(target=fetch_slowly, args=arguments) for _ in range(2)]
     for child in children:
         child.start()
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0]
-    assert_frame_equal(stored(tmp_path), market(7, 2, 900))
+    assert_frame_equal(stored(tmp_path), market(*MARKET))
 
 
 def test_the_second_of_two_waits_and_says_so(tmp_path: Path) -> None:
