@@ -17,7 +17,6 @@ from nexttick.config import EventOptions, LabelOptions, Recipe, SplitOptions
 from nexttick.events import usual_max_gap_ns
 from nexttick.job import (
     Prepared,
-    fingerprint,
     prepare,
     prepare_for,
     resolve_max_gap_ns,
@@ -27,7 +26,7 @@ from nexttick.job import (
 from nexttick.labels import MISSING
 from nexttick.models import MODELS
 from nexttick.predictor import Predictor
-from nexttick.ticks import TickError
+from nexttick.ticks import TickError, fingerprint
 from nexttick.train import EpochRecord, Step
 
 N = 1200

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nexttick.config import Recipe
+    from nexttick.fetching import fetch
     from nexttick.formats import read_pandas, read_ticks, to_pandas
     from nexttick.job import prepare, train_network
     from nexttick.predictor import Predictor
+    from nexttick.sources.registry import open_source
     from nexttick.sources.simulated import SimulatedMarket, simulate
+    from nexttick.store import Store
     from nexttick.ticks import TickError
     from nexttick.writing import write_table
 
@@ -19,7 +22,10 @@ __all__ = [
     "Predictor",
     "Recipe",
     "SimulatedMarket",
+    "Store",
     "TickError",
+    "fetch",
+    "open_source",
     "prepare",
     "read_pandas",
     "read_ticks",
@@ -32,7 +38,10 @@ _MODULES = {
     "Predictor": "predictor",
     "Recipe": "config",
     "SimulatedMarket": "sources.simulated",
+    "Store": "store",
     "TickError": "ticks",
+    "fetch": "fetching",
+    "open_source": "sources.registry",
     "prepare": "job",
     "read_pandas": "formats",
     "read_ticks": "formats",

@@ -27,6 +27,8 @@ from nexttick.config import (
 Files = tyro.conf.Positional[tuple[str, ...]]
 RunFolder = tyro.conf.Positional[Path]
 Model = tyro.conf.Positional[str]
+Many = tyro.conf.UseAppendAction[tuple[str, ...]]
+From = Annotated[str, tyro.conf.arg(name="from")]
 OutFile = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 
@@ -228,6 +230,43 @@ def journal(
     journal_commands.journal(file, export, as_json=json)
 
 
+def fetch(
+    source: tyro.conf.Positional[str],
+    symbol: tyro.conf.Positional[str],
+    from_: From,
+    to: str | None = None,
+    store: str = "store",
+    option: Many = (),
+    wait_s: float = 600.0,
+    quiet: bool = False,
+) -> int:
+    """Fetch days of ticks into a store, only what it lacks; 2 where a fault left a hole.
+
+    Ended early, it goes on where it stopped when it is run again.
+
+    Args:
+        source: an exchange by its ccxt name (kraken), binance-archive, bitcoincharts,
+            coinmarketcap, or a URL, file or folder of ticks.
+        symbol: base and quote, e.g. BTC/USDT.
+        from_: first day (UTC), e.g. 2024-01-31.
+        to: last day, included; by default yesterday.
+        store: folder or URL of the store.
+        option: NAME=VALUE for the source, e.g. kind=aggTrades; may be given several times.
+        wait_s: how long to wait while another process writes the same series.
+        quiet: print nothing but what is wrong.
+    """
+    from nexttick import store_commands
+
+    return store_commands.fetch(
+        source, symbol, from_, to, store, options=option, quiet=quiet, wait_s=wait_s
+    )
+
+
+def store() -> None:
+    """Look after stored ticks: store list, check, describe and export."""
+    raise AssertionError("its commands are in nexttick.store_commands")
+
+
 def lab() -> None:
     """Experiments on gradients: lab vanishing, lab exploding, lab example, lab health RUN."""
     raise AssertionError("its commands are in nexttick.lab.commands")
@@ -247,6 +286,8 @@ COMMANDS: dict[str, Command] = {
     "ticks": ticks,
     "simulate": simulate,
     "journal": journal,
+    "fetch": fetch,
+    "store": store,
     "lab": lab,
 }
 
@@ -289,6 +330,10 @@ def _run_command(args: list[str]) -> int:
         from nexttick.lab import commands
 
         return _choose("nexttick lab", commands.COMMANDS, args[1:], lab.__doc__)
+    if args[:1] == ["store"]:
+        from nexttick import store_commands
+
+        return _choose("nexttick store", store_commands.COMMANDS, args[1:], store.__doc__)
     return _choose("nexttick", COMMANDS, _files_first(args), nexttick.__doc__)
 
 

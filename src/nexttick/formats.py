@@ -25,11 +25,12 @@ from nexttick.reading.delimited import read_delimited
 from nexttick.reading.dialects import check_time_unit, parse_columns, roles_by_name
 from nexttick.reading.files import PARQUET, Opened, expand, open_file
 from nexttick.reading.values import Origin, Raw, to_record
-from nexttick.ticks import Ledger, Part, TickError, check_record, clean_parts
+from nexttick.ticks import SCHEMA, Ledger, Part, TickError, check_record, clean_parts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_STORED = [*SCHEMA, "id"]  # a store's day without trades is a file of no rows
 _FREQTRADE = ("timestamp", "id", "type", "side", "price", "amount", "cost")
 
 
@@ -66,10 +67,16 @@ def read_ticks(
     check_time_unit(time_unit)
     ledger, parts = Ledger(), list[Part]()
     markets: dict[str, str] = {}
+    still: list[str] = []
     for source in _sources(paths, ledger):
         raw = _read_raw(source, told, time_unit, ledger)
+        if raw.frame.is_empty():
+            still.append(raw.origin.file)
+            continue
         _check_market(raw, markets)
         parts.append(_part(raw, ledger))
+    if still and not parts:
+        raise TickError(f"{', '.join(still)}: days without a single trade; give others too")
     return clean_parts(parts, ledger, outliers=outliers)
 
 
@@ -136,7 +143,7 @@ def _by_role(lazy: pl.LazyFrame, name: str, told: Mapping[str, str], time_unit: 
     roles = roles_by_name(columns, told, name)
     names = {role: columns[k] for role, k in roles.items()}
     frame = lazy.select(pl.col(column).alias(role) for role, column in names.items()).collect()
-    if frame.is_empty():
+    if frame.is_empty() and columns != _STORED:
         raise TickError(f"{name}: there are columns and no tick")
     return Raw(frame, Origin(name, names, 0, time_unit))
 
@@ -309,10 +316,11 @@ def describe(ticks: pl.DataFrame) -> dict[str, Any]:
         median_pause_s=pause.median(),
         longest_pause_s=pause.max(),
     ).row(0, named=True)
-    when = {"first": _iso(first), "last": _iso(last), "span_s": (last - first) / 1e9}
+    when = {"first": time_text(first), "last": time_text(last), "span_s": (last - first) / 1e9}
     return {"rows": len(ticks), **when, **stats, "has_ids": "id" in ticks.columns}
 
 
-def _iso(time_ns: int) -> str:
+def time_text(time_ns: int) -> str:
+    """A time in ISO 8601, to the nanosecond, UTC."""
     when = pl.Series([time_ns]).cast(pl.Datetime("ns"))
     return str(when.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")[0])

@@ -12,6 +12,7 @@ ticks that it has cleaned already; switch it off there.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numba
 import numpy as np
@@ -125,6 +126,18 @@ class Disbelief:
         believed = np.empty(len(price), np.bool_)
         _run(self._state, time_ns.to_numpy(), price.to_numpy(), believed)
         return pl.Series(believed)
+
+
+def believed_chunks(chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Consecutive pieces of a history without the ticks that the rule sets aside.
+
+    The state is carried over, so that they are those which it would set aside of the whole.
+    """
+    disbelief = Disbelief()
+    for chunk in chunks:
+        kept = chunk.filter(disbelief.believed(chunk["time"], chunk["price"]))
+        if len(kept):
+            yield kept
 
 
 def _rows_from(

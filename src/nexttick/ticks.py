@@ -54,6 +54,7 @@ SET_ASIDE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 FILL_WITHIN_S = 60.0
+_NO_ID = -(2**63)
 _FEW = 64  # so many rows are cut out of a frame, instead of copying all others
 _POSITIVE = (math.ulp(0.0), sys.float_info.max)  # the least and the greatest finite float64
 _NS = 1_000_000_000
@@ -117,7 +118,9 @@ class Fingerprint:
     def update(self, ticks: pl.DataFrame) -> None:
         """Take the next ticks in."""
         for name, digest in self._of.items():
-            digest.update(np.ascontiguousarray(ticks[name].to_numpy()).data)
+            column = ticks[name]
+            filled = column.fill_null(_NO_ID) if column.null_count() else column
+            digest.update(np.ascontiguousarray(filled.to_numpy()).data)
 
     def over(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Hand pieces on and take each in."""
@@ -130,13 +133,6 @@ class Fingerprint:
         return hashlib.sha256(digests).hexdigest()
 
 
-def fingerprint(ticks: pl.DataFrame) -> str:
-    """SHA-256 of times, prices, amounts and sides."""
-    digest = Fingerprint()
-    digest.update(ticks)
-    return str(digest)
-
-
 def year_ns(year: int) -> int:
     """Return the start of a year in ns since 1970, UTC."""
     return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * _NS
@@ -147,8 +143,15 @@ def latest_ns() -> int:
     return int(datetime.now(tz=UTC).timestamp()) * _NS + 2 * _YEAR_NS
 
 
+def fingerprint(ticks: pl.DataFrame, columns: Sequence[str] = tuple(SCHEMA)) -> str:
+    """SHA-256 of columns, by default times, prices, amounts and sides; a null id is -2^63."""
+    digest = Fingerprint(columns)
+    digest.update(ticks)
+    return str(digest)
+
+
 def clean(
-    frame: pl.DataFrame | pl.LazyFrame, *, outliers: bool = True
+    frame: pl.DataFrame | pl.LazyFrame, *, outliers: bool = True, may_be_empty: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Clean ticks that are in the record's columns already.
 
@@ -157,6 +160,7 @@ def clean(
             blanks.
         outliers: Set isolated price outliers aside. The rule spends a few ticks to believe a new
             price level, and would spend them again on ticks that it has already cleaned.
+        may_be_empty: Whether it is right that no tick is left.
 
     Returns:
         The ticks kept, and the table of what was set aside or repaired (`SET_ASIDE_SCHEMA`).
@@ -166,7 +170,7 @@ def clean(
     """
     record = check_record(frame.lazy().collect())
     part = Part("frame", record, first_line=0, earliest_ns=year_ns(1990))
-    return clean_parts([part], Ledger(), outliers=outliers)
+    return clean_parts([part], Ledger(), outliers=outliers, may_be_empty=may_be_empty)
 
 
 def check_record(frame: pl.DataFrame) -> pl.DataFrame:
@@ -190,7 +194,7 @@ def check_record(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def clean_parts(
-    parts: Sequence[Part], ledger: Ledger, *, outliers: bool = True
+    parts: Sequence[Part], ledger: Ledger, *, outliers: bool = True, may_be_empty: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Clean and merge the parts of one market; see `clean` and the module's order of steps.
 
@@ -201,12 +205,12 @@ def clean_parts(
     """
     ledger.names = [part.name for part in parts]
     frames = [_clean_rows(part, number, ledger) for number, part in enumerate(parts)]
-    frame = _sorted_by_time(_merged([f for f in frames if len(f)], ledger))
+    frame = sorted_by_time(_merged([f for f in frames if len(f)], ledger))
     frame = _first_of_each_id(frame, ledger)
     if outliers:
         frame = _without_outliers(frame, ledger)
     table = ledger.table()
-    if frame.is_empty():
+    if frame.is_empty() and not may_be_empty:
         reasons = "; ".join(table["reason"].unique(maintain_order=True)) or "there were no rows"
         raise TickError(f"{', '.join(ledger.names)}: no tick is left after cleaning: {reasons}")
     return _finished(frame), table
@@ -408,7 +412,8 @@ def _without_overlap(earlier: pl.DataFrame, later: pl.DataFrame, ledger: Ledger)
     return later
 
 
-def _sorted_by_time(frame: pl.DataFrame) -> pl.DataFrame:
+def sorted_by_time(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sort by (time, id), or by time alone where there are no ids; stable."""
     if "id" not in frame.columns:
         done = frame["time"].is_sorted()
         return frame if done else frame.sort("time", maintain_order=True)

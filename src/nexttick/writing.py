@@ -61,9 +61,17 @@ def write_table(table: pl.DataFrame, path: str | Path) -> Path:
 
 
 def _write_table(table: pl.DataFrame, file: IO[bytes], suffix: str) -> None:
-    """Write with Polars, whose errors name the system's one in their text only."""
+    translated(lambda: _WRITERS[suffix](table, file))
+
+
+def translated(write: Callable[[], object]) -> None:
+    """Write with Polars, whose errors name the system's one in their text only.
+
+    Raises:
+        OSError: the system's own.
+    """
     try:
-        _WRITERS[suffix](table, file)
+        write()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _system_error(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import gzip
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _GZIP, _ZIP, _ZSTD, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b
 _ZIP_EMPTY = b"PK\x05\x06"
 _PACKED = {".gz": "gzip", ".zip": "zip", ".zst": "zstd", ".parquet": "Parquet"}
 _HEAD_BYTES = 1 << 16
+_DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.parquet")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def expand(path: str | Path, skipped: list[str]) -> list[Path]:
     """Return the files that a path, a folder or a pattern stands for, sorted by name.
 
     Args:
-        path: A file; a folder, whose files with a suffix of `SUFFIXES` count; or a pattern.
+        path: A file; a folder, whose files with a suffix of `SUFFIXES` count, and of a store's
+            series its days only; or a pattern.
         skipped: Takes the names of a folder's other files.
 
     Raises:
@@ -106,11 +109,25 @@ def expand(path: str | Path, skipped: list[str]) -> list[Path]:
 
 def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
     files = sorted(name for name in folder.iterdir() if name.is_file())
+    if days := _days_of_store(files):
+        skipped += [str(name) for name in files if name not in days and not _is_stores(name)]
+        return days
     found = [name for name in files if name.suffix.lower() in SUFFIXES]
     skipped += [str(name) for name in files if name not in found]
     if not found:
         raise TickError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
     return found
+
+
+def _days_of_store(files: list[Path]) -> list[Path]:
+    """The days of a series in a store, where the folder holds one; see `nexttick.store`."""
+    days = [name for name in files if _DAY_FILE.fullmatch(name.name)]
+    return days if any(map(_is_stores, files)) else []
+
+
+def _is_stores(file: Path) -> bool:
+    """Whether a store keeps it beside the days: the manifest, the lock, a temporary file."""
+    return file.name == "manifest.json" or file.name.startswith(".")
 
 
 def _near(where: Path) -> str:
