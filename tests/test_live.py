@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from live_child import follow
 from live_exchange import LocalExchange, Plan, drawn_ticks
 from markets import few
-from nexttick import commands, live_commands, runs
+from nexttick import cli, commands, live_commands, runs
 from nexttick.config import (
     EventOptions,
     LabelOptions,
@@ -526,3 +526,13 @@ def test_runs_and_symbols_must_fit(run: Path) -> None:
     options = LiveOptions(source="binance", symbol=("A/B", "C/D", "E/F"))
     with pytest.raises(ValueError, match="2 run folders for 3 symbols"):
         live_commands.live([run, run], options)
+
+
+def test_symbols_are_given_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        live_commands, "live", lambda runs, options: told.append((runs, options.symbol))
+    )
+    words = ["--symbol", "BTC/USDT", "--symbol", "ETH/USDT", "--source", "binance"]
+    assert cli.main(["live", *words, "run"]) == cli.main(["live", "run", *words]) == 0
+    assert told == [((Path("run"),), ("BTC/USDT", "ETH/USDT"))] * 2

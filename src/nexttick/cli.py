@@ -166,7 +166,8 @@ def export(run: RunFolder, output: OutFile) -> None:
 
 
 def live(
-    runs: tyro.conf.Positional[tuple[Path, ...]] = (), options: LiveOptions = LiveOptions()
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    options: tyro.conf.UseAppendAction[LiveOptions] = LiveOptions(),
 ) -> None:
     """Follow an exchange's trades, and say for each how likely a rise is.
 
@@ -295,7 +296,6 @@ COMMANDS: dict[str, Command] = {
 # Options that take several words.
 _MANY = (
     "--horizon",
-    "--symbol",
     "--networks",
     "--baselines",
     "--half-lives-events",
