@@ -12,7 +12,7 @@ the anchor moves along it. What cannot be joined in this way is declared a gap.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
@@ -56,7 +56,7 @@ class OrderByTime:
         self._heap: list[tuple[_Key, int, Trade]] = []  # joined to what was handed on
         self._came: deque[tuple[int, _Key]] = deque()  # when each of them came
         self._count = 0
-        self._received: dict[Identity, Trade] = {}
+        self._received: OrderedDict[Identity, Trade] = OrderedDict()
         self._held: list[Trade] = []  # not joined
         self._since: Counter[Identity] = Counter()  # who they are
         self._filled: Counter[Identity] = Counter()  # given by REST, and not yet by the stream
@@ -167,7 +167,7 @@ class OrderByTime:
         if trade.id >= 0:
             self._received[trade.id] = trade
             if len(self._received) > _REMEMBERED:
-                del self._received[next(iter(self._received))]
+                self._received.popitem(last=False)
 
     def _shows_anchor(self, trade: Trade) -> bool:
         """Whether a trade that is known shows that the stream began no later than the anchor.
