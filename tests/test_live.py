@@ -182,6 +182,15 @@ def test_a_trade_behind_its_ended_event_is_one_of_its_own_and_counted() -> None:
     assert (event.values, merger.split) == ((5, 1.1, 1.1, 1.1, 1.0, 1, 1), 1)
 
 
+def test_a_trade_older_than_the_one_before_counts_as_of_its_time() -> None:
+    merger = Merger()
+    merger.take(Trade(5, 1.0, 1.0, 1, -1, 0), 0)
+    assert merger.take(Trade(4, 2.0, 1.0, 1, -1, 0), 1) is None
+    event = merger.end()
+    assert event is not None
+    assert (event.values[:3], merger.stepped_back) == ((5, 1.0, 2.0), 1)
+
+
 # --- a replay
 
 

@@ -178,6 +178,7 @@ def _summary(market: Market, feed: Feed) -> str:
         "unknown": health.unknown,
         "reconnects": health.reconnects,
         "gaps": health.gaps,
+        "older than the one before": market.merger.stepped_back,
         "events split": market.merger.split,
     }
     told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)

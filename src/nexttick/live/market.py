@@ -173,6 +173,7 @@ class Market:
         told = self.journal.resume()
         if told.checkpoint is not None:
             self.stepper.restore(told.checkpoint.state)
+            self.merger.last_ns = self.stepper.last_ns
             self._included, self._kept_events = told.checkpoint[:2]
         self._repeat(told.trades, told.predictions, told.resets)
         self._outcomes.rebuild(told.waiting, told.known_H)

@@ -29,7 +29,10 @@ class Merger:
         raw_ticks: make every trade an event of its own.
 
     Attributes:
+        last_ns: time of the newest trade.
         split: events that had been ended before their last trade came; it became one of its own.
+        stepped_back: trades older than the one before, which count as of its time. Sorting them
+            in would change what has been said.
     """
 
     def __init__(self, raw_ticks: bool = False):
@@ -37,7 +40,7 @@ class Merger:
         self._held: list[Trade] = []
         self._number = -1
         self._ended: tuple[int, int] | None = None
-        self.split = 0
+        self.last_ns = self.split = self.stepped_back = 0
 
     @property
     def holds(self) -> bool:
@@ -48,9 +51,13 @@ class Merger:
         """Take a trade in; the event that it shows to be finished, if it does.
 
         Args:
-            trade: not before the one before.
+            trade: the next one.
             number: of the trade, counted up by one.
         """
+        if trade.time_ns < self.last_ns:
+            trade = trade._replace(time_ns=self.last_ns)
+            self.stepped_back += 1
+        self.last_ns = trade.time_ns
         held = self._held
         if held and not self._raw_ticks and self._is_of(trade):
             held.append(trade)

@@ -35,6 +35,7 @@ class Stepper:
         engine: what computes the network.
         why: why it is no faster one; empty for the fastest.
         seen: events since the start, the last gap or the last reset.
+        last_ns: time of the last one of them.
         fingerprint: the predictor's.
 
     Args:
@@ -54,7 +55,7 @@ class Stepper:
         self._max_gap_ns = predictor.spec.max_gap_ns
         self._constants = predictor.spec.constants()
         self._features = predictor.spec.initial_state()
-        self.seen = self._last_ns = 0
+        self.seen = self.last_ns = 0
         self.step(_EVENT)  # loads the compiled code, or compiles it
         self.reset()
 
@@ -69,7 +70,7 @@ class Stepper:
             context, from the start, the last gap or the last reset on.
         """
         time_ns, first, price, vwap, amount, side, count = event
-        if self.seen and time_ns - self._last_ns > self._max_gap_ns:
+        if self.seen and time_ns - self.last_ns > self._max_gap_ns:
             self.engine.reset()  # the features find the gap themselves
             self.seen = 0
         # Of other types than these, numba would compile another version, here and now.
@@ -79,14 +80,14 @@ class Stepper:
         )
         update(self._features, typed, self.engine.x_F, self._constants)
         p_H = self.engine.advance()
-        self.seen, self._last_ns = self.seen + 1, typed[0]
+        self.seen, self.last_ns = self.seen + 1, typed[0]
         return p_H.copy() if self.seen >= self._context else None
 
     def reset(self) -> None:
         """Forget all: what comes next has nothing to do with what came before."""
         self._features[:] = 0
         self.engine.reset()
-        self.seen = self._last_ns = 0
+        self.seen = self.last_ns = 0
 
     def snapshot(self) -> bytes:
         """All that is remembered, as safetensors; `restore` goes on from there exactly."""
@@ -104,7 +105,7 @@ class Stepper:
             raise ValueError(f"the snapshot is damaged ({error}): start without it") from error
         self._check(arrays)
         self._features[:] = arrays["features"]
-        self.seen, self._last_ns = arrays["counts"].tolist()
+        self.seen, self.last_ns = arrays["counts"].tolist()
         self.engine.load({name: arrays[f"engine.{name}"] for name in self.engine.state()})
 
     def _marks(self) -> Arrays:
@@ -115,7 +116,7 @@ class Stepper:
 
     def _remembered(self) -> Arrays:
         engine = {f"engine.{name}": array for name, array in self.engine.state().items()}
-        counts = np.array([self.seen, self._last_ns], np.int64)
+        counts = np.array([self.seen, self.last_ns], np.int64)
         return {"features": self._features, "counts": counts, **engine}
 
     def _check(self, arrays: Arrays) -> None:
