@@ -140,7 +140,7 @@ def list_series(store: str = STORE, json: bool = False) -> None:
 
 
 def check(series: Names = (), store: str = STORE, json: bool = False) -> int:
-    """Verify all files and name every gap; 1 where there is a fault.
+    """Verify all files and name every gap; exit code 1 where there is a fault.
 
     Pauses of the market and a last day that is still being fetched are notes, and no faults.
 
@@ -220,7 +220,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 
 def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
-    """Series by their names, by default all.
+    """Series by their names or their folders in the store, by default all.
 
     Raises:
         ValueError: the store has none, or none of that name.
@@ -231,10 +231,11 @@ def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
     there = {"/".join(names_of(series)): series for series in store.series()}
     if not there:
         raise ValueError(f"{url}: no series is stored here; nexttick fetch brings one")
-    for name in names:
-        if name.strip("/") not in there:
+    inside = [name.removeprefix(f"{url.rstrip('/')}/").strip("/") for name in names]
+    for name in inside:
+        if name not in there:
             raise ValueError(f"series {name!r} is not in {url}: {nearest(name, there)}")
-    return [store.open(there[name.strip("/")]) for name in names or there]
+    return [store.open(there[name]) for name in inside or there]
 
 
 def _print_json(told: dict[str, Any]) -> None:

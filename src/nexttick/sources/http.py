@@ -11,8 +11,6 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import requests
 
-from nexttick.sources.retrying import ATTEMPTS, TransientError, retrying
+from nexttick.sources.retrying import ATTEMPTS, TransientError, retry_after_s, retrying
 from nexttick.sources.source import SourceError
 from nexttick.ticks import TickError
 from nexttick.writing import explained
@@ -223,7 +221,7 @@ class Http:
         if status in (404, 410):
             raise NotThereError(f"{text}; nothing is there: check the name, or try later")
         if status in (408, 429) or status >= 500:
-            raise TransientError(text, _wait_s(response.headers.get("Retry-After")))
+            raise TransientError(text, retry_after_s(response.headers.get("Retry-After")))
         if response.is_redirect:
             raise SourceError(f"{text}; it redirects, and a key is sent to one address only")
         raise SourceError(f"{text}; it refuses: check the address and what is asked of it")
@@ -278,17 +276,3 @@ def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:
     if failure is None:
         raise SourceError(f"{request.where}: {kind.__name__}; check the address")
     raise TransientError(f"{request.where}: {failure}{f' ({reason})' if reason else ''}")
-
-
-def _wait_s(retry_after: str | None) -> float | None:
-    """Seconds to wait by a Retry-After, in seconds or as a date; None where it says neither."""
-    if retry_after is None:
-        return None
-    if re.fullmatch(r"\s*\d{1,9}\s*", retry_after):
-        return float(retry_after)
-    try:
-        when = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (zoned - datetime.now(tz=UTC)).total_seconds())
