@@ -21,7 +21,7 @@ from local_archive import JAN_2024_NS, BinanceShelf, bomb, days_of, market_ticks
 from local_exchange import LocalExchange
 from nexttick.sources import retrying
 from nexttick.store import Store
-from recorded_source import FIRST_NS, market
+from recorded_source import market
 from servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, Fault, LocalServer
 
 HANGS = Fault("slow", seconds=60.0)

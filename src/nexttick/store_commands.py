@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from nexttick.store.series import StoredSeries
 
 STORE = "store"
-Names = tyro.conf.Positional[tuple[str, ...]]
-Name = tyro.conf.Positional[str]
-OutFile = tyro.conf.Positional[Path]
-From = Annotated[str | None, tyro.conf.arg(name="from")]
+Names = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SERIES ...]")]
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SERIES")]
+OutFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+From = Annotated[str | None, tyro.conf.arg(name="from", metavar="DATE")]
+To = Annotated[str | None, tyro.conf.arg(metavar="DATE")]
 
 
 def fetch(
@@ -168,7 +169,7 @@ def export(
     file: OutFile,
     store: str = STORE,
     from_: From = None,
-    to: str | None = None,
+    to: To = None,
 ) -> None:
     """Write days of a series to one Parquet or CSV file, in flat memory.
 

@@ -237,7 +237,7 @@ class BinanceArchive:
         for day in range(got.file.first_day, got.file.first_day + got.file.days):
             ticks = read.days.take(day)
             if got.file.instead:
-                reason = f"taken from the day's own file, for the month's is wrong: {got.file.instead}"
+                reason = f"the day's own file taken, the month's is wrong: {got.file.instead}"
                 noted = [*noted, (reason, len(ticks))]
             if len(ticks) >= _ONE_SIDED and ticks["side"].n_unique() == 1:
                 reason = "side not believed, for all rows of the day say the same: unknown"

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nexttick.sources.http import system_words
 from nexttick.sources.retrying import (
     ATTEMPTS,
     MAX_WAIT_S,
@@ -153,7 +154,9 @@ class Connection:
         return SourceError(f"{told}; trying again will not help: {_cure(status, error)}")
 
     def _failed(self, error: Exception) -> str:
-        return f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+        words = system_words(error)  # of the connection below, which ccxt leaves out
+        told = f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+        return f"{told} ({words})" if words else told
 
     def _where(self) -> str:
         return f"{self.exchange.id}: asking for {self._what}"

@@ -79,7 +79,7 @@ def prepared(venue: str, symbol: str) -> Any:
 
 
 def pointed_at(base_url: str, urls: Any) -> Any:
-    """ccxt's addresses of a venue, with another scheme and host.
+    """Addresses of a venue, as ccxt has them, with another scheme and host.
 
     Raises:
         ValueError: it is no address of http or https.

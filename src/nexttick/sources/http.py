@@ -185,7 +185,7 @@ class Http:
                     sink.write(piece)
                 return digest.hexdigest()
         except requests.RequestException as error:
-            kind, reason = type(error), _reason(error)
+            kind, reason = type(error), system_words(error)
         _fail(kind, reason, request)
 
     def _answer(self, request: _Request) -> requests.Response:
@@ -254,8 +254,8 @@ def shown(url: str) -> str:
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
 
 
-def _reason(error: requests.RequestException) -> str:
-    """The system's own words, and whether the certificate is at fault; never the address."""
+def system_words(error: BaseException) -> str:
+    """The system's own words on a failure, or `certificate`; never the address."""
     inner: BaseException | None = error
     while inner is not None:
         if "CERTIFICATE_VERIFY_FAILED" in str(inner):
