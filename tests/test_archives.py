@@ -264,6 +264,18 @@ def test_a_day_that_fails_each_time_is_missing_and_others_go_on() -> None:
 
 
 @pytest.mark.usefixtures("waits")
+def test_bytes_are_told_while_a_file_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance_archive, "_TELL_S", 0.01)
+    shelf, ticks = three_days()
+    with LocalServer(shelf, [SLOW] * 4) as server:
+        given = fetch(server, ticks, jobs=1)
+    waiting = [page for page in given.pages if page.ticks.is_empty()]
+    assert waiting[0].until_ns == JAN_2024_NS
+    assert [page.until_ns for page in given.pages] == sorted(page.until_ns for page in given.pages)
+    bodies = [body for body in shelf.bodies.values() if isinstance(body, bytes)]
+    assert sum(page.received for page in given.pages) == sum(map(len, bodies))
+
+
 def test_an_archive_that_is_out_of_reach_is_an_error() -> None:
     shelf, ticks = three_days()
     with LocalServer(shelf, every([BROKEN], 1000)) as server:

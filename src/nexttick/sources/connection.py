@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nexttick.sources.http import system_words
 from nexttick.sources.retrying import (
     ATTEMPTS,
     MAX_WAIT_S,
     TransientError,
     retry_after_s,
     retrying,
+    system_words,
 )
 from nexttick.sources.source import SourceError
 from nexttick.ticks import TickError

@@ -18,7 +18,13 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import requests
 
-from nexttick.sources.retrying import ATTEMPTS, TransientError, retry_after_s, retrying
+from nexttick.sources.retrying import (
+    ATTEMPTS,
+    TransientError,
+    retry_after_s,
+    retrying,
+    system_words,
+)
 from nexttick.sources.source import SourceError
 from nexttick.ticks import TickError
 from nexttick.writing import explained
@@ -107,11 +113,18 @@ class Http:
         self._secrets = tuple((headers or {}).values())
         self._timeout_s, self._attempts = timeout_s, attempts
         self._closed = threading.Event()
+        self._received, self._counting = 0, threading.Lock()
 
     def close(self) -> None:
         """Refuse all that is asked from now on, and stop what is under way at its next piece."""
         self._closed.set()
         self._session.close()
+
+    def received(self) -> int:
+        """Bytes that came over the network for all threads since this was last asked."""
+        with self._counting:
+            received, self._received = self._received, 0
+        return received
 
     def get(
         self,
@@ -211,6 +224,8 @@ class Http:
                 )
             if self._closed.is_set():
                 raise SourceError(f"{request.where}: broken off")
+            with self._counting:
+                self._received += len(piece)
             yield piece
 
     def _check(self, response: requests.Response, request: _Request) -> None:
@@ -252,18 +267,6 @@ def shown(url: str) -> str:
     """An address without the parts that may hold a key."""
     split = urlsplit(url)
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
-
-
-def system_words(error: BaseException) -> str:
-    """The system's own words on a failure, or `certificate`; never the address."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if "CERTIFICATE_VERIFY_FAILED" in str(inner):
-            return "certificate"
-        if isinstance(inner, OSError) and inner.strerror and inner.errno:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return ""
 
 
 def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:

@@ -62,6 +62,18 @@ def retry_after_s(told: str | None) -> float | None:
     return max(0.0, zoned.timestamp() - time.time())
 
 
+def system_words(error: BaseException) -> str:
+    """The system's own words on a failure, or `certificate`; never the address."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if "CERTIFICATE_VERIFY_FAILED" in str(inner):
+            return "certificate"
+        if isinstance(inner, OSError) and inner.strerror and inner.errno:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return ""
+
+
 _backing_off = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=MAX_WAIT_S)
 
 
