@@ -32,7 +32,8 @@ from local_archive import (
 )
 from nexttick.formats import read_ticks
 from nexttick.sources import binance_archive, days, unpacking
-from nexttick.sources.binance_archive import ArchiveFile, BinanceArchive, archive_symbol, plan
+from nexttick.sources.binance_archive import BinanceArchive
+from nexttick.sources.binance_files import ArchiveFile, archive_symbol, plan
 from nexttick.sources.source import Missing, Page, SourceError
 from servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, LocalServer
 

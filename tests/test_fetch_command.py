@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from console import Said, call, done, refused
 from local_archive import JAN_2024_NS, BinanceShelf, bomb, days_of, market_ticks, zipped
-from local_exchange import LocalExchange
+from local_exchange import TRICKS, LocalExchange
 from nexttick.sources import retrying
 from nexttick.store import Store
 from recorded_source import market
@@ -86,10 +86,11 @@ class Venue:
 
 @contextmanager
 def binance() -> Iterator[Venue]:
-    """Its REST interface, which pages by id."""
+    """Its REST interface, which pages by id; every fourth answer is not what it should be."""
     sides = pl.when(pl.col("side") < 0).then(-1).otherwise(1).cast(pl.Int8)
     ticks = market(1, days=3, rows=600).with_columns(pl.col("id") - 999, side=sides)
-    with LocalExchange("binance", ticks, page=60) as exchange:
+    tricks = [trick for one in TRICKS * 20 for trick in ("", "", "", one)]
+    with LocalExchange("binance", ticks, page=60, tricks=tricks) as exchange:
         url, days = exchange.server.url, ("--from", "2023-12-09", "--to", "2023-12-11")
         command = ("fetch", "binance", "BTC/USDT", *days, "--option", f"base_url={url}")
         yield Venue(command, exchange.server, ticks)
@@ -197,3 +198,18 @@ def test_a_store_is_read_where_it_lies() -> None:
         by_name: Said = done("store", "describe", folder.relative_to("store"))
         assert done("store", "describe", folder).out == by_name.out
         venue.assert_complete()
+
+
+def test_archive_and_exchange_fill_one_series() -> None:
+    ticks = market_ticks(1900, JAN_2024_NS).with_columns(pl.col("id") - 6_999)
+    shelf = BinanceShelf(kind="aggTrades")
+    shelf.put_ticks(ticks, days_of("2024-01", 2))
+    command = ("BTC/USDT", "--from", "2024-01-01", "--to", "2024-01-03", "--option")
+    with LocalServer(shelf) as server:
+        url = ("--option", f"base_url={server.url}")
+        said = call("fetch", "binance-archive", *command, "kind=aggTrades", *url)
+        assert (said.code, "not there: 2024-01-03" in said.out) == (0, True)
+    with LocalExchange("binance", ticks) as exchange:
+        source = ("fetch", "binance", *command, f"base_url={exchange.server.url}")
+        assert "1 days written" in done(*source).out
+        Venue(source, exchange.server, ticks).assert_complete()

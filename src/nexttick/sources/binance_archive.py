@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from pathlib import Path
 import polars as pl
 
 from nexttick.sources import binance_csv
+from nexttick.sources.binance_files import ArchiveFile, archive_symbol, plan
 from nexttick.sources.days import DAY_NS, Days, day_name, make_page, within
 from nexttick.sources.http import Http, NotThereError, UnreachableError
 from nexttick.sources.retrying import ATTEMPTS
@@ -40,41 +41,7 @@ _NO_TICKS = pl.DataFrame(schema=SCHEMA)
 _TELL_S = 1.0  # between two words on how much came
 _UNREACHABLE = 3  # so many files on end, and the archive itself is
 _ONE_SIDED = 1000  # rows of one day all of whose sides are one: no market, but a mistake
-_OWN_NAME = re.compile(r"[A-Z0-9]+(_[A-Z0-9]+)?")
-_CCXT_NAME = re.compile(r"([A-Z0-9]+)/([A-Z0-9]+)(?::([A-Z0-9]+)(?:-(\d{6}))?)?")
 _SUM = re.compile(rb"([0-9a-fA-F]{64})\s+\*?(\S+)\s*")
-
-
-@dataclass(frozen=True)
-class ArchiveFile:
-    """One file of the archive.
-
-    Attributes:
-        period: `daily` or `monthly`.
-        first: its first day.
-        days: how many it has.
-        instead: why it is got instead of a month's file, where that one is wrong.
-    """
-
-    period: str
-    first: date
-    days: int
-    instead: str = ""
-
-    @property
-    def label(self) -> str:
-        """What its name says: `2024-01` or `2024-01-05`."""
-        return self.first.isoformat()[: 7 if self.period == "monthly" else 10]
-
-    @property
-    def first_day(self) -> int:
-        """Its first day, counted from 1970."""
-        return self.first.toordinal() - date(1970, 1, 1).toordinal()
-
-    def by_day(self, instead: str = "") -> list[ArchiveFile]:
-        """The daily files of a month."""
-        days = (self.first + timedelta(days=k) for k in range(self.days))
-        return [ArchiveFile("daily", day, 1, instead) for day in days]
 
 
 @dataclass(frozen=True)
@@ -102,26 +69,6 @@ class _Waiting:
 
     file: ArchiveFile
     future: Future[_Got] | None = None
-
-
-def plan(start_ns: int, stop_ns: int, today: date) -> list[ArchiveFile]:
-    """The files that cover a span up to yesterday: whole past months, and single days."""
-    days = range(start_ns // DAY_NS, -(-stop_ns // DAY_NS))
-    epoch = date(1970, 1, 1)
-    wanted = [epoch + timedelta(days=k) for k in days if epoch + timedelta(days=k) < today]
-    files: list[ArchiveFile] = []
-    for day in wanted:
-        if files and day < files[-1].first + timedelta(days=files[-1].days):
-            continue
-        month = (day.replace(day=1) + timedelta(days=31)).replace(day=1) - day.replace(day=1)
-        whole = day.day == 1 and wanted[-1] >= day + month - timedelta(days=1)
-        past = (day.year, day.month) < (today.year, today.month)
-        files.append(
-            ArchiveFile("monthly", day, month.days)
-            if whole and past
-            else ArchiveFile("daily", day, 1)
-        )
-    return files
 
 
 class BinanceArchive:
@@ -319,26 +266,6 @@ class BinanceArchive:
 
     def _member(self, file: ArchiveFile) -> str:
         return f"{self._own}-{self._kind}-{file.label}.csv"
-
-
-def archive_symbol(symbol: str, market: str) -> str:
-    """What the archive calls a market: `BTC/USDT` is `BTCUSDT`; its own names stay.
-
-    Raises:
-        ValueError: it is neither, or of another market.
-    """
-    name = symbol.upper()
-    if _OWN_NAME.fullmatch(name):
-        return name
-    found = _CCXT_NAME.fullmatch(name)
-    if found is None or (market == "spot" and found[3]):
-        raise ValueError(
-            f"symbol {symbol!r} is none of Binance's {market} market: give it like BTC/USDT "
-            "(coin-margined BTC/USD:BTC), or as the archive names it"
-        )
-    base, quote, _, expiry = found.groups()
-    ending = expiry or ("PERP" if market == "cm" else "")
-    return f"{base}{quote}{'_' if ending else ''}{ending}"
 
 
 def _told_sum(body: bytes, zipped: str) -> str:
