@@ -197,6 +197,7 @@ def test_a_store_is_read_where_it_lies() -> None:
         (folder,) = {path.parent for path in venue.stored()}
         by_name: Said = done("store", "describe", folder.relative_to("store"))
         assert done("store", "describe", folder).out == by_name.out
+        assert f"name a series of this store, such as {folder}" in refused("ticks", "store")
         venue.assert_complete()
 
 

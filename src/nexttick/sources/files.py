@@ -238,7 +238,8 @@ class Files:
             return _Failed(str(error), fault=False)
         except (UnreachableError, TickError) as error:
             path.unlink(missing_ok=True)
-            return _Failed(f"{what}: {error}", fault=True)
+            named = isinstance(error, UnreachableError)
+            return _Failed(str(error) if named else f"{what}: {error}", fault=True)
         return _of_days(file, days) if days else file
 
     def _addresses(self, start_ns: int, stop_ns: int) -> Iterator[tuple[str, list[date]]]:
