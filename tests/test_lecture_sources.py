@@ -22,12 +22,13 @@ from local_archive import (
     market_ticks,
     waits,
 )
+from nexttick.cleaning import clean
 from nexttick.formats import read_ticks
 from nexttick.sources import bitcoincharts, coinmarketcap
 from nexttick.sources.bitcoincharts import Bitcoincharts
 from nexttick.sources.coinmarketcap import KEY_VARIABLE, CoinMarketCap
 from nexttick.sources.source import Missing, Page, SourceError
-from nexttick.ticks import TickError, clean
+from nexttick.ticks import TickError
 from servers import BROKEN, BUSY, CUT, DROP, OK, LocalServer
 
 __all__ = ["waits"]

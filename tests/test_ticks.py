@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexttick.cleaning import clean
 from nexttick.outliers import (
     CONFIRM,
     FLOOR,
@@ -16,7 +17,7 @@ from nexttick.outliers import (
     new_outlier_state,
     outlier_step,
 )
-from nexttick.ticks import OPTIONAL, SCHEMA, SET_ASIDE_SCHEMA, TickError, clean, year_ns
+from nexttick.ticks import OPTIONAL, SCHEMA, SET_ASIDE_SCHEMA, TickError, year_ns
 
 START = year_ns(2020)
 SECOND = 1_000_000_000

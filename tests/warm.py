@@ -9,7 +9,7 @@ import numpy as np
 
 import nexttick.fetching
 import recorded_source
-from nexttick.ticks import _count_outside
+from nexttick.cleaning import _count_outside
 
 __all__ = ["nexttick", "recorded_source"]
 

@@ -15,13 +15,14 @@ from datetime import date
 
 import polars as pl
 
+from nexttick.cleaning import clean
 from nexttick.sources.retrying import TransientError
 from nexttick.sources.source import Missing, Page, Series, Source, SourceError
 from nexttick.store import Store
 from nexttick.store.records import STORED, DayRecord, Origin
 from nexttick.store.spans import DAY_NS, Span, by_day, day_of, told
 from nexttick.store.writer import WAIT_S, Writer, as_stored, within, writing
-from nexttick.ticks import TickError, clean
+from nexttick.ticks import TickError
 
 COMMIT_ROWS = 500_000
 COMMIT_S = 30.0

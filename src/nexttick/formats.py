@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import polars as pl
 
+from nexttick.cleaning import clean_parts
 from nexttick.reading.delimited import read_delimited
 from nexttick.reading.dialects import check_time_unit, parse_columns, roles_by_name
 from nexttick.reading.files import PARQUET, Opened, expand, open_file
 from nexttick.reading.values import Origin, Raw, to_record
-from nexttick.ticks import SCHEMA, Ledger, Part, TickError, check_record, clean_parts
+from nexttick.ticks import SCHEMA, Ledger, Part, TickError, check_record
 
 if TYPE_CHECKING:
     import pandas as pd

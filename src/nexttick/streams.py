@@ -13,10 +13,11 @@ from pathlib import Path
 
 import polars as pl
 
+from nexttick.cleaning import check_clean
 from nexttick.formats import read_chunks, time_text
 from nexttick.outliers import Disbelief
 from nexttick.reading.files import PARQUET, expand
-from nexttick.ticks import OPTIONAL, SCHEMA, Ledger, TickError, check_clean
+from nexttick.ticks import OPTIONAL, SCHEMA, Ledger, TickError
 
 MANY_TICKS = 20_000_000  # files of more are streamed, and read whole below
 _ROWS = 1 << 18

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
+from nexttick.cleaning import clean_parts
 from nexttick.sources.source import Missing, Page
-from nexttick.ticks import SCHEMA, Ledger, Part, TickError, clean_parts, year_ns
+from nexttick.ticks import SCHEMA, Ledger, Part, TickError, year_ns
 
 DAY_NS = 86_400_000_000_000
 MAX_ROWS = 4_000_000  # that are kept in memory, some 150 MB; more go to disk

@@ -9,11 +9,12 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from nexttick.cleaning import sorted_by_time
 from nexttick.store.records import DayRecord, Origin, gaps_in_ids, interruptions, measure
 from nexttick.store.series import Days, StoredSeries
 from nexttick.store.spans import day_of, day_span, told, told_span, without
 from nexttick.store.writer import within
-from nexttick.ticks import TickError, sorted_by_time
+from nexttick.ticks import TickError
 
 _MEASURED = (
     "rows", "first_ns", "last_ns", "first_id", "last_id", "hash", "missing_ids", "id_gaps",

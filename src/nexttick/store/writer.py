@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 import polars as pl
 
+from nexttick.cleaning import sorted_by_time
 from nexttick.store.records import STORED, DayRecord, Origin, measure, write_day
 from nexttick.store.series import MANIFEST, PARTS, Days, StoredSeries, file_of
 from nexttick.store.spans import Span, by_day, union, without
-from nexttick.ticks import TickError, check_record, sorted_by_time
+from nexttick.ticks import TickError, check_record
 from nexttick.writing import translated
 
 WAIT_S = 600.0
