@@ -431,7 +431,7 @@ def test_what_cannot_be_kept_is_not_said(
         raise OSError(28, "the disk is full")
 
     monkeypatch.setattr(market.journal, "append", full)
-    with pytest.raises(BaseExceptionGroup) as caught:
+    with pytest.raises(OSError, match="the disk is full"):
         asyncio.run(
             engine.run(
                 [(market, Told([list(some_trades(20, 20))]))],
@@ -439,7 +439,6 @@ def test_what_cannot_be_kept_is_not_said(
                 None,
             )
         )
-    assert caught.group_contains(OSError, match="the disk is full")
     assert said == []
     market.close()  # and no state that the journal's trades do not lead to
     again = opened(run, tmp_path / "j")

@@ -38,6 +38,9 @@ class Drift:
         self._edges_FQ, self._shares_FB = reference.padded()
         self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
         self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
+        # Loads the compiled code now, and not at the first event; the counts are those of a copy.
+        x_F = np.zeros(len(names), np.float32)
+        _slide(x_F, self._edges_FQ, self._counts_FB.copy(), self._bins_WF.copy(), 0)
 
     @property
     def full(self) -> bool:
