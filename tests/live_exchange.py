@@ -269,7 +269,11 @@ class LocalExchange:
             tick = self.ticks[index - 1]
             await _send(socket, form.message(self.symbol, tick._replace(amount=CORRECTED)))
         elif kind in ("garbage", "binary", "unknown"):
-            garbage = {"garbage": '{"e":"trade",', "binary": bytes(range(256)), "unknown": "[1]"}
+            garbage: dict[str, str | bytes] = {
+                "garbage": '{"e":"trade",',
+                "binary": bytes(range(256)),
+                "unknown": "[1]",
+            }
             await _send(socket, garbage[kind])
         elif kind == "cut":
             transport.abort()
