@@ -22,6 +22,7 @@ demo: $(VENV)/installed
 	@echo "Predictions, scores and predictors are in $(DEMO)/cnn and $(DEMO)/rnn."
 
 test: lint
+	sh tests/browser.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from aiohttp import web
 
-from nexttick.sources.exchanges import open_exchange, prepared
+from nexttick.sources.exchanges import open_exchange, pointed_at, prepared
 from nexttick.sources.source import Source
 from servers import Fault, LocalServer
 
@@ -103,7 +103,7 @@ class LocalExchange:
         exchange = prepared(self.venue, SYMBOLS[self.venue])
         exchange.enableRateLimit = False
         exchange.timeout = 5_000
-        exchange.urls["api"] = _pointed_at(self.server.url, exchange.urls["api"])
+        exchange.urls["api"] = pointed_at(self.server.url, exchange.urls["api"])
         return exchange
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -431,9 +431,3 @@ def kraken_seconds(time_ns: int) -> str:
 def _decimal(value: float) -> str:
     """The shortest decimal that reads back as the same float64, without an exponent."""
     return np.format_float_positional(value, trim="-")
-
-
-def _pointed_at(url: str, urls: Any) -> Any:
-    if isinstance(urls, dict):
-        return {name: _pointed_at(url, one) for name, one in urls.items()}
-    return re.sub(r"^https?://[^/]+", url, urls) if isinstance(urls, str) else urls

@@ -32,7 +32,8 @@ from local_archive import (
 )
 from nexttick.formats import read_ticks
 from nexttick.sources import binance_archive, days, unpacking
-from nexttick.sources.binance_archive import ArchiveFile, BinanceArchive, archive_symbol, plan
+from nexttick.sources.binance_archive import BinanceArchive
+from nexttick.sources.binance_files import ArchiveFile, archive_symbol, plan
 from nexttick.sources.source import Missing, Page, SourceError
 from servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, LocalServer
 
@@ -213,7 +214,10 @@ def test_a_wrong_month_comes_by_day_and_says_so() -> None:
     assert gap.fault, "the month's file may hold that day"
     assert "month's file is wrong" in gap.reason
     assert len(given.pages) == 30
-    assert all("month's is wrong" in page.set_aside[0][0] for page in given.pages)
+    for page in given.pages:
+        ((reason, rows),) = page.set_aside
+        assert "month's is wrong" in reason
+        assert rows == len(page.ticks), "a note of no rows is lost where notes are added up"
 
 
 def test_days_that_are_not_over_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +268,18 @@ def test_a_day_that_fails_each_time_is_missing_and_others_go_on() -> None:
 
 
 @pytest.mark.usefixtures("waits")
+def test_bytes_are_told_while_a_file_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance_archive, "_TELL_S", 0.01)
+    shelf, ticks = three_days()
+    with LocalServer(shelf, [SLOW] * 4) as server:
+        given = fetch(server, ticks, jobs=1)
+    waiting = [page for page in given.pages if page.ticks.is_empty()]
+    assert waiting[0].until_ns == JAN_2024_NS
+    assert [page.until_ns for page in given.pages] == sorted(page.until_ns for page in given.pages)
+    bodies = [body for body in shelf.bodies.values() if isinstance(body, bytes)]
+    assert sum(page.received for page in given.pages) == sum(map(len, bodies))
+
+
 def test_an_archive_that_is_out_of_reach_is_an_error() -> None:
     shelf, ticks = three_days()
     with LocalServer(shelf, every([BROKEN], 1000)) as server:

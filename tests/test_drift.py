@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from nexttick.events import merge_events
 from nexttick.features import FeatureSpec, compute_features
 from nexttick.job import prepare, train_network
 from nexttick.live.drift import Drift
-from nexttick.predictor import Predictor, fingerprint
+from nexttick.predictor import Predictor
 from nexttick.reference import BINS, Reference, band, from_json, psi, to_json
 from nexttick.sources.simulated import SimulatedMarket, simulate
 
@@ -196,18 +195,16 @@ def test_a_reference_that_does_not_fit_is_refused() -> None:
     assert from_json(None) is None
 
 
-def test_the_fingerprint_is_that_of_weights_and_description(tmp_path: Path) -> None:
+def test_the_reference_is_kept_and_decides_no_prediction(tmp_path: Path) -> None:
     recipe = tiny_recipe(epochs=1)
-    prepared = prepare(simulated_ticks(1500), recipe)
-    predictor = train_network(prepared, recipe)
+    predictor = train_network(prepare(simulated_ticks(1500), recipe), recipe)
     predictor.save(tmp_path / "one")
-    predictor.save(tmp_path / "two")
-    assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
-    next(predictor.model.parameters()).data += 1
-    predictor.save(tmp_path / "two")
-    assert fingerprint(tmp_path / "one") != fingerprint(tmp_path / "two")
-    told = json.loads((tmp_path / "one" / "predictor.json").read_text())
-    assert told["reference"]["window"] == predictor.reference.window  # type: ignore[union-attr]
-    assert len(told["reference"]["edges"]) == len(tiny_spec().names)
-    with pytest.raises(ValueError, match="holds no predictor"):
-        fingerprint(tmp_path)
+    again, before = Predictor.load(tmp_path / "one"), predictor.fingerprint()
+    assert again.fingerprint() == before
+    assert again.reference is not None
+    assert to_json(again.reference) == to_json(predictor.reference)
+    assert len(again.reference.edges) == len(tiny_spec().names)
+    again.reference = None
+    assert again.fingerprint() == before
+    next(again.model.parameters()).data += 1
+    assert again.fingerprint() != before

@@ -407,7 +407,8 @@ def test_coinbase_tells_the_makers_side() -> None:
     }
     expected = (1584664619_860_001_000, 6225.32, 0.06469797, 1, 86327327)
     assert coinbase.read_trade(row) == expected
-    assert coinbase_advanced.read_trade(row | {"side": "SELL"}) == expected
+    assert coinbase.read_trade(row | {"side": "SELL"}) == expected
+    assert coinbase.read_trade(row | {"side": "UNKNOWN_ORDER_SIDE"})[3] == 0
 
 
 def test_bitstamp_and_okx_rows() -> None:

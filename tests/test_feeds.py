@@ -281,7 +281,8 @@ def test_goes_on_after_the_last_known_trade(source: str) -> None:
 @pytest.mark.parametrize("source", ["binance", "ccxt binance"])
 def test_what_rest_cannot_give_is_a_declared_gap(source: str) -> None:
     ticks = drawn_ticks(3000)
-    plan = Plan(keyed=True, reach=40, pause_s=0.002)
+    # It plays on while ccxt gets ready: where nothing comes there is no other side of a gap.
+    plan = Plan(keyed=True, reach=40, pause_s=0.03 if source == "ccxt binance" else 0.002)
     waits = Waits(0.5, 0.02, 0.2, 0.02, 0.01, 0.1, 60.0, 3.0)
     with LocalExchange(ticks, plan) as exchange:
         before = asyncio.run(collect(feed_of(source, exchange), ticks[20].id))
@@ -392,7 +393,7 @@ def test_replay_at_a_pace_gives_ticks_of_one_instant_together() -> None:
     feed = Replay(ticks, speed=10.0)
     batches = asyncio.run(all_batches(feed))
     assert [[t.time_ns - 10**18 for t in told(batch)] for batch in batches] == [[0, 0], [5], [9]]
-    assert told(batches[0])[0].id == -1
+    assert [t.id for batch in batches for t in told(batch)] == [0, 1, 2, 3]  # of its own
     assert feed.health.trades == 4
     rest = asyncio.run(all_batches(feed, told(batches[1])[0]))
     assert values(rest[0]) == values(batches[2])

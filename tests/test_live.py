@@ -266,10 +266,14 @@ def test_killed_fifty_times_nothing_is_lost_or_said_twice(
         source="replay", file=str(later), speed="300", journal=tmp_path, json=True
     )
     out = tmp_path / "lines.jsonl"
-    for _ in range(50):
+    out.touch()
+    for k in range(50):
         child = forks.Process(target=follow, args=(untested, options, out))
+        said = out.stat().st_size
         child.start()
-        child.join(rng.uniform(0.1, 0.9))
+        while k % 2 and out.stat().st_size == said and child.is_alive():  # every other one speaks
+            time.sleep(0.002)
+        child.join(rng.uniform(0.0, 0.5))
         assert child.exitcode is None
         os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
         child.join()
@@ -283,7 +287,7 @@ def test_killed_fifty_times_nothing_is_lost_or_said_twice(
     batch = batch_predictions(untested, pl.read_parquet(later))
     journal = events_of(tmp_path / "replay-market-later.parquet.journal")
     assert_same(journal, batch)  # the journal has all, once
-    assert killed > 200
+    assert killed >= 25
     held = iter(journal.select(batch.columns).rows())
     for line in map(json.loads, whole):  # what was said is in it, in order, and nothing twice
         assert any(row == pytest.approx(tuple(line.values()), nan_ok=True) for row in held), line

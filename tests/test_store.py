@@ -19,7 +19,7 @@ from markets import few, quick, seeds
 from nexttick.events import usual_max_gap_ns
 from nexttick.formats import describe, read_ticks
 from nexttick.sources.source import Series
-from nexttick.store import Store, names_of, series_of, symbol_of
+from nexttick.store import Store, names_of, symbol_of
 from nexttick.store.checking import Finding, check
 from nexttick.store.describing import describe as describe_series
 from nexttick.store.exporting import export
@@ -138,21 +138,15 @@ def test_series_are_found_by_their_folder(symbol: str, tmp_path: Path) -> None:
     with writing(stored) as writer:
         writer.write(market(1), day_span(FIRST), ORIGIN)
     assert Store(tmp_path).series() == [series]
-    found = series_of(str(stored.folder) + "/")
-    assert found is not None
-    assert found.series == series
     (folder_of(stored) / "manifest.json").unlink()
     (folder_of(stored) / ".lock").unlink(missing_ok=True)
-    assert series_of(stored.folder.path) is not None  # type: ignore[attr-defined]
-    assert series_of(tmp_path) is None
-    assert series_of(tmp_path / "nowhere") is None
+    assert Store(tmp_path).series() == [series]
 
 
 def test_other_folders_are_no_series(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b" / "c"
     folder.mkdir(parents=True)
     market(1).write_parquet(folder / "2023-12-09.parquet")
-    assert series_of(folder) is None
     assert Store(tmp_path).series() == []
 
 

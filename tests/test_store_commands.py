@@ -61,7 +61,7 @@ def test_fetch_list_check_export(source: Recorded) -> None:
     out = pl.read_parquet("out.parquet")
     assert_frame_equal(out, source.ticks.filter(pl.col("time") >= FIRST_NS + DAY_NS))
     assert "2,000" in done("store", "describe", NAME).out
-    assert "0 new ticks" in done("fetch", "recorded", "BTC/USDT", *DAYS).out
+    assert "nothing to fetch" in done("fetch", "recorded", "BTC/USDT", *DAYS).out
 
 
 def test_json_says_the_same(source: Recorded) -> None:

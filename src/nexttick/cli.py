@@ -28,7 +28,11 @@ Files = tyro.conf.Positional[tuple[str, ...]]
 RunFolder = tyro.conf.Positional[Path]
 Model = tyro.conf.Positional[str]
 Many = tyro.conf.UseAppendAction[tuple[str, ...]]
-From = Annotated[str, tyro.conf.arg(name="from")]
+From = Annotated[str, tyro.conf.arg(name="from", metavar="DATE")]
+To = Annotated[str | None, tyro.conf.arg(metavar="DATE")]
+Source = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+Symbol = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SYMBOL")]
+SourceOption = Annotated[Many, tyro.conf.arg(metavar="NAME=VALUE")]
 OutFile = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 
@@ -232,18 +236,19 @@ def journal(
 
 
 def fetch(
-    source: tyro.conf.Positional[str],
-    symbol: tyro.conf.Positional[str],
+    source: Source,
+    symbol: Symbol,
     from_: From,
-    to: str | None = None,
+    to: To = None,
     store: str = "store",
-    option: Many = (),
+    option: SourceOption = (),
     wait_s: float = 600.0,
     quiet: bool = False,
 ) -> int:
-    """Fetch days of ticks into a store, only what it lacks; 2 where a fault left a hole.
+    """Fetch days of ticks into a store, only what it lacks.
 
-    Ended early, it goes on where it stopped when it is run again.
+    Ended early, it goes on where it stopped when it is run again. Exit code 2 where something was
+    wrong and left a hole; docs/data.md tells of sources and their options.
 
     Args:
         source: an exchange by its ccxt name (kraken), binance-archive, bitcoincharts,
@@ -252,7 +257,7 @@ def fetch(
         from_: first day (UTC), e.g. 2024-01-31.
         to: last day, included; by default yesterday.
         store: folder or URL of the store.
-        option: NAME=VALUE for the source, e.g. kind=aggTrades; may be given several times.
+        option: of the source, e.g. kind=aggTrades; may be given several times.
         wait_s: how long to wait while another process writes the same series.
         quiet: print nothing but what is wrong.
     """

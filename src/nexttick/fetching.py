@@ -76,7 +76,7 @@ class Summary:
 
     @property
     def set_aside(self) -> dict[str, int]:
-        """Rows set aside in the days that changed, by reason."""
+        """Rows set aside or mended in the days that changed, by reason."""
         return dict(sum((Counter(one.set_aside) for one in self.records.values()), Counter()))
 
     @property

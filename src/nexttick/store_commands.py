@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from nexttick.store.series import StoredSeries
 
 STORE = "store"
-Names = tyro.conf.Positional[tuple[str, ...]]
-Name = tyro.conf.Positional[str]
-OutFile = tyro.conf.Positional[Path]
-From = Annotated[str | None, tyro.conf.arg(name="from")]
+Names = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SERIES ...]")]
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SERIES")]
+OutFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+From = Annotated[str | None, tyro.conf.arg(name="from", metavar="DATE")]
+To = Annotated[str | None, tyro.conf.arg(metavar="DATE")]
 
 
 def fetch(
@@ -140,7 +141,7 @@ def list_series(store: str = STORE, json: bool = False) -> None:
 
 
 def check(series: Names = (), store: str = STORE, json: bool = False) -> int:
-    """Verify all files and name every gap; 1 where there is a fault.
+    """Verify all files and name every gap; exit code 1 where there is a fault.
 
     Pauses of the market and a last day that is still being fetched are notes, and no faults.
 
@@ -168,7 +169,7 @@ def export(
     file: OutFile,
     store: str = STORE,
     from_: From = None,
-    to: str | None = None,
+    to: To = None,
 ) -> None:
     """Write days of a series to one Parquet or CSV file, in flat memory.
 
@@ -220,7 +221,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 
 def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
-    """Series by their names, by default all.
+    """Series by their names or their folders in the store, by default all.
 
     Raises:
         ValueError: the store has none, or none of that name.
@@ -231,10 +232,11 @@ def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
     there = {"/".join(names_of(series)): series for series in store.series()}
     if not there:
         raise ValueError(f"{url}: no series is stored here; nexttick fetch brings one")
-    for name in names:
-        if name.strip("/") not in there:
+    inside = [name.removeprefix(f"{url.rstrip('/')}/").strip("/") for name in names]
+    for name in inside:
+        if name not in there:
             raise ValueError(f"series {name!r} is not in {url}: {nearest(name, there)}")
-    return [store.open(there[name.strip("/")]) for name in names or there]
+    return [store.open(there[name]) for name in inside or there]
 
 
 def _print_json(told: dict[str, Any]) -> None:

@@ -76,15 +76,19 @@ def _speed(now: FetchProgress, since: FetchProgress | None = None) -> str:
 def show_summary(summary: Summary) -> None:
     """What a fetch brought, and what it could not bring."""
     records = summary.records.values()
+    if not (records or summary.missing):
+        say(f"{summary.series}: nothing to fetch, all of these days is stored")
+        return
+    came = f"{decimal(summary.received)} " if summary.received else ""
     say(
         f"{summary.series}: {summary.rows:,} new ticks, {len(records)} days written, "
-        f"{decimal(summary.received)} from {summary.source} in {summary.seconds:.1f} s"
+        f"{came}from {summary.source} in {summary.seconds:.1f} s"
     )
     missing_ids, pauses = sum(r.missing_ids for r in records), sum(r.pauses for r in records)
     if missing_ids or pauses:
         say(f"gaps in these days: {missing_ids:,} ids lack, {pauses:,} long pauses")
     for reason, rows in summary.set_aside.items():
-        say(f"set aside: {rows:,} rows: {reason}")
+        say(f"set aside or mended: {rows:,} rows: {reason}")
     for day, reason in summary.replaced.items():
         say(f"fetched anew: {day}: {reason.rpartition('; ')[0]}")
     _show_missing("missing, for something is wrong", [m for m in summary.missing if m.fault])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from nexttick.formats import read_chunks
+from nexttick.formats import read_chunks, time_text
 from nexttick.outliers import Disbelief
 from nexttick.reading.files import PARQUET, expand
 from nexttick.ticks import OPTIONAL, SCHEMA, Ledger, TickError, check_clean
@@ -67,7 +67,7 @@ class TickStream:
 
     def _note(self, path: Path, rows: pl.DataFrame) -> None:
         if len(rows):
-            reason = f"isolated price outlier, the first at {rows['time'][0]} ns"
+            reason = f"isolated price outlier, the first at {time_text(rows['time'][0])}"
             self.ledger.note(str(path), reason, len(rows), 0, rows["price"][0])
 
 

@@ -75,6 +75,8 @@ class _Running:
         self._held_p: list[float] = []
         self._y, self._p = np.empty(0, np.int8), np.empty(0)  # of the window
         self._n, self._loss, self._base_loss, self._error = 0, 0.0, 0.0, 0.0
+        self._told: dict[str, float] = {}  # of the window, when there were `_told_at` outcomes
+        self._told_at = 0
         self._falls_B, self._rises_B, self._p_B = (np.zeros(_FINE) for _ in range(3))
 
     def add(self, y: int, p: float) -> None:
@@ -117,8 +119,11 @@ class _Running:
         self._release()
         if len(self._y) == 0:
             return {}
-        told = score_over(self._y, self._p, self._promise.base_rate)
-        return {key: told[key] for key in _SHOWN}
+        if self._told_at != self._n:
+            told = score_over(self._y, self._p, self._promise.base_rate)
+            self._told = {key: told[key] for key in _SHOWN}
+            self._told_at = self._n
+        return self._told
 
     def warnings(self, told: Mapping[str, float]) -> list[str]:
         promise = self._promise

@@ -115,7 +115,11 @@ def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
     found = [name for name in files if name.suffix.lower() in SUFFIXES]
     skipped += [str(name) for name in files if name not in found]
     if not found:
-        raise TickError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
+        deep = ("*/*/*/", "*/*/", "*/")  # a store, a venue's folder, a symbol's
+        found_in = (day.parent for up in deep for day in folder.glob(f"{up}????-??-??.parquet"))
+        stored = next(found_in, None)
+        cure = f"; name a series of this store, such as {stored}" if stored else ""
+        raise TickError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}{cure}")
     return found
 
 

@@ -14,10 +14,10 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,54 +25,23 @@ from pathlib import Path
 import polars as pl
 
 from nexttick.sources import binance_csv
+from nexttick.sources.binance_files import ArchiveFile, archive_symbol, plan
 from nexttick.sources.days import DAY_NS, Days, day_name, make_page, within
 from nexttick.sources.http import Http, NotThereError, UnreachableError
 from nexttick.sources.retrying import ATTEMPTS
 from nexttick.sources.source import Missing, Page, Series, SourceError
-from nexttick.ticks import TickError
+from nexttick.ticks import SCHEMA, TickError
 
 BASE_URL = "https://data.binance.vision"
 JOBS = 4
 _FOLDERS = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}
 _VENUES = {"spot": "binance", "um": "binance-um", "cm": "binance-cm"}
 _KINDS = ("trades", "aggTrades")
+_NO_TICKS = pl.DataFrame(schema=SCHEMA)
+_TELL_S = 1.0  # between two words on how much came
 _UNREACHABLE = 3  # so many files on end, and the archive itself is
 _ONE_SIDED = 1000  # rows of one day all of whose sides are one: no market, but a mistake
-_OWN_NAME = re.compile(r"[A-Z0-9]+(_[A-Z0-9]+)?")
-_CCXT_NAME = re.compile(r"([A-Z0-9]+)/([A-Z0-9]+)(?::([A-Z0-9]+)(?:-(\d{6}))?)?")
 _SUM = re.compile(rb"([0-9a-fA-F]{64})\s+\*?(\S+)\s*")
-
-
-@dataclass(frozen=True)
-class ArchiveFile:
-    """One file of the archive.
-
-    Attributes:
-        period: `daily` or `monthly`.
-        first: its first day.
-        days: how many it has.
-        instead: why it is got instead of a month's file, where that one is wrong.
-    """
-
-    period: str
-    first: date
-    days: int
-    instead: str = ""
-
-    @property
-    def label(self) -> str:
-        """What its name says: `2024-01` or `2024-01-05`."""
-        return self.first.isoformat()[: 7 if self.period == "monthly" else 10]
-
-    @property
-    def first_day(self) -> int:
-        """Its first day, counted from 1970."""
-        return self.first.toordinal() - date(1970, 1, 1).toordinal()
-
-    def by_day(self, instead: str = "") -> list[ArchiveFile]:
-        """The daily files of a month."""
-        days = (self.first + timedelta(days=k) for k in range(self.days))
-        return [ArchiveFile("daily", day, 1, instead) for day in days]
 
 
 @dataclass(frozen=True)
@@ -81,7 +50,6 @@ class _Got:
 
     file: ArchiveFile
     path: Path | None
-    received: int = 0
     reason: str = ""
     fault: bool = False
     unreachable: bool = False
@@ -101,26 +69,6 @@ class _Waiting:
 
     file: ArchiveFile
     future: Future[_Got] | None = None
-
-
-def plan(start_ns: int, stop_ns: int, today: date) -> list[ArchiveFile]:
-    """The files that cover a span up to yesterday: whole past months, and single days."""
-    days = range(start_ns // DAY_NS, -(-stop_ns // DAY_NS))
-    epoch = date(1970, 1, 1)
-    wanted = [epoch + timedelta(days=k) for k in days if epoch + timedelta(days=k) < today]
-    files: list[ArchiveFile] = []
-    for day in wanted:
-        if files and day < files[-1].first + timedelta(days=files[-1].days):
-            continue
-        month = (day.replace(day=1) + timedelta(days=31)).replace(day=1) - day.replace(day=1)
-        whole = day.day == 1 and wanted[-1] >= day + month - timedelta(days=1)
-        past = (day.year, day.month) < (today.year, today.month)
-        files.append(
-            ArchiveFile("monthly", day, month.days)
-            if whole and past
-            else ArchiveFile("daily", day, 1)
-        )
-    return files
 
 
 class BinanceArchive:
@@ -171,7 +119,8 @@ class BinanceArchive:
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through the ticks with start_ns <= time < stop_ns, one page a UTC day.
 
-        A day that is not there is `Missing`, as is one whose file is wrong.
+        While a file is being downloaded there is a page without ticks a second, which tells how
+        many bytes came. A day that is not there is `Missing`, as is one whose file is wrong.
 
         Raises:
             SourceError: the archive refuses, or cannot be reached.
@@ -181,10 +130,16 @@ class BinanceArchive:
         files = plan(start_ns, stop_ns, today)
         with (
             tempfile.TemporaryDirectory(prefix="nexttick-") as name,
-            closing(self._parts(files, Path(name))) as parts,
+            closing(self._client()) as http,
+            closing(self._parts(http, files, Path(name))) as parts,
         ):
-            for part in parts:
-                yield within(part, start_ns, stop_ns)
+            until_ns = start_ns
+            for whole in parts:
+                part = within(whole, start_ns, stop_ns) if whole else Page(_NO_TICKS, until_ns)
+                if isinstance(part, Page):
+                    until_ns = part.until_ns
+                    part = replace(part, received=http.received())
+                yield part
         late_ns = max(start_ns, (today - date(1970, 1, 1)).days * DAY_NS)
         if late_ns < stop_ns:
             reason = f"{self._own} from {day_name(late_ns)} on: a day's file comes the day after"
@@ -192,11 +147,19 @@ class BinanceArchive:
 
     # --- reading
 
-    def _parts(self, files: list[ArchiveFile], folder: Path) -> Generator[Page | Missing]:
-        """Pages and gaps of whole files; a month that fails is got by its days instead."""
+    def _parts(
+        self, http: Http, files: list[ArchiveFile], folder: Path
+    ) -> Generator[Page | Missing | None]:
+        """Pages and gaps of whole files, None while one is waited for.
+
+        A month that fails is got by its days instead.
+        """
         line, unreachable = deque(_Waiting(file) for file in files), 0
-        with closing(self._downloaded(line, folder)) as downloaded:
+        with closing(self._downloaded(http, line, folder)) as downloaded:
             for got in downloaded:
+                if got is None:
+                    yield None
+                    continue
                 read = self._read(got, folder)
                 if isinstance(read, _Read):
                     yield from self._pages_of(got, read)
@@ -233,24 +196,29 @@ class BinanceArchive:
         return _Read(days, ((reason, strange),) if strange else ())
 
     def _pages_of(self, got: _Got, read: _Read) -> Iterator[Page]:
-        received, noted = got.received, [*read.noted]
-        if got.file.instead:
-            noted += [(f"the day's own file taken, the month's is wrong: {got.file.instead}", 0)]
+        noted = [*read.noted]
         for day in range(got.file.first_day, got.file.first_day + got.file.days):
             ticks = read.days.take(day)
+            if got.file.instead:
+                reason = f"the day's own file taken, the month's is wrong: {got.file.instead}"
+                noted = [*noted, (reason, len(ticks))]
             if len(ticks) >= _ONE_SIDED and ticks["side"].n_unique() == 1:
                 reason = "side not believed, for all rows of the day say the same: unknown"
                 noted = [*noted, (reason, len(ticks))]
                 ticks = ticks.with_columns(side=pl.lit(0, pl.Int8()))
             name = f"{self._own} {day_name(day * DAY_NS)}"
-            yield make_page(ticks, name, (day + 1) * DAY_NS, received, noted)
-            received, noted = 0, []
+            yield make_page(ticks, name, (day + 1) * DAY_NS, noted=noted)
+            noted = []
 
     # --- downloading
 
-    def _downloaded(self, line: deque[_Waiting], folder: Path) -> Generator[_Got]:
-        """Take files from the line as they come, in order, with `jobs` of them under way."""
-        http = self._client()
+    def _downloaded(
+        self, http: Http, line: deque[_Waiting], folder: Path
+    ) -> Generator[_Got | None]:
+        """Take files from the line as they come, in order, with `jobs` of them under way.
+
+        None, each second that one is waited for.
+        """
         with ThreadPoolExecutor(self._jobs) as pool:
             try:
                 while line:
@@ -259,6 +227,8 @@ class BinanceArchive:
                             waiting.future = pool.submit(self._fetch, http, folder, waiting.file)
                     first = line.popleft().future
                     assert first is not None
+                    while not wait([first], _TELL_S).done:
+                        yield None
                     yield first.result()
             finally:
                 http.close()
@@ -275,49 +245,27 @@ class BinanceArchive:
             return _Got(file, None, reason=str(error), fault=failed, unreachable=failed)
 
     def _verified(self, http: Http, path: Path, file: ArchiveFile) -> _Got:
-        received, zipped = 0, path.name
+        zipped = path.name
         url = f"{self._base}/{file.period}/{self._kind}/{self._own}/{zipped}"
         what = f"{self._own} {file.label}"
         for _ in range(2):
             done = http.download(url, what, path)
-            received += done.received
             try:
                 answer = http.get(f"{url}.CHECKSUM", what, max_bytes=100_000)
-                received += answer.received
                 told = _told_sum(answer.body, zipped)
             except (NotThereError, TickError) as error:
                 told = str(error)
             if told == done.sha256:
-                return _Got(file, path, received)
+                return _Got(file, path)
         path.unlink()
         reason = (
             f"{what}: {zipped} has the SHA-256 {done.sha256}, and by {zipped}.CHECKSUM it should "
             f"have {told}, twice in turn; fetch it again later"
         )
-        return _Got(file, None, received, reason, fault=True)
+        return _Got(file, None, reason, fault=True)
 
     def _member(self, file: ArchiveFile) -> str:
         return f"{self._own}-{self._kind}-{file.label}.csv"
-
-
-def archive_symbol(symbol: str, market: str) -> str:
-    """What the archive calls a market: `BTC/USDT` is `BTCUSDT`; its own names stay.
-
-    Raises:
-        ValueError: it is neither, or of another market.
-    """
-    name = symbol.upper()
-    if _OWN_NAME.fullmatch(name):
-        return name
-    found = _CCXT_NAME.fullmatch(name)
-    if found is None or (market == "spot" and found[3]):
-        raise ValueError(
-            f"symbol {symbol!r} is none of Binance's {market} market: give it like BTC/USDT "
-            "(coin-margined BTC/USD:BTC), or as the archive names it"
-        )
-    base, quote, _, expiry = found.groups()
-    ending = expiry or ("PERP" if market == "cm" else "")
-    return f"{base}{quote}{'_' if ending else ''}{ending}"
 
 
 def _told_sum(body: bytes, zipped: str) -> str:

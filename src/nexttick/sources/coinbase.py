@@ -12,7 +12,8 @@ from typing import Any
 from nexttick.sources.connection import Connection
 from nexttick.sources.trade_rows import Rows, Tick, iso_to_ns, read_rows
 
-_TAKER = {"sell": 1, "buy": -1}  # by the maker's side
+# By the maker's side; in capitals, or unknown, it is Coinbase Advanced that says it.
+_TAKER = {"sell": 1, "buy": -1, "unknown_order_side": 0}
 
 
 class Coinbase:
@@ -40,8 +41,8 @@ class Coinbase:
 
 
 def read_trade(row: dict[str, Any]) -> Tick:
-    """One row of /products/ID/trades."""
-    side = _TAKER[row["side"]]
+    """One row of trades, here and at Coinbase Advanced."""
+    side = _TAKER[row["side"].lower()]
     return (
         iso_to_ns(row["time"]),
         float(row["price"]),

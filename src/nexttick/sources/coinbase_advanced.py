@@ -13,15 +13,15 @@ from typing import Any
 
 import polars as pl
 
+from nexttick.sources.coinbase import read_trade
 from nexttick.sources.connection import Connection
 from nexttick.sources.source import Missing, Page, Series
-from nexttick.sources.trade_rows import Rows, Tick, iso_to_ns, read_rows
+from nexttick.sources.trade_rows import Rows, read_rows
 from nexttick.sources.walking import Place, believed, settled
 
 LIMIT = 1000
 _S = 1_000_000_000
 _FIRST_S, _WIDEST_S = 3_600, 86_400
-_TAKER = {"SELL": 1, "BUY": -1, "UNKNOWN_ORDER_SIDE": 0}  # by the maker's side
 
 
 class CoinbaseAdvanced:
@@ -84,15 +84,3 @@ class CoinbaseAdvanced:
             "answer; fetch it from coinbaseexchange, which pages by id"
         )
         return Missing(since_s * _S, (since_s + 1) * _S, reason)
-
-
-def read_trade(row: dict[str, Any]) -> Tick:
-    """One row of the ticker's trades."""
-    side = _TAKER[row["side"]]
-    return (
-        iso_to_ns(row["time"]),
-        float(row["price"]),
-        float(row["size"]),
-        side,
-        int(row["trade_id"]),
-    )

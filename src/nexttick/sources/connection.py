@@ -12,10 +12,16 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from nexttick.sources.retrying import ATTEMPTS, MAX_WAIT_S, TransientError, retrying
+from nexttick.sources.retrying import (
+    ATTEMPTS,
+    MAX_WAIT_S,
+    TransientError,
+    retry_after_s,
+    retrying,
+    system_words,
+)
 from nexttick.sources.source import SourceError
 from nexttick.ticks import TickError
 
@@ -137,8 +143,7 @@ class Connection:
         refused = status is not None and 400 <= status < 500 and status not in _PASSING_REFUSALS
         if refused or not isinstance(error, ccxt.OperationFailed):
             return self._refusal(error, status)
-        told_s = responses[-1].headers.get("Retry-After", "") if responses else ""
-        wait_s = _retry_after_s(told_s, self.now_ns())
+        wait_s = retry_after_s(responses[-1].headers.get("Retry-After")) if responses else None
         told = self._failed(error)
         if wait_s is not None and wait_s > MAX_WAIT_S:
             return SourceError(f"{told}; it asks to wait for {wait_s:.0f} s: fetch again then")
@@ -149,7 +154,9 @@ class Connection:
         return SourceError(f"{told}; trying again will not help: {_cure(status, error)}")
 
     def _failed(self, error: Exception) -> str:
-        return f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+        words = system_words(error)  # of the connection below, which ccxt leaves out
+        told = f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+        return f"{told} ({words})" if words else told
 
     def _where(self) -> str:
         return f"{self.exchange.id}: asking for {self._what}"
@@ -193,16 +200,6 @@ def _nearest(symbol: str, known: dict[str, Any]) -> list[str]:
 
 def _letters(symbol: str) -> str:
     return "".join(filter(str.isalnum, symbol)).upper()
-
-
-def _retry_after_s(told: str, now_ns: int) -> float | None:
-    """Retry-After, which is a number of seconds or a date (RFC 9110)."""
-    if told.isdecimal():
-        return float(told)
-    try:
-        return max(0.0, parsedate_to_datetime(told).timestamp() - now_ns / 1e9)
-    except ValueError:
-        return None
 
 
 def _cure(status: int | None, error: Exception) -> str:

@@ -6,6 +6,7 @@ own beside this one; all others are asked by time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,12 @@ OWN_FORMS: dict[str, Callable[[Connection, Series], Source]] = {
 
 
 def open_exchange(
-    venue: str, symbol: str, *, kind: str | None = None, exchange: Any = None
+    venue: str,
+    symbol: str,
+    *,
+    kind: str | None = None,
+    base_url: str | None = None,
+    exchange: Any = None,
 ) -> Source:
     """A source of one market's trades at an exchange. Nothing is asked of the venue yet.
 
@@ -38,19 +44,24 @@ def open_exchange(
         venue: ccxt's name of it: `binance`, `kraken`, `coinbaseexchange`, ...
         symbol: as ccxt writes it: `BTC/USDT`, of a perpetual `BTC/USDT:USDT`.
         kind: `trades`; on Binance by default `aggTrades`, for its plain trades need a key.
+        base_url: of a gateway that keeps the paths of the venue's API; key and secret, if any, go
+            there.
         exchange: a ccxt object that is set up already (its URLs, proxies, rate limit).
 
     Returns:
         The source. Key and secret, if any, come from `NEXTTICK_<VENUE>_KEY` and `_SECRET`.
 
     Raises:
-        ValueError: ccxt has no such venue, or it has no such kind.
+        ValueError: ccxt has no such venue, or it has no such kind; or the address is none.
     """
     of_binance = venue in BINANCES
     kinds = binance.KINDS if of_binance else ("trades",)
     if kind is not None and kind not in kinds:
         raise ValueError(f"kind={kind!r}: {venue} has {' and '.join(kinds)}")
-    connection, kind = Connection(exchange or prepared(venue, symbol)), kind or kinds[0]
+    exchange = exchange or prepared(venue, symbol)
+    if base_url is not None:
+        exchange.urls["api"] = pointed_at(base_url, exchange.urls["api"])
+    connection, kind = Connection(exchange), kind or kinds[0]
     if of_binance:
         name = "binanceus" if venue == "binanceus" else binance.venue(symbol)
         return TradesById(connection, Series(name, symbol, kind), binance.Binance(kind))
@@ -65,3 +76,16 @@ def prepared(venue: str, symbol: str) -> Any:
     """
     options = binance.options if venue in BINANCES else okx.options if venue == "okx" else None
     return ccxt_exchange(venue, options(symbol) if options else None)
+
+
+def pointed_at(base_url: str, urls: Any) -> Any:
+    """Addresses of a venue, as ccxt has them, with another scheme and host.
+
+    Raises:
+        ValueError: it is no address of http or https.
+    """
+    if not re.match(r"https?://[^/]", base_url):
+        raise ValueError(f"base_url {base_url!r} is no address: e.g. https://gateway.example")
+    if isinstance(urls, dict):
+        return {name: pointed_at(base_url, one) for name, one in urls.items()}
+    return re.sub(r"^(https?://)[^/]+", lambda _: base_url.rstrip("/"), urls)

@@ -173,7 +173,7 @@ class Files:
             same = pl.col("reason").str.starts_with("same rows as")
             before, after = pl.col("time") < first_ns, pl.col("time") >= first_ns
             earlier = replace(earlier, ticks=earlier.ticks.filter(before))
-            noted = (*later.noted, *_set_aside(table.filter(same)))
+            noted = (*later.noted, *_noted(table.filter(same)))
             later = replace(later, ticks=both.filter(after), noted=noted)
         if apart:
             return earlier, later
@@ -199,7 +199,7 @@ class Files:
         ticks, table = self._read_ticks([path])
         start_ns = ticks["time"][0] // DAY_NS * DAY_NS
         stop_ns = (ticks["time"][-1] // DAY_NS + 1) * DAY_NS
-        return _Loaded(path, ticks, start_ns, stop_ns, received, _set_aside(table))
+        return _Loaded(path, ticks, start_ns, stop_ns, received, _noted(table))
 
     def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read files and name them without their folder, which may be a temporary one."""
@@ -238,7 +238,8 @@ class Files:
             return _Failed(str(error), fault=False)
         except (UnreachableError, TickError) as error:
             path.unlink(missing_ok=True)
-            return _Failed(f"{what}: {error}", fault=True)
+            named = isinstance(error, UnreachableError)
+            return _Failed(str(error) if named else f"{what}: {error}", fault=True)
         return _of_days(file, days) if days else file
 
     def _addresses(self, start_ns: int, stop_ns: int) -> Iterator[tuple[str, list[date]]]:
@@ -291,9 +292,9 @@ def _of_days(file: _Loaded, days: list[date]) -> _Loaded:
     return replace(file, start_ns=file.first_ns, stop_ns=file.last_ns + 1)
 
 
-def _set_aside(table: pl.DataFrame) -> tuple[tuple[str, int], ...]:
-    dropped = table.filter(~pl.col("kept"))
-    return tuple(dropped.select("reason", "rows").iter_rows())
+def _noted(table: pl.DataFrame) -> tuple[tuple[str, int], ...]:
+    """What `read_ticks` set aside or mended, by reason."""
+    return tuple(table.group_by("reason", maintain_order=True).agg(pl.sum("rows")).iter_rows())
 
 
 def _fields(address: str) -> set[str]:

@@ -11,8 +11,6 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +18,13 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import requests
 
-from nexttick.sources.retrying import ATTEMPTS, TransientError, retrying
+from nexttick.sources.retrying import (
+    ATTEMPTS,
+    TransientError,
+    retry_after_s,
+    retrying,
+    system_words,
+)
 from nexttick.sources.source import SourceError
 from nexttick.ticks import TickError
 from nexttick.writing import explained
@@ -109,11 +113,18 @@ class Http:
         self._secrets = tuple((headers or {}).values())
         self._timeout_s, self._attempts = timeout_s, attempts
         self._closed = threading.Event()
+        self._received, self._counting = 0, threading.Lock()
 
     def close(self) -> None:
         """Refuse all that is asked from now on, and stop what is under way at its next piece."""
         self._closed.set()
         self._session.close()
+
+    def received(self) -> int:
+        """Bytes that came over the network for all threads since this was last asked."""
+        with self._counting:
+            received, self._received = self._received, 0
+        return received
 
     def get(
         self,
@@ -187,7 +198,7 @@ class Http:
                     sink.write(piece)
                 return digest.hexdigest()
         except requests.RequestException as error:
-            kind, reason = type(error), _reason(error)
+            kind, reason = type(error), system_words(error)
         _fail(kind, reason, request)
 
     def _answer(self, request: _Request) -> requests.Response:
@@ -213,6 +224,8 @@ class Http:
                 )
             if self._closed.is_set():
                 raise SourceError(f"{request.where}: broken off")
+            with self._counting:
+                self._received += len(piece)
             yield piece
 
     def _check(self, response: requests.Response, request: _Request) -> None:
@@ -223,7 +236,7 @@ class Http:
         if status in (404, 410):
             raise NotThereError(f"{text}; nothing is there: check the name, or try later")
         if status in (408, 429) or status >= 500:
-            raise TransientError(text, _wait_s(response.headers.get("Retry-After")))
+            raise TransientError(text, retry_after_s(response.headers.get("Retry-After")))
         if response.is_redirect:
             raise SourceError(f"{text}; it redirects, and a key is sent to one address only")
         raise SourceError(f"{text}; it refuses: check the address and what is asked of it")
@@ -256,18 +269,6 @@ def shown(url: str) -> str:
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
 
 
-def _reason(error: requests.RequestException) -> str:
-    """The system's own words, and whether the certificate is at fault; never the address."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if "CERTIFICATE_VERIFY_FAILED" in str(inner):
-            return "certificate"
-        if isinstance(inner, OSError) and inner.strerror and inner.errno:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return ""
-
-
 def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:
     if reason == "certificate":
         raise SourceError(
@@ -278,17 +279,3 @@ def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:
     if failure is None:
         raise SourceError(f"{request.where}: {kind.__name__}; check the address")
     raise TransientError(f"{request.where}: {failure}{f' ({reason})' if reason else ''}")
-
-
-def _wait_s(retry_after: str | None) -> float | None:
-    """Seconds to wait by a Retry-After, in seconds or as a date; None where it says neither."""
-    if retry_after is None:
-        return None
-    if re.fullmatch(r"\s*\d{1,9}\s*", retry_after):
-        return float(retry_after)
-    try:
-        when = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (zoned - datetime.now(tz=UTC)).total_seconds())

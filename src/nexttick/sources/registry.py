@@ -59,6 +59,8 @@ def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None
         from nexttick.sources.files import Files
 
         return _made(Files, name, (name, symbol), given)
+    if "/" in name or name.startswith((".", "~")):
+        raise ValueError(f"{name}: no such file or folder; check the path")
     from ccxt import exchanges
 
     if name not in exchanges:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import tenacity
@@ -44,6 +47,31 @@ def retrying(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         with attempt:
             return call()
     raise AssertionError("tenacity returns or raises")
+
+
+def retry_after_s(told: str | None) -> float | None:
+    """Seconds to wait by a Retry-After, a number or a date (RFC 9110); None where it is neither."""
+    text = (told or "").strip()
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, zoned.timestamp() - time.time())
+
+
+def system_words(error: BaseException) -> str:
+    """The system's own words on a failure, or `certificate`; never the address."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if "CERTIFICATE_VERIFY_FAILED" in str(inner):
+            return "certificate"
+        if isinstance(inner, OSError) and inner.strerror and inner.errno:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return ""
 
 
 _backing_off = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=MAX_WAIT_S)

@@ -40,7 +40,7 @@ class Page:
         until_ns: all ticks before this time (ns since 1970, UTC) have been given now, by this page
             and those before it.
         received: bytes that came over the network for it.
-        set_aside: rows that the venue gave and that are no ticks, by reason.
+        set_aside: rows that the venue gave and that are no ticks, or were mended, by reason.
     """
 
     ticks: pl.DataFrame

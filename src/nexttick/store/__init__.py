@@ -50,22 +50,6 @@ class Store:
         return StoredSeries(series, folder)
 
 
-def series_of(path: str | Path) -> StoredSeries | None:
-    """The series in a folder of a store, `STORE/venue/BASE-QUOTE/kind`; None where it is none."""
-    text = str(path).rstrip("/")
-    if "://" not in text:
-        text = str(Path(text).expanduser().absolute())
-    above, kind = text.rpartition("/")[::2]
-    above, symbol = above.rpartition("/")[::2]
-    venue = above.rpartition("/")[2]
-    if not (venue and symbol and kind) or ("://" not in text and not Path(text).is_dir()):
-        return None
-    folder = open_folder(text)
-    if not _holds_days(folder):
-        return None
-    return StoredSeries(Series(unquote(venue), symbol_of(symbol), unquote(kind)), folder)
-
-
 def names_of(series: Series) -> tuple[str, str, str]:
     """The three folders of a series.
 

@@ -51,7 +51,7 @@ class DayRecord:
         max_gap_ns: pauses beyond count as interruptions (`events.usual_max_gap_ns` of the day).
         pauses: number of them.
         longest: the `LISTED` longest: (time before, time after).
-        set_aside: rows that came and are no ticks, or came twice, by reason.
+        set_aside: rows that came and are no ticks, came twice or were mended, by reason.
     """
 
     day: str

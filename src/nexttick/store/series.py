@@ -217,8 +217,13 @@ class StoredSeries:
                 raise TickError(reason)
         records = {day: one for day, one in days.records.items() if first <= day <= last}
         if not records:
-            raise TickError(f"{self.folder}: no day from {first} to {last} is stored; fetch them")
+            raise TickError(f"{self.folder}: {_no_day(first_day, last_day)} is stored; fetch it")
         return records
+
+
+def _no_day(first: date | None, last: date | None) -> str:
+    since, until = (f" from {first}" if first else ""), (f" to {last}" if last else "")
+    return f"no day{since}{until}"
 
 
 def file_of(day: date) -> str:
