@@ -34,6 +34,9 @@ REST_FAULTS = ("429", "503", "late", "broken")
 FAULTS = STREAM_FAULTS + REST_FAULTS
 _HALF_FRAME = b"\x81\x64half"  # promises 100 bytes
 _RESERVED_FRAME = b"\xf3\x05hello"  # reserved bits and opcode: no websocket frame
+_GARBAGE: dict[str, str | bytes] = {
+    "garbage": '{"e":"trade",', "binary": bytes(range(256)), "unknown": "[1]",
+}  # fmt: skip
 CORRECTED = "123.45"  # the amount that a correction tells
 _REORDERED = 3  # ticks that come in reverse
 
@@ -269,12 +272,7 @@ class LocalExchange:
             tick = self.ticks[index - 1]
             await _send(socket, form.message(self.symbol, tick._replace(amount=CORRECTED)))
         elif kind in ("garbage", "binary", "unknown"):
-            garbage: dict[str, str | bytes] = {
-                "garbage": '{"e":"trade",',
-                "binary": bytes(range(256)),
-                "unknown": "[1]",
-            }
-            await _send(socket, garbage[kind])
+            await _send(socket, _GARBAGE[kind])
         elif kind == "cut":
             transport.abort()
         else:

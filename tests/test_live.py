@@ -613,7 +613,7 @@ def test_warnings_are_logged_when_they_begin_and_end(
     caplog.set_level(logging.INFO, "nexttick.live")
     monkeypatch.setattr("nexttick.live.market.QUIET_S", 0.0)
     market, told = opened(run, tmp_path / "j"), [["off by 1"], ["off by 2"], [], [], ["off by 3"]]
-    monkeypatch.setattr(market._scores, "warnings", lambda _: list(told[0]))
+    monkeypatch.setattr(market._scores, "warnings", lambda: list(told[0]))
     while told:
         market.tell()
         del told[0]
@@ -626,14 +626,13 @@ def test_the_table_says_prices_in_full_and_lets_lines_through(run: Path, tmp_pat
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     market, health = opened(run, tmp_path / "j"), Health(connected=True, gaps=1, reconnects=1200)
     with Watching([(market, health)], screen) as watching:
-        watching.say(
-            market, [Prediction(0, 1_500_000_000_123_456_789, 1334567.5, 0, 0, [0.25, math.nan])]
-        )
+        newest = Prediction(0, 1_500_000_000_123_456_789, 1334567.5, 0, 0, [0.25, math.nan])
+        watching.say(market, [newest])
         screen.print("a line")
     market.close()
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "a line" in shown
-    last = shown.splitlines()[-1].split()
+    last = shown.splitlines()[-2].split()  # the cursor comes back in the last one
     assert last[:4] == ["BTC/USDT", "02:40:00.123", "1334567.5", "0.250"]
     assert " ".join(last[5:]) == "connected, 1 gaps, 1,200 reconnects"
 

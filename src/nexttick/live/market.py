@@ -123,17 +123,16 @@ class Market:
 
     def tell(self) -> None:
         """Bring scores, drift and warnings to the board."""
-        scores = self._scores.scores()
         self.board.scored(
             {
                 name: _skill(told["window"] or told["all"], self.promises[name])
-                for name, told in scores.items()
+                for name, told in self._scores.scores().items()
                 if told["all"]
             }
         )
-        warnings = self._scores.warnings(scores)
+        warnings = self._scores.warnings()
         if self._drift is not None:
-            self.board.drifted(self._drift.psi())
+            self.board.drifted(self._drift.psi(), self._drift.limits)
             warnings += self._drift.warnings()
         self.board.warn(warnings)
         self._log_change(warnings)

@@ -54,16 +54,9 @@ class LiveScores:
             one.name: {"all": one.over_all(), "window": one.over_window()} for one in self._running
         }
 
-    def warnings(
-        self, scores: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
-    ) -> list[str]:
-        """Sentences on what has left its band; a window counts once it is full.
-
-        Args:
-            scores: those of now, where the caller has them already: they are not cheap.
-        """
-        told = self.scores() if scores is None else scores
-        return [words for one in self._running for words in one.warnings(told[one.name]["window"])]
+    def warnings(self) -> list[str]:
+        """Sentences on what has left its band; a window counts once it is full."""
+        return [words for one in self._running for words in one.warnings()]
 
 
 class _Running:
@@ -125,8 +118,8 @@ class _Running:
             self._told_at = self._n
         return self._told
 
-    def warnings(self, told: Mapping[str, float]) -> list[str]:
-        promise = self._promise
+    def warnings(self) -> list[str]:
+        told, promise = self.over_window(), self._promise
         if not promise.bands or told.get("n", 0) < promise.window:
             return []
         words, last = [], f"in the last {promise.window:,} events"
