@@ -122,7 +122,8 @@ class FakeMarket:
         )  # fmt: skip
         drift = np.random.default_rng(self.seed).exponential(0.06, len(FEATURES))
         drift[3] = 0.31
-        self.board.drifted(dict(zip(FEATURES, drift, strict=True)))
+        limits = dict.fromkeys(FEATURES, 0.25)
+        self.board.drifted(dict(zip(FEATURES, drift, strict=True)), limits)
         self.board.warn(["signed_amount has drifted from training: stability index 0.31"])
 
     def _fault(self, time_ns: int) -> None:

@@ -34,6 +34,10 @@ REST_FAULTS = ("429", "503", "late", "broken")
 FAULTS = STREAM_FAULTS + REST_FAULTS
 _HALF_FRAME = b"\x81\x64half"  # promises 100 bytes
 _RESERVED_FRAME = b"\xf3\x05hello"  # reserved bits and opcode: no websocket frame
+_GARBAGE: dict[str, str | bytes] = {
+    "garbage": '{"e":"trade",', "binary": bytes(range(256)), "unknown": "[1]",
+}  # fmt: skip
+CORRECTED = "123.45"  # the amount that a correction tells
 _REORDERED = 3  # ticks that come in reverse
 
 
@@ -266,10 +270,9 @@ class LocalExchange:
                 await _send(socket, form.message(self.symbol, tick))
         elif kind == "correction":
             tick = self.ticks[index - 1]
-            await _send(socket, form.message(self.symbol, tick._replace(amount="123.45")))
+            await _send(socket, form.message(self.symbol, tick._replace(amount=CORRECTED)))
         elif kind in ("garbage", "binary", "unknown"):
-            garbage = {"garbage": '{"e":"trade",', "binary": bytes(range(256)), "unknown": "[1]"}
-            await _send(socket, garbage[kind])
+            await _send(socket, _GARBAGE[kind])
         elif kind == "cut":
             transport.abort()
         else:

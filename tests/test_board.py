@@ -175,7 +175,7 @@ def test_what_was_told_is_shown():
     board.health(health)
     board.predicted(1_500_000_000, 64_000.5, (math.nan, 0.5, 0.25), 40_000)
     board.scored({"rise@10": Skill(0.125, 0.1, 0.2, 0.5, 7)})
-    board.drifted({"log_return": 0.3})
+    board.drifted({"log_return": 0.3}, {"log_return": 0.25})
     board.warn(["drifted"])
     board.gap(S_NS, 2 * S_NS, "cut")
     board.reset(2 * S_NS, "after a gap")
@@ -190,6 +190,7 @@ def test_what_was_told_is_shown():
         "bits": 0.125, "low": 0.1, "high": 0.2, "log_loss": 0.5, "events": 7, "auc": None,
     }  # fmt: skip
     assert message["skill"][1]["value"] == [0.125]
+    assert state["drift_limits"] == {"log_return": 0.25}
     assert (state["drift"], state["warnings"], state["resets"]) == (
         {"log_return": 0.3}, ["drifted"], 1,
     )  # fmt: skip

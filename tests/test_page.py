@@ -317,7 +317,7 @@ def test_metrics_say_what_the_boards_know():
         board.predicted(S_NS, 1.5, (math.nan, 0.5, 0.25), latency_ns)
     board.health(Health(connected=True, trades=6, duplicates=2, skew_ms=-12.5))
     board.scored({"rise@1": Skill(-0.001, -math.inf, 0.02, 0.69, 5)})
-    board.drifted({"log_return@10": 0.25})
+    board.drifted({"log_return@10": 0.25}, {"log_return@10": 0.5})
     board.reset(S_NS, "gap")
 
     async def run() -> str:
@@ -339,6 +339,7 @@ def test_metrics_say_what_the_boards_know():
     assert value("skill_bits", horizon="rise@1") == -0.001
     assert value("skill_low", horizon="rise@1") == -math.inf
     assert value("drift_psi", feature="log_return@10") == 0.25
+    assert value("drift_limit", feature="log_return@10") == 0.5
     buckets = {
         dict(labels)["le"]: n for (name, labels), n in samples.items()
         if name == "nexttick_latency_seconds_bucket" and dict(labels)["market"] == odd

@@ -138,7 +138,7 @@ def predict(run: RunFolder, files: Files, output: OutFile, device: str = "auto")
 
 def describe(
     model: Model,
-    options: ModelOptions = ModelOptions(),
+    network: ModelOptions = ModelOptions(),
     horizon: tuple[str, ...] = LabelOptions.horizon,
     json: bool = False,
 ) -> None:
@@ -146,13 +146,13 @@ def describe(
 
     Args:
         model: cnn, rnn, an architecture (dense, gru, cnn-residual), MODULE:CLASS, or a run folder.
-        options: the network's sizes.
+        network: its sizes.
         horizon: what it is asked; one answer each.
         json: print one JSON object instead of a table.
     """
     from nexttick import model_commands
 
-    model_commands.describe(model, options, horizon, as_json=json)
+    model_commands.describe(model, network, horizon, as_json=json)
 
 
 def export(run: RunFolder, output: OutFile) -> None:
@@ -171,7 +171,7 @@ def export(run: RunFolder, output: OutFile) -> None:
 
 def live(
     runs: tyro.conf.Positional[tuple[Path, ...]] = (),
-    options: tyro.conf.UseAppendAction[LiveOptions] = LiveOptions(),
+    live: tyro.conf.UseAppendAction[LiveOptions] = LiveOptions(),
 ) -> None:
     """Follow an exchange's trades, and say for each how likely a rise is.
 
@@ -180,11 +180,11 @@ def live(
 
     Args:
         runs: run folder made by train or run; one for all markets, or one for each --symbol.
-        options: what is followed, and how it is shown.
+        live: what is followed, and how it is shown.
     """
     from nexttick import live_commands
 
-    live_commands.live(runs, options)
+    live_commands.live(runs, live)
 
 
 def ticks(

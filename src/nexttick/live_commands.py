@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +39,12 @@ def live(folders: Sequence[Path], options: LiveOptions) -> None:
     symbols = options.symbol or (_UNNAMED,)
     feeds = [_feed(symbol, options) for symbol in symbols]
     followed: list[tuple[Market, Feed]] = []
-    try:
+    with _logging(), ExitStack() as opened:
         for k, (symbol, feed) in enumerate(zip(symbols, feeds, strict=True)):
             run = folders[k if len(folders) > 1 else 0]
             followed.append((_market(run, symbol, options), feed))
+            opened.callback(followed[-1][0].close)  # each, even where another's fails
         _follow(followed, options)
-    finally:
-        for market, _ in followed:
-            market.close()
     for market, feed in followed:
         screen.note(_summary(market, feed))
 
@@ -139,6 +139,34 @@ def _journal_name(symbol: str, options: LiveOptions) -> str:
     """One journal a source and market; of a replay one a file."""
     parts = [options.source, symbol, Path(options.file).name if options.file else ""]
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(part for part in parts if part)) + ".journal"
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """What feeds and markets log, in lines with their time (UTC) on standard error."""
+    handler = _ToStandardError()
+    form = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    root, ours = logging.getLogger(), logging.getLogger("nexttick.live")
+    before = ours.level
+    root.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(before)
+
+
+class _ToStandardError(logging.Handler):
+    """Asks for it each time: while the table is drawn, another takes its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except OSError:
+            self.handleError(record)
 
 
 @contextmanager

@@ -79,6 +79,7 @@ class Board:
         resets: how often the predictor's state was.
         skill: by horizon, as last told.
         drift: population stability index by feature, as last told.
+        drift_limits: by feature, beyond which it has left training.
         warnings: sentences that hold now.
         feed: the feed's own counts.
 
@@ -106,6 +107,7 @@ class Board:
         self.resets = 0
         self.skill: dict[str, Skill] = {}
         self.drift: dict[str, float] = {}
+        self.drift_limits: dict[str, float] = {}
         self.warnings: list[str] = []
         self.feed = Health()
         self._clock = clock
@@ -152,9 +154,9 @@ class Board:
                 ring.put(now_ns, int(time_N[0]), told.bits, told.low, told.high, ())
         self._told += 1
 
-    def drifted(self, drift: Mapping[str, float]) -> None:
-        """Population stability index of each feature against training."""
-        self.drift = dict(drift)
+    def drifted(self, drift: Mapping[str, float], limits: Mapping[str, float]) -> None:
+        """Population stability index of each feature against training, and its limit."""
+        self.drift, self.drift_limits = dict(drift), dict(limits)
         self._told += 1
 
     def gap(self, since_ns: int, until_ns: int, reason: str) -> None:
@@ -264,6 +266,7 @@ class Board:
             },
             "skill": {horizon: told._asdict() for horizon, told in self.skill.items()},
             "drift": self.drift,
+            "drift_limits": self.drift_limits,
             "warnings": self.warnings,
         }
 

@@ -20,6 +20,7 @@ class Drift:
 
     Attributes:
         taken: events taken in since the beginning.
+        limits: PSI of each feature beyond which it has left training.
 
     Raises:
         ValueError: the names are not those of the reference's features.
@@ -34,10 +35,13 @@ class Drift:
         self.taken = 0
         self._reference, self._names = reference, names
         limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
-        self._limits = dict(zip(names, map(float, limit_F), strict=True))
+        self.limits = dict(zip(names, map(float, limit_F), strict=True))
         self._edges_FQ, self._shares_FB = reference.padded()
         self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
         self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
+        # Loads the compiled code now, and not at the first event; the counts are those of a copy.
+        x_F = np.zeros(len(names), np.float32)
+        _slide(x_F, self._edges_FQ, self._counts_FB.copy(), self._bins_WF.copy(), 0)
 
     @property
     def full(self) -> bool:
@@ -62,7 +66,7 @@ class Drift:
         A feature has where its PSI is large, chance taken off, and beyond all of training's own
         windows.
         """
-        ratios = {name: value / self._limits[name] for name, value in self.psi().items()}
+        ratios = {name: value / self.limits[name] for name, value in self.psi().items()}
         return {
             name: ratios[name]
             for name in sorted(ratios, key=lambda n: -ratios[n])
@@ -75,7 +79,7 @@ class Drift:
         if not left:
             return []
         named = [
-            f"{name} {told[name]:.2f} (there {self._limits[name]:.2f} at most)" for name in left
+            f"{name} {told[name]:.2f} (there {self.limits[name]:.2f} at most)" for name in left
         ]
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from nexttick.live.messages import Feed, Message
 from nexttick.live.records import Prediction
 
 TELL_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 Say = Callable[[Market, Sequence[Prediction]], None]
 
@@ -78,6 +81,10 @@ async def run(
 
     Returns:
         Whether it was stopped by a signal.
+
+    Raises:
+        SourceError: a venue refuses; the other markets end too, as if they had been stopped.
+        OSError: a journal, a page or the output cannot be written.
     """
     following = asyncio.ensure_future(_follow_all(markets, say, settle_s))
     others = [asyncio.ensure_future(one) for one in (*beside, _tell(markets))]
@@ -99,9 +106,15 @@ async def run(
 async def _follow_all(
     markets: Sequence[tuple[Market, Feed]], say: Say, settle_s: float | None
 ) -> None:
-    async with asyncio.TaskGroup() as group:
-        for market, feed in markets:
-            group.create_task(follow(market, feed, say, settle_s))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for market, feed in markets:
+                group.create_task(follow(market, feed, say, settle_s))
+    except BaseExceptionGroup as errors:
+        first, *others = errors.exceptions
+        for other in others:
+            _log.error("%s", other)
+        raise first from None
 
 
 async def _tell(markets: Sequence[tuple[Market, Feed]]) -> None:

@@ -97,7 +97,7 @@ def _through_ccxt(
     import ccxt.pro
 
     if source not in ccxt.pro.exchanges:
-        near = get_close_matches(source.lower(), [*OWN, *ccxt.pro.exchanges], 3)
+        near = get_close_matches(source.lower(), {*OWN, *ccxt.pro.exchanges}, 3)
         likely = ", ".join(near) or f"{', '.join(OWN)}, or an exchange that ccxt streams"
         raise ValueError(f"source={source!r} is not known; did you mean {likely}?")
     from nexttick.live.ccxt_feed import CcxtFeed

@@ -19,6 +19,7 @@ class Resumed:
     Attributes:
         last_trade: to ask the feed for what came after it; None where there is none.
         checkpoint: the state to go on from; None where there is none.
+        last_event_ns: time of the last event that the checkpoint includes, 0 where there is none.
         trades: those that the checkpoint does not include, to be taken in again; all of them where
             there is no checkpoint.
         predictions: what was said of the events that end with these trades, not to be said again.
@@ -29,6 +30,7 @@ class Resumed:
 
     last_trade: Trade | None
     checkpoint: Checkpoint | None
+    last_event_ns: int
     trades: list[Trade]
     predictions: list[Prediction]
     resets: list[Reset]
@@ -51,6 +53,7 @@ def read_resumed(db: sqlite3.Connection, identity: Identity, *, older: bool) -> 
     return Resumed(
         last[0] if last else None,
         checkpoint,
+        _time_of(db, events - 1),
         _trades(db, "WHERE seq >= ? ORDER BY seq", trades),
         _predictions(db, identity, events),
         _resets(db, trades),
@@ -63,6 +66,11 @@ def count(db: sqlite3.Connection, table: str) -> int:
     """Rows of a table whose numbers go up from 0 without a hole."""
     (last,) = db.execute(f"SELECT max(seq) FROM {table}").fetchone()
     return 0 if last is None else int(last) + 1
+
+
+def _time_of(db: sqlite3.Connection, event: int) -> int:
+    row = db.execute("SELECT time_ns FROM events WHERE seq = ?", (event,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _trades(db: sqlite3.Connection, which: str, *values: int) -> list[Trade]:

@@ -7,6 +7,7 @@ as if nothing had been.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from nexttick.live.step import Stepper
 from nexttick.predictor import Predictor
 
 CHECKPOINT_EVENTS = 5000  # between two states in the journal
+QUIET_S = 60.0  # between two words on warnings, which may come and go
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +77,9 @@ class Market:
         self._included = self._kept_events = 0  # trades in the state, events at the last checkpoint
         self.last_trade: Trade | None = None
         self._sound = True  # whether all that the state includes is in the journal
+        self._warned, self._quiet_until_s = False, 0.0
         self._resume()
+        self.tell()  # the first time is slow: now, and not between two trades
 
     # --- the newest messages
 
@@ -87,7 +92,7 @@ class Market:
         Raises:
             OSError: the journal cannot be written; nothing of the batch is kept or said.
         """
-        batch = _Batch()
+        self._sound, batch = False, _Batch()
         for message in messages:
             if isinstance(message, Gap):
                 self._cut(message, batch)
@@ -101,16 +106,20 @@ class Market:
 
     def settle(self) -> list[Prediction]:
         """End the open event, of which no more trades are expected, and commit its prediction."""
-        batch, event = _Batch(), self.merger.end()
-        if event is not None:
-            self._predict(event, time.time_ns(), batch)
+        event = self.merger.end()
+        if event is None:
+            return []
+        self._sound, batch = False, _Batch()
+        self._predict(event, time.time_ns(), batch)
         return self._commit((), batch)
 
     def close(self) -> None:
         """Keep the state, and close the journal. An open event stays open."""
-        if self._sound:
-            self.journal.append(checkpoint=self._checkpoint())
-        self.journal.close()
+        try:
+            if self._sound:
+                self.journal.append(checkpoint=self._checkpoint())
+        finally:
+            self.journal.close()
 
     def tell(self) -> None:
         """Bring scores, drift and warnings to the board."""
@@ -123,17 +132,28 @@ class Market:
         )
         warnings = self._scores.warnings()
         if self._drift is not None:
-            self.board.drifted(self._drift.psi())
+            self.board.drifted(self._drift.psi(), self._drift.limits)
             warnings += self._drift.warnings()
         self.board.warn(warnings)
+        self._log_change(warnings)
+
+    def _log_change(self, warnings: Sequence[str]) -> None:
+        now_s = time.monotonic()
+        if bool(warnings) == self._warned or now_s < self._quiet_until_s:
+            return
+        self._warned, self._quiet_until_s = bool(warnings), now_s + QUIET_S
+        for words in warnings:
+            _log.warning("%s: %s", self.board.name, words)
+        if not warnings:
+            _log.info("%s: scores and features are within their bands again", self.board.name)
 
     def _predict(self, event: Event, completed_ns: int, batch: _Batch) -> None:
         time_ns, price = event.values[0], event.values[2]
         p = self.stepper.step(event.values)
+        said_ns = time.time_ns()
+        p_H = self._unknown if p is None else p.tolist()
         if self._drift is not None:
             self._drift.take(self.stepper.engine.x_F)
-        p_H = self._unknown if p is None else p.tolist()
-        said_ns = time.time_ns()
         batch.predictions.append(
             Prediction(self._events, time_ns, price, event.trade, said_ns, p_H)
         )
@@ -156,7 +176,6 @@ class Market:
     def _commit(self, messages: Sequence[Message], batch: _Batch) -> list[Prediction]:
         due = self._events - self._kept_events >= CHECKPOINT_EVENTS
         checkpoint = self._checkpoint() if due else None
-        self._sound = False
         self.journal.append(messages, batch.predictions, batch.outcomes, batch.resets, checkpoint)
         self._sound = True
         self._scores.add(batch.outcomes)
@@ -172,8 +191,8 @@ class Market:
         """Take up where the last process stopped, by the journal alone."""
         told = self.journal.resume()
         if told.checkpoint is not None:
-            self.stepper.restore(told.checkpoint.state)
-            self.merger.last_ns = self.stepper.last_ns
+            self._restore(told.checkpoint)
+            self.merger.last_ns = told.last_event_ns  # which a reset leaves as it is
             self._included, self._kept_events = told.checkpoint[:2]
         self._repeat(told.trades, told.predictions, told.resets)
         self._outcomes.rebuild(told.waiting, told.known_H)
@@ -181,6 +200,15 @@ class Market:
             for y, p in self.journal.scored(horizon):
                 self._scores.add_many(horizon, y, p)
         self.last_trade = told.last_trade
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        try:
+            self.stepper.restore(checkpoint.state)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.journal.path}: its state cannot be taken up ({error}): go on with the "
+                f"version of nexttick that wrote it, or begin another with --journal FOLDER"
+            ) from error
 
     def _repeat(
         self, trades: list[Trade], predictions: list[Prediction], resets: list[Reset]

@@ -41,6 +41,7 @@ class Merger:
         self._number = -1
         self._ended: tuple[int, int] | None = None
         self.last_ns = self.split = self.stepped_back = 0
+        merge_run(np.ones(2), np.ones(2))  # loads the compiled code now, and not at the first event
 
     @property
     def holds(self) -> bool:

@@ -6,7 +6,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
 
@@ -86,12 +86,22 @@ def _scores(boards: Mapping[str, Board]) -> Iterable[str]:
             for horizon, skill in board.skill.items()
         ]
         yield from _family(f"skill_{name}", "gauge", told, samples)
+    yield from _by_feature(boards)
+
+
+def _by_feature(boards: Mapping[str, Board]) -> Iterator[str]:
     drift = [
         ({"market": market, "feature": feature}, psi)
         for market, board in boards.items()
         for feature, psi in board.drift.items()
     ]
+    limits = [
+        ({"market": market, "feature": feature}, limit)
+        for market, board in boards.items()
+        for feature, limit in board.drift_limits.items()
+    ]
     yield from _family("drift_psi", "gauge", "Population stability index against training.", drift)
+    yield from _family("drift_limit", "gauge", "Index beyond any stretch of training.", limits)
 
 
 def _latency(boards: Mapping[str, Board]) -> Iterable[str]:

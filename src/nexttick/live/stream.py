@@ -146,12 +146,13 @@ class Stream:
                 self.health.connected = True
                 self.health.reconnects += self._lives > 0
                 self._lives += 1
+                _log.info("%s %s: connected to %s", self.name, self.symbol, self._venue.url)
                 return await self._listen(socket, inbox)
         except ConnectionClosed as closed:
             self.health.malformed += closed.sent is not None and closed.sent.code in _UNREADABLE
             return f"connection lost ({closed})"
         except (OSError, TimeoutError, WebSocketException) as error:
-            return f"no connection to {self._venue.url} ({error!r})"
+            return f"no connection to {self._venue.url} ({str(error) or repr(error)})"
 
     async def _listen(self, socket: ClientConnection, inbox: Inbox) -> str:
         """Pass on what comes until nothing has come for too long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -29,7 +30,12 @@ class Watching:
     def __init__(self, markets: Sequence[tuple[Market, Health]], console: Console):
         self._markets = markets
         self._newest: dict[int, Prediction] = {}
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=_PER_S)
+        self._live = Live(
+            get_renderable=self._table,
+            console=console,
+            refresh_per_second=_PER_S,
+            redirect_stderr=sys.stderr.isatty(),  # above the table, unless it goes to a file
+        )
 
     def __enter__(self) -> Watching:
         self._live.start()
@@ -64,7 +70,8 @@ class Watching:
 
 def _said(newest: Prediction) -> list[str]:
     time = str(np.datetime64(newest.time_ns, "ns"))[11:23]
-    return [time, f"{newest.price:g}", *("" if math.isnan(p) else f"{p:.3f}" for p in newest.p_H)]
+    p_H = ("" if math.isnan(p) else f"{p:.3f}" for p in newest.p_H)
+    return [time, f"{newest.price:.12g}", *p_H]
 
 
 def _fares(health: Health) -> str:

@@ -3,7 +3,7 @@
 import { $, element, fill, fillSvg } from "./parts.js";
 import { clock, microseconds, spanText } from "./words.js";
 
-const DRIFT_MOVED = 0.1, DRIFT_FAR = 0.25, DRIFT_SHOWN = 8;
+const DRIFT_SHOWN = 8;
 const FEED = {
   trades: "trades", backfilled: "backfilled", gaps: "gaps", resets: "resets", reconnects: "reconnects",
   silences: "silences", duplicates: "duplicates", reordered: "reordered", late: "too late",
@@ -57,13 +57,14 @@ function lastTick(state) {
 }
 
 export function showDrift(state) {
-  const rows = Object.entries(state.drift).sort((a, b) => b[1] - a[1]);
-  const far = rows.filter(([, psi]) => psi >= DRIFT_FAR).length;
-  const moved = rows.filter(([, psi]) => psi >= DRIFT_MOVED).length - far;
+  const rows = Object.entries(state.drift)
+    .map(([name, psi]) => [name, psi, (psi ?? 0) / state.drift_limits[name]])
+    .sort((a, b) => b[2] - a[2]);
+  const far = rows.filter(([, , share]) => share > 1).length;
   $("drift-note").textContent = rows.length
-    ? `${rows.length} features: ${far} drifted (0.25 or more), ${moved} moved (0.1 or more)` : "Not measured yet.";
+    ? `${rows.length} features: ${far || "none"} beyond any stretch of training (the dotted line)` : "Not measured yet.";
   const top = allDrift ? rows : rows.slice(0, DRIFT_SHOWN);
-  const scale = Math.max(0.32, (rows[0]?.[1] ?? 0) * 1.05);
+  const scale = Math.max(1.25, (rows[0]?.[2] ?? 0) * 1.05);
   fill($("drift"), top.length, "li", (row, i) => showFeature(row, top[i], scale));
   $("drift-more").hidden = rows.length <= DRIFT_SHOWN;
   $("drift-more").setAttribute("aria-expanded", String(allDrift));
@@ -71,21 +72,20 @@ export function showDrift(state) {
   $("drift-more").onclick = () => { allDrift = !allDrift; showDrift(state); };
 }
 
-function showFeature(row, [name, psi], scale) {
+function showFeature(row, [name, psi, share], scale) {
   if (!row.children.length) {
     const bar = element("span", { className: "bar" });
-    bar.append(element("i"), element("u"), element("u"));
+    bar.append(element("i"), element("u"));
     const value = element("span", { className: "value" });
     value.append(element("b"), element("em"));
     row.append(element("span", { className: "name" }), bar, value);
   }
   const [label, bar, value] = row.children;
-  const word = psi >= DRIFT_FAR ? "drifted" : psi >= DRIFT_MOVED ? "moved" : "stable";
+  const word = share > 1 ? "drifted" : "within";
   row.className = word;
   label.textContent = label.title = name;
-  bar.children[0].style.width = `${100 * Math.max(psi, 0) / scale}%`;
-  bar.children[1].style.left = `${100 * DRIFT_MOVED / scale}%`;
-  bar.children[2].style.left = `${100 * DRIFT_FAR / scale}%`;
+  bar.children[0].style.width = `${100 * Math.max(share, 0) / scale}%`;
+  bar.children[1].style.left = `${100 / scale}%`;
   value.children[0].textContent = psi === null ? "–" : psi.toFixed(3);
   value.children[1].textContent = word;
 }
