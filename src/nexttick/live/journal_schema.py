@@ -156,7 +156,7 @@ def explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as error:
-        from nexttick.ticks import TickError  # brings numba: only where something is wrong
+        from nexttick.ticks import TickError  # brings Polars: only where something is wrong
 
         raise TickError(
             f"{path}: {error}: what is handed on is in the journal already, or lacks a value; "
