@@ -7,7 +7,8 @@ import gzip
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
@@ -25,8 +26,10 @@ from markets import quick, simulated_ticks
 from nexttick.live.binance import Binance
 from nexttick.live.ccxt_feed import CcxtFeed, number_of, trade_of
 from nexttick.live.feeds import open_feed
+from nexttick.live.joining import Inbox, Joined
 from nexttick.live.kraken import Kraken, _exact, _trade_of_rest
-from nexttick.live.messages import Feed, Gap, Message, Trade
+from nexttick.live.messages import Feed, Gap, Health, Message, Trade
+from nexttick.live.order import Listing, OrderById, Want
 from nexttick.live.replay import Replay
 from nexttick.live.rest import Rest
 from nexttick.live.stdin import Stdin
@@ -501,3 +504,28 @@ def test_sources_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     future = open_feed("binance", "BTC/USDT:USDT")
     assert isinstance(future, CcxtFeed)
     assert future.symbol == "BTC/USDT:USDT"
+
+
+def test_a_long_catching_up_lasts_as_long_as_it_gets_on() -> None:
+    """Patience is for REST that gives nothing, not for REST that has much to give."""
+    trades = [Trade(k * 10**9, 100.0, 1.0, 1, k, 0) for k in range(12)]
+    waits, health, inbox = Waits(patience_s=0.2, delay_s=0.001, retry_s=0.001), Health(), Inbox()
+
+    async def missed(want: Want) -> AsyncGenerator[Listing, None]:
+        for trade in trades[want.after.id + 1 : 11]:
+            await asyncio.sleep(0.05)
+            yield Listing([trade], trade.id - 1)
+
+    async def run() -> list[Message]:
+        order = OrderById(health, trades[0], waits.delay_s)
+        inbox.put([trades[11]])
+        out: list[Message] = []
+        async with aclosing(Joined(inbox, order, missed, waits, health).batches()) as batches:
+            async for batch in batches:
+                out += batch
+                if out[-1] == trades[11]:
+                    return out
+        raise AssertionError("batches go on")
+
+    assert asyncio.run(run()) == trades[1:]
+    assert (health.gaps, health.backfilled) == (0, 10)

@@ -141,14 +141,13 @@ class Joined:
 
     async def _fill(self) -> None:
         """Ask REST until the order wants no more, or it gives nothing more for too long."""
-        patience_s, loop = self._waits.patience_s, asyncio.get_running_loop()
+        patience_s = self._waits.patience_s
         reason = f"REST gave nothing more within {patience_s:g} s"
         try:
             async with asyncio.timeout(patience_s) as patience:
                 while (want := self._order.wanted(time.time_ns())) is not None:
                     try:
-                        if await self._ask(want):
-                            patience.reschedule(loop.time() + patience_s)
+                        await self._ask(want, patience)
                     except TransientError as error:
                         reason = str(error)
                     if self._order.wanted(time.time_ns()) is not None:
@@ -158,18 +157,20 @@ class Joined:
             self._out += self._order.give_up(told)
         self._inbox.wake()
 
-    async def _ask(self, want: Want) -> bool:
-        """Ask REST once and say whether it had something new."""
-        before = self._health.backfilled
+    async def _ask(self, want: Want, patience: asyncio.Timeout) -> None:
+        """Ask REST once, page by page; each that brings something new renews the patience."""
+        loop = asyncio.get_running_loop()
         async with aclosing(self._missed(want)) as listings:
             async for listing in listings:
+                before = self._health.backfilled
                 self._out += self._order.fill(listing, time.time_ns())
+                if self._health.backfilled > before:
+                    patience.reschedule(loop.time() + self._waits.patience_s)
                 self._inbox.wake()
                 if self._order.wanted(time.time_ns()) is None:
                     break
             else:
                 self._order.all_given()
-        return self._health.backfilled > before
 
 
 async def stopped(*tasks: asyncio.Task[None] | None) -> None:
