@@ -566,6 +566,26 @@ def test_what_cannot_be_kept_is_not_said(
     again.close()
 
 
+def test_a_long_batch_lets_others_run_between_its_parts(run: Path, tmp_path: Path) -> None:
+    market, said, turns = opened(run, tmp_path / "j"), list[int](), list[int]()
+
+    async def beside() -> None:
+        while True:
+            turns.append(len(said))
+            await asyncio.sleep(0)
+
+    feed = Told([some_trades(2 * engine.PART + 500)])
+    asyncio.run(
+        engine.run(
+            [(market, feed)], lambda _, told: said.extend(p.event for p in told), None, [beside()]
+        )
+    )
+    market.close()
+    assert said == list(range(2 * engine.PART + 500))
+    # The newest event of each part stays open until the next part.
+    assert {engine.PART - 1, 2 * engine.PART - 1} <= set(turns)
+
+
 # --- what is told while it runs
 
 

@@ -14,6 +14,9 @@ from nexttick.live.messages import Feed, Message
 from nexttick.live.records import Prediction
 
 TELL_S = 1.0
+PART = (
+    1000  # messages taken at once; what was filled in after an outage may be a hundred times more
+)
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +35,20 @@ async def follow(market: Market, feed: Feed, say: Say, settle_s: float | None) -
     """
     market.board.health(feed.health)
     async for messages in _with_pauses(feed.batches(market.last_trade), market, settle_s):
-        predictions = market.settle() if messages is None else market.take(messages)
-        if predictions:
-            say(market, predictions)
-    if predictions := market.settle():  # the feed has ended: nothing more can come
-        say(market, predictions)
+        if messages is None:
+            _say_any(market, market.settle(), say)
+            continue
+        for start in range(0, len(messages), PART):
+            if start:
+                await asyncio.sleep(0)  # pings, pages and other markets get their turn
+            _say_any(market, market.take(messages[start : start + PART]), say)
+    _say_any(market, market.settle(), say)  # the feed has ended: nothing more can come
     market.tell()
+
+
+def _say_any(market: Market, predictions: Sequence[Prediction], say: Say) -> None:
+    if predictions:
+        say(market, predictions)
 
 
 async def _with_pauses(
