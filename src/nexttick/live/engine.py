@@ -14,9 +14,7 @@ from nexttick.live.messages import Feed, Message
 from nexttick.live.records import Prediction
 
 TELL_S = 1.0
-PART = (
-    1000  # messages taken at once; what was filled in after an outage may be a hundred times more
-)
+PART = 1000  # messages taken at once; after an outage a hundred times as many may come together
 
 _log = logging.getLogger(__name__)
 
