@@ -9,8 +9,9 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -529,3 +530,43 @@ def test_a_long_catching_up_lasts_as_long_as_it_gets_on() -> None:
 
     assert asyncio.run(run()) == trades[1:]
     assert (health.gaps, health.backfilled) == (0, 10)
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections wait for room after every trade."""
+    for module in ("stream", "ccxt_feed"):
+        monkeypatch.setattr(f"nexttick.live.{module}.Inbox", partial(Inbox, limit=1))
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("source", ["binance", "kraken", "ccxt binance"])
+def test_silence_after_a_wait_for_room_is_noticed(source: str) -> None:
+    ticks = drawn_ticks(600)
+    with LocalExchange(ticks, Plan(faults=2, kinds=("stall",))) as exchange:
+        feed = feed_of(source, exchange)
+        messages = asyncio.run(collect(feed, ticks[-1].id, within_s=30.0))
+    assert [t.id for t in told(messages)] == [t.id for t in ticks]
+    assert len(messages) == len(ticks)
+    assert feed.health.silences >= 2
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("source", ["binance", "ccxt binance"])
+def test_a_wait_for_room_is_no_silence(source: str) -> None:
+    async def slowly_at_first() -> int:
+        count = 0
+        async with asyncio.timeout(30.0), aclosing(feed.batches()) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                if not count:
+                    await asyncio.sleep(1.5 * waits.silence_s)
+                count += len(batch)
+                if told(batch) and told(batch)[-1].id == ticks[-1].id:
+                    break
+        return count
+
+    ticks, waits = drawn_ticks(300), replace(HASTE, silence_s=1.0)
+    with LocalExchange(ticks, Plan(chunk=100, pause_s=0.1)) as exchange:
+        feed = feed_of(source, exchange, waits)
+        assert asyncio.run(slowly_at_first()) == len(ticks)
+    assert (feed.health.silences, feed.health.reconnects) == (0, 0)

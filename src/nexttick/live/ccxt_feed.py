@@ -163,7 +163,9 @@ class CcxtFeed:
                         return "closed"
                     bell.result()
                     bell = asyncio.ensure_future(self._exchange.watch_trades(self.symbol))
-                await inbox.room()
+                if inbox.full:
+                    await inbox.room()
+                    self._news_s = loop.time()  # nobody looked meanwhile
         finally:
             await stopped(bell)
         self.health.silences += 1

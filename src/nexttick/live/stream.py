@@ -171,7 +171,7 @@ class Stream:
                         if inbox.full:
                             watchdog.reschedule(None)
                             await inbox.room()
-                            watched_until_s = 0.0
+                            watchdog.reschedule(loop.time() + silence_s)
         except TimeoutError:
             self.health.silences += 1
             return f"silent for {silence_s:g} s"
