@@ -532,6 +532,18 @@ def test_a_long_catching_up_lasts_as_long_as_it_gets_on() -> None:
     assert (health.gaps, health.backfilled) == (0, 10)
 
 
+@pytest.mark.parametrize("source", ["binance", "kraken"])
+def test_a_market_that_falls_quiet_before_it_is_connected_again_is_caught_up_with(
+    source: str,
+) -> None:
+    ticks, waits = drawn_ticks(200), replace(HASTE, first_s=0.5, longest_s=0.5, silence_s=50.0)
+    with LocalExchange(ticks, Plan(faults=1, kinds=("cut",), chunk=1)) as exchange:
+        feed = feed_of(source, exchange, waits)
+        messages = asyncio.run(collect(feed, ticks[-1].id, within_s=10.0))
+    assert [t.id for t in told(messages)] == [t.id for t in ticks]
+    assert feed.health.reconnects == 1
+
+
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections wait for room after every trade."""

@@ -123,7 +123,7 @@ class CcxtFeed:
                 opened.handle_message = _Guarded(opened.handle_message, self.health)
                 if self._client is not None:  # the cache ends with what the last one brought
                     self._look(inbox)
-                    inbox.lost()
+                    inbox.interrupted()
                 self._client = opened
             return opened
 
@@ -193,7 +193,7 @@ class CcxtFeed:
                 break
             rows.append(row)
         if self._seen is not None and len(rows) >= _CACHE:
-            inbox.lost()  # the cache ran over
+            inbox.interrupted()  # the cache ran over
         self._seen, self._news_s = cache[-1], asyncio.get_running_loop().time()
         self.health.last_arrival_ns = arrived_ns
         inbox.put(self._read(reversed(rows), arrived_ns))

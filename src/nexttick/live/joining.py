@@ -24,7 +24,7 @@ class Inbox:
     """
 
     def __init__(self, limit: int = 50_000):
-        self._items: list[list[Trade] | None] = []  # None: the connection was lost here
+        self._items: list[list[Trade] | None] = []  # None: trades may be missing here
         self._count, self._limit = 0, limit
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._ended: asyncio.Task[None] | None = None
@@ -43,8 +43,8 @@ class Inbox:
         self._count += len(trades)
         self._news.set()
 
-    def lost(self) -> None:
-        """Note that the connection was lost after what has come until now."""
+    def interrupted(self) -> None:
+        """Note that trades may be missing between what has come until now and what will come."""
         self._items.append(None)
         self._news.set()
 

@@ -58,7 +58,7 @@ class Order(Protocol):
         ...
 
     def interrupted(self) -> None:
-        """Know that the connection was lost: trades may be missing before those to come."""
+        """Know that the stream was interrupted: trades may be missing before those to come."""
         ...
 
     def wanted(self, now_ns: int) -> Want | None:

@@ -121,7 +121,6 @@ class Stream:
             began_s = loop.time()
             reason = await self._live(inbox)
             self.health.connected = False
-            inbox.lost()
             wait_s = back_off.next_s(loop.time() - began_s)
             said = "%s %s: %s; connecting again in %.1f s"
             _log.warning(said, self.name, self.symbol, reason, wait_s)
@@ -146,6 +145,7 @@ class Stream:
                 self.health.connected = True
                 self.health.reconnects += self._lives > 0
                 self._lives += 1
+                inbox.interrupted()  # now, when REST's answer will reach to what comes
                 _log.info("%s %s: connected to %s", self.name, self.symbol, self._venue.url)
                 return await self._listen(socket, inbox)
         except ConnectionClosed as closed:
