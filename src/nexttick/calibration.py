@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from nexttick.bootstrap import Resampler
 from nexttick.config import nearest
@@ -96,6 +95,8 @@ class Isotonic:
         """
         if _nothing_to_fit(y_N, p_N):
             return cls([0.0, 1.0], [0.0, 1.0])
+        from sklearn.isotonic import IsotonicRegression  # takes a second, and only to fit
+
         p = np.concatenate([p_N.astype(np.float64), [p_N.min(), p_N.max()]])
         rose = np.concatenate([y_N == 1, [True, False]])
         fitted = IsotonicRegression(y_min=0, y_max=1).fit(p, rose)

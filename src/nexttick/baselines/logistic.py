@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from nexttick.baselines.base import SURE, Baseline, Known, Rows, Seen
 
@@ -26,6 +25,8 @@ class Logistic(Baseline):
         rate = float(train.y.mean())
         if rate in (0.0, 1.0):  # nothing to tell apart, and scikit-learn refuses
             return cls([0.0] * seen.x_NF.shape[1], math.copysign(SURE, rate - 0.5))
+        from sklearn.linear_model import LogisticRegression  # takes a second, and only to fit
+
         model = LogisticRegression(max_iter=2000).fit(seen.x_NF[train.rows], train.y)
         return cls(model.coef_[0].tolist(), float(model.intercept_[0]))
 
