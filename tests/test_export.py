@@ -131,7 +131,8 @@ def test_nothing_of_this_machine_is_in_the_file() -> None:
 def test_a_graph_of_other_numbers_is_refused_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "graph_of", lambda predictor: small_graph())
+    other = small_graph()
+    monkeypatch.setattr(module, "graph_of", lambda predictor: other)
     with pytest.raises(NoGraphError, match="away from its own on simulated ticks"):
         export(seasoned(SMALL, "points"), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,8 @@ from numba import njit
 from nexttick.tally import EPS
 
 # Columns of a program's row.
-KIND, SOURCE, TARGET, SIZE, OUT, WEIGHTS, PAST, TAPS, DILATION, GROUPS = range(10)
-COLUMNS = 10
+KIND, SOURCE, TARGET, SIZE, OUT, WEIGHTS, PAST, TAPS, DILATION, GROUPS, AT_ONCE = range(11)
+COLUMNS = 11
 
 # Kinds of layers.
 PRODUCT, AFFINE, CENTRE, LEAK, SIGMOID, TANH, ADD, GATHER, FILL, LSTM, GRU, FIELD, SAY = range(13)
@@ -104,16 +104,23 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def _product(op, x, y, w, past, tick):  # type: ignore[no-untyped-def]
-    """A convolution at its newest place: of the last ticks in a ring, or of this tick alone."""
+    """A convolution at its newest place: of the last ticks in a ring, or of this tick alone.
+
+    Each tick stands in the ring twice, one ring's length apart, so that the last ones always lie
+    side by side and several can be gone through at once: a long sum takes less than many short.
+    """
     taps, dilation, size, out = op[TAPS], op[DILATION], op[SIZE], op[OUT]
-    span, each = dilation * (taps - 1) + 1, size // op[GROUPS]
-    filters = out // op[GROUPS]
-    newest = (tick % span) * size
-    past[newest : newest + size] = x
+    span, each = dilation * (taps - 1) + 1, op[AT_ONCE] * size // op[GROUPS]
+    filters, oldest = out // op[GROUPS], 0
+    if taps > 1:
+        newest = (tick % span) * size
+        past[newest : newest + size] = x
+        past[newest + span * size : newest + (span + 1) * size] = x
+        oldest = newest + size
     y[:] = w[:out]
     at = out
-    for tap in range(taps):
-        then = ((tick - (taps - 1 - tap) * dilation) % span) * size
+    for tap in range(0, taps, op[AT_ONCE]):
+        then = oldest + tap * dilation * size
         for o in range(out):
             start = then + o // filters * each
             inputs, weighed = past[start : start + each], w[at : at + each]

@@ -90,21 +90,34 @@ class Writer:
         taps: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        at_once: int = 1,
     ) -> Span:
         """One row with its weights; gives where its output lies."""
         y = out if isinstance(out, Span) else self.allocate(out)
         at = sum(len(array) for array in self.weights)
         self.weights += [_flat(array) for array in weights]
-        self.rows.append([kind, x.at, y.at, x.size, y.size, at, past, taps, dilation, groups])
+        options = [past, taps, dilation, groups, at_once]
+        self.rows.append([kind, x.at, y.at, x.size, y.size, at, *options])
         return y
 
-    def product(self, x: Span, weight_KOI: Tensor, bias_O: Tensor | None, **options: int) -> Span:
+    def product(
+        self,
+        x: Span,
+        weight_KOI: Tensor,
+        bias_O: Tensor | None,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> Span:
         """A convolution of K taps, or of one a linear layer."""
         K, out, _ = weight_KOI.shape
         bias_O = weight_KOI.new_zeros(out) if bias_O is None else bias_O
-        ring = options.get("dilation", 1) * (K - 1) + 1
-        past = self.allocate(ring * x.size).at if K > 1 else x.at
-        return self.row(m.PRODUCT, x, out, bias_O, weight_KOI, past=past, taps=K, **options)
+        ring = dilation * (K - 1) + 1
+        past = self.allocate(2 * ring * x.size).at if K > 1 else x.at
+        # Where all that a filter reads lies side by side it is one sum, and the weights lie so too.
+        at_once = K if dilation == groups == 1 else 1
+        weights = weight_KOI.unflatten(0, (-1, at_once)).transpose(1, 2)
+        sizes = {"taps": K, "dilation": dilation, "groups": groups, "at_once": at_once}
+        return self.row(m.PRODUCT, x, out, bias_O, weights, past=past, **sizes)
 
     def linear(self, x: Span, weight_OI: Tensor, bias_O: Tensor | None) -> Span:
         """A linear layer."""
