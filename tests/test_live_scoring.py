@@ -204,7 +204,7 @@ def test_a_journal_of_the_test_part_is_scored_as_the_test_was(run: Path, tmp_pat
         for i, (time_ns, price, *p_H) in enumerate(table.iter_rows()):
             said = Prediction(i, time_ns, price, i, time_ns, p_H)
             trade = Trade(time_ns, price, 1.0, 0, i, time_ns)
-            journal.append([trade], [said], tracker.take(i, time_ns, price, p_H))
+            journal.append([trade], [said], tracker.take(said))
         told = json.loads(done("journal", path, "--json").out)
         live = LiveScores(read_promises(run, predictor, fitted))
         for h in range(len(predictor.horizons)):

@@ -35,11 +35,7 @@ def said(events: pl.DataFrame, horizons: int) -> list[Prediction]:
 
 def taken(tracker: OutcomeTracker, events: list[Prediction]) -> list[tuple[int, Outcome]]:
     """Outcomes, each with the event that made it known."""
-    return [
-        (one.event, outcome)
-        for one in events
-        for outcome in tracker.take(one.event, one.time_ns, one.price, one.p_H)
-    ]
+    return [(one.event, outcome) for one in events for outcome in tracker.take(one)]
 
 
 def check_against(labels: Labels, outcomes: list[tuple[int, Outcome]], pending: int) -> None:
@@ -151,6 +147,6 @@ def test_what_waits_is_bounded_by_the_horizon(horizon: str) -> None:
     tracker = OutcomeTracker(LabelOptions((horizon,)), GAP_NS)
     most = 0
     for i in range(3000):
-        tracker.take(i, i * 1_000_000_000, 100.0 + i % 3, (math.nan,))
+        tracker.take(Prediction(i, i * 1_000_000_000, 100.0 + i % 3, i, 0, (math.nan,)))
         most = max(most, *tracker.pending_H)
     assert most == {"1": 1, "50": 50, "10s": 11}[horizon]

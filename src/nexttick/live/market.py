@@ -154,10 +154,9 @@ class Market:
         p_H = self._unknown if p is None else p.tolist()
         if self._drift is not None:
             self._drift.take(self.stepper.engine.x_F)
-        batch.predictions.append(
-            Prediction(self._events, time_ns, price, event.trade, said_ns, p_H)
-        )
-        batch.outcomes += self._outcomes.take(self._events, time_ns, price, p_H)
+        said = Prediction(self._events, time_ns, price, event.trade, said_ns, p_H)
+        batch.predictions.append(said)
+        batch.outcomes += self._outcomes.take(said)
         self.board.predicted(time_ns, price, p_H, max(said_ns - completed_ns, 0))
         self._events += 1
         self._included = event.trade + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -20,22 +20,13 @@ from nexttick.live.records import Outcome, Prediction
 NEVER_NS = np.iinfo(np.int64).max  # as labels have it
 
 
-class _Waiting(NamedTuple):
-    """An event whose answer is not known yet."""
-
-    event: int
-    time_ns: int
-    price: float
-    p: float
-
-
-Settled = tuple[_Waiting, int, float]  # who, when it was known, the price at the horizon
+Settled = tuple[Prediction, int, float]  # who, when it was known, the price at the horizon
 
 
 class _Horizon(Protocol):
     """Events that wait for one horizon."""
 
-    waiting: deque[_Waiting]
+    waiting: deque[Prediction]
 
     def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
         """Take out those whose answer an event makes known, in order."""
@@ -60,31 +51,31 @@ class OutcomeTracker:
         """How many events wait at each horizon."""
         return tuple(len(horizon.waiting) for horizon in self._horizons)
 
-    def take(self, event: int, time_ns: int, price: float, p_H: Sequence[float]) -> list[Outcome]:
-        """Take an event in.
+    def take(self, said: Prediction) -> list[Outcome]:
+        """Take an event in, with what was said of it.
 
         Args:
-            event: its number.
-            time_ns: not before that of the last one.
-            price: of the event.
-            p_H: what was said of it, to come back with its outcomes.
+            said: of an event whose time is not before that of the last one.
 
         Returns:
             What is known by it: outcomes of earlier events, missing where a pause came between.
         """
+        time_ns, price = said.time_ns, said.price
         paused = self._last_ns is not None and time_ns - self._last_ns > self._max_gap_ns
         outcomes = self.cut() if paused else []
         for h, horizon in enumerate(self._horizons):
             for who, known_ns, later in horizon.settle(time_ns, price):
-                outcomes.append(self._outcome(h, who, known_ns, later))
-            horizon.waiting.append(_Waiting(event, time_ns, price, p_H[h]))
+                tie = later == who.price
+                y = MISSING if tie and self._skip_ties else int(later > who.price)
+                outcomes.append(Outcome(who.event, h, y, tie, known_ns, who.p_H[h]))
+            horizon.waiting.append(said)
         self._last_ns = time_ns
         return outcomes
 
     def cut(self) -> list[Outcome]:
         """A gap or a reset: whatever waits has no answer."""
         outcomes = [
-            Outcome(who.event, h, MISSING, False, NEVER_NS, who.p)
+            Outcome(who.event, h, MISSING, False, NEVER_NS, who.p_H[h])
             for h, horizon in enumerate(self._horizons)
             for who in horizon.waiting
         ]
@@ -103,22 +94,15 @@ class OutcomeTracker:
             Outcomes that are known by these events and that the journal lacks; there are none
             where each batch was appended with its outcomes.
         """
-        outcomes = [
-            one for who in waiting for one in self.take(who.event, who.time_ns, who.price, who.p_H)
-        ]
+        outcomes = [one for said in waiting for one in self.take(said)]
         return [one for one in outcomes if one.event >= known_H[one.horizon]]
-
-    def _outcome(self, h: int, who: _Waiting, known_ns: int, later: float) -> Outcome:
-        tie = later == who.price
-        y = MISSING if tie and self._skip_ties else int(later > who.price)
-        return Outcome(who.event, h, y, tie, known_ns, who.p)
 
 
 class _AfterEvents:
     """The price h events ahead."""
 
     def __init__(self, h: int):
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[Prediction] = deque()
         self._h = h
 
     def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
@@ -129,7 +113,7 @@ class _AfterSmooth:
     """The mean of the next h prices, summed as `labels` sums them."""
 
     def __init__(self, h: int):
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[Prediction] = deque()
         self._price_S, self._total_S = np.zeros(h), np.zeros(h)  # slot of an event: its place % h
         self._oldest = 0
 
@@ -151,7 +135,7 @@ class _AfterTime:
     """The last price up to and including the horizon's end, known with the first event after."""
 
     def __init__(self, duration_ns: int):
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[Prediction] = deque()
         self._duration_ns = duration_ns
 
     def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
@@ -166,7 +150,7 @@ class _AfterMove:
     """The next price that differs; all that wait have the same one."""
 
     def __init__(self) -> None:
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[Prediction] = deque()
 
     def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
         if self.waiting and self.waiting[0].price != price:
