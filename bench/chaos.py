@@ -1,6 +1,6 @@
 """A faulty exchange against the real market loop: is every tick in the journal, once and in order?
 
-    python -m bench.chaos [--ticks 1000000] [--faults 200] [--seed 0] [--symbol BTC/USDT] [--json]
+    python -m bench.chaos [--ticks 1000000] [--faults 200] [--pace 10000] [--seed 0] [--json]
 
 The local exchange of the tests, in a process of its own, cuts, stalls, drops, duplicates,
 reorders, corrects, sends garbage and half frames, and lets REST fail, on a seeded schedule. The
@@ -49,6 +49,8 @@ from nexttick.live.waits import Waits
 
 HASTE = Waits(silence_s=0.5, first_s=0.02, retry_s=0.02, patience_s=30.0, longest_s=0.5)
 CLOSE = 1e-5  # of float32 probabilities
+CHUNK = 50  # ticks that the exchange sends at once
+PACE = 10_000.0  # beyond it more may be missed in a silence than the 100,000 that REST is asked for
 
 
 def play(pipe: Connection, ticks: list[Tick], plan: Plan, symbol: str) -> None:
@@ -175,12 +177,10 @@ def compare_predictions(
     }
 
 
-def measure(count: int, faults: int, seed: int, symbol: str) -> dict[str, Any]:
+def measure(count: int, faults: int, seed: int, symbol: str, pace: float) -> dict[str, Any]:
     """Play, follow and compare."""
     ticks = drawn_ticks(count, seed)
-    # About 10,000 ticks a second at most: what is missed while a connection is silent must stay
-    # below the 100,000 that a feed asks REST for, or a gap is declared.
-    plan = Plan(faults=faults, seed=seed, chunk=50, pause_s=0.005)
+    plan = Plan(faults=faults, seed=seed, chunk=CHUNK, pause_s=CHUNK / pace)
     with tempfile.TemporaryDirectory() as name, playing(ticks, plan, symbol) as (pipe, addresses):
         run, path = trained(Path(name)), Path(name) / "chaos.journal"
         begun_s = time.perf_counter()
@@ -214,9 +214,10 @@ def main() -> int:
     parser.add_argument("--ticks", type=int, default=1_000_000)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pace", type=float, default=PACE, help="ticks a second at the most")
     parser.add_argument("--symbol", default="BTC/USDT")
     args = parser.parse_args()
-    told = measure(args.ticks, args.faults, args.seed, args.symbol)
+    told = measure(args.ticks, args.faults, args.seed, args.symbol, args.pace)
     if args.json:
         print(json.dumps(told))
     else:
