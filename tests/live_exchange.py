@@ -129,9 +129,8 @@ class LocalExchange:
         self._rest_faults: list[str] = []
         self._dropped: set[int] = set()
         self._held: list[Tick] | None = None
-        self._loop = asyncio.new_event_loop()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
         self._thread.start()
         assert started.wait(10), "the local exchange did not start"
         return self
@@ -164,12 +163,8 @@ class LocalExchange:
 
     # --- the server
 
-    def _serve(self, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._run(started))
-        self._loop.close()
-
     async def _run(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
         self._stop, self._met = asyncio.Event(), asyncio.Event()
         app = web.Application()
         for path, handler in self._routes().items():
