@@ -49,9 +49,8 @@ class LocalServer:
 
     def __enter__(self) -> LocalServer:
         self._left: Iterator[Fault] = iter(self.faults)
-        self._loop = asyncio.new_event_loop()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
         self._thread.start()
         assert started.wait(10), "the local server did not start"
         return self
@@ -65,12 +64,8 @@ class LocalServer:
         """Begin another schedule."""
         self._left = iter(faults)
 
-    def _serve(self, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._run(started))
-        self._loop.close()
-
     async def _run(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)

@@ -14,7 +14,9 @@ import pytest
 
 from console import TINY, contents, done, python, refused
 from markets import simulated_ticks
+from nexttick.cli import main
 from nexttick.runs import CHECKPOINT
+from nexttick.ticks import TickError
 from nexttick.writing import write_table
 
 N = 1000
@@ -241,6 +243,15 @@ def test_all_mistakes_are_told_at_once(ticks: Path) -> None:
     assert_told(message, "--num-layers", "--hidden-size")
     message = refused("simulate", "--ticks", 1, "--signal", 2, "-o", ticks.with_name("m.csv"))
     assert_told(message, "ticks=1", "signal=2")
+
+
+def test_a_traceback_is_shown_to_who_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Traceback" not in refused("ticks", tmp_path / "none.csv")
+    monkeypatch.setenv("NEXTTICK_TRACEBACK", "1")
+    with pytest.raises(TickError, match="no such file"):
+        main(["ticks", str(tmp_path / "none.csv")])
 
 
 def test_an_unknown_command_suggests_the_nearest() -> None:

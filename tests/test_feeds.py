@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 import polars as pl
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,9 @@ from nexttick.live.rest import Rest
 from nexttick.live.stdin import Stdin
 from nexttick.live.waits import Waits
 from nexttick.live.wire import UnknownMessageError, ns_of_decimal_s, ns_of_iso
+from nexttick.sources.retrying import TransientError
 from nexttick.sources.source import SourceError
+from servers import Fault, LocalServer
 
 NOWHERE = Rest("http://127.0.0.1:9")
 HASTE = Waits(
@@ -224,6 +227,31 @@ def test_iso_times_of_other_zones() -> None:
     for wrong in ("", "now", "2023-13-01T00:00:00Z", "2023-01-01T00:00:00.Z"):
         with pytest.raises(ValueError, match=r".*"):
             ns_of_iso(wrong)
+
+
+# --- REST
+
+
+def test_a_venue_that_asks_to_wait_is_left_alone_until_then() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response([])
+
+    async def ask() -> None:
+        rest = Rest(server.url, first_wait_s=0.01, longest_wait_s=0.05)
+        try:
+            with pytest.raises(TransientError, match="it asks to wait for 1 s more"):
+                await rest.get("/trades", {})
+            with pytest.raises(TransientError, match="it asks to wait"):
+                await rest.get("/others", {})
+            assert server.requests == ["/trades"]
+            await asyncio.sleep(1.1)
+            assert await rest.get("/trades", {}) == []
+        finally:
+            await rest.close()
+
+    with LocalServer(answer, [Fault("status", 418, (("Retry-After", "1"),))]) as server:
+        asyncio.run(ask())
+    assert server.requests == ["/trades", "/trades"]
 
 
 # --- the local exchange

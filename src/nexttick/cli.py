@@ -321,6 +321,8 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("NEXTTICK_TRACEBACK"):
+            raise  # a message says what the user can mend, and not where a bug of ours lies
         for line in _told(error).splitlines():
             print(f"nexttick: {line}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ cancelled, and one thread serves all symbols. ccxt stands on aiohttp too, so it 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import aiohttp
 import orjson
 import tenacity
 
-from nexttick.sources.retrying import TransientError
+from nexttick.sources.retrying import TransientError, retry_after_s
 from nexttick.sources.source import SourceError
 
 _ATTEMPTS = 4
@@ -22,7 +23,7 @@ _TOLD = 200  # characters of a refusal
 
 
 class Rest:
-    """Asks one venue.
+    """Asks one venue, and not before it wants to be asked again: who does is shut out for longer.
 
     Args:
         url: what all paths begin with.
@@ -43,7 +44,7 @@ class Rest:
         self.url, self._headers = url.rstrip("/"), dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._longest_wait_s = longest_wait_s
+        self._longest_wait_s, self._not_before_s = longest_wait_s, 0.0
         self._backing_off = tenacity.wait_random_exponential(first_wait_s, longest_wait_s)
 
     async def get(
@@ -77,6 +78,9 @@ class Rest:
     async def _once(
         self, path: str, params: Mapping[str, str | int], loads: Callable[[bytes], Any]
     ) -> Any:
+        wait_s = self._not_before_s - time.monotonic()
+        if wait_s > 0:
+            raise TransientError(f"{self.url}: it asks to wait for {wait_s:.0f} s more", wait_s)
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=self._timeout, trust_env=True
@@ -98,14 +102,12 @@ class Rest:
         said = body[:_TOLD].decode(errors="replace")
         what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
         if answer.status in _ASK_TO_WAIT or answer.status >= 500:
-            raise TransientError(what, _seconds(answer.headers.get("Retry-After")))
+            wait_s = retry_after_s(answer.headers.get("Retry-After"))
+            self._not_before_s = time.monotonic() + (wait_s or 0.0)
+            raise TransientError(what, wait_s)
         raise SourceError(what)
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         told_s = error.retry_after_s if isinstance(error, TransientError) else None
         return self._backing_off(state) if told_s is None else min(told_s, self._longest_wait_s)
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
