@@ -11,36 +11,19 @@ from typing import Any
 
 import polars as pl
 
-from nexttick.sources.connection import Connection
-from nexttick.sources.source import Missing, Page, Series
+from nexttick.sources.source import Missing, Page
 from nexttick.sources.trade_rows import Tick, read_rows, seconds_to_ns
-from nexttick.sources.walking import SETTLE_NS, settled
+from nexttick.sources.walking import SETTLE_NS, Walked
 
 _HOUR_NS = 3_600_000_000_000
 _REACH_NS = {"hour": _HOUR_NS, "day": 24 * _HOUR_NS}
 _SIDES = {"0": 1, "1": -1}
 
 
-class Bitstamp:
-    """A source: one market of Bitstamp; see `Source`.
+class Bitstamp(Walked):
+    """One market of Bitstamp; see `Walked`."""
 
-    Args:
-        connection: to the venue.
-        series: whose ticks.
-    """
-
-    consecutive_ids = False
-
-    def __init__(self, connection: Connection, series: Series):
-        self.name = f"ccxt {connection.exchange.id}"
-        self.series = series
-        self._connection = connection
-
-    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        """Go through a span; see `Source.pages`."""
-        return settled(self._connection, (start_ns, stop_ns), self._pages)
-
-    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         told = "hour" if start_ns >= self._oldest_ns("hour") else "day"
         if stop_ns <= self._oldest_ns(told):
             yield self._too_old(start_ns, stop_ns)

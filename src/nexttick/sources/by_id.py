@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from nexttick.sources.connection import Connection
 from nexttick.sources.source import Missing, Page, Series
 from nexttick.sources.trade_rows import Rows
-from nexttick.sources.walking import DISORDER_NS, LOOKS, Place, settled, walk
+from nexttick.sources.walking import DISORDER_NS, LOOKS, Place, Walked, walk
 
 
 class IdForm(Protocol):
@@ -47,8 +47,8 @@ class _Known(NamedTuple):
     time_ns: int
 
 
-class TradesById:
-    """A source: one market of a venue that gives trades by id; see `Source`.
+class TradesById(Walked):
+    """One market of a venue that gives trades by id; see `Walked`.
 
     Args:
         connection: to the venue.
@@ -57,17 +57,12 @@ class TradesById:
     """
 
     def __init__(self, connection: Connection, series: Series, form: IdForm):
-        self.name = f"ccxt {connection.exchange.id}"
-        self.series = series
+        super().__init__(connection, series)
         self.consecutive_ids = form.consecutive_ids
-        self._connection, self._form = connection, form
+        self._form = form
         self._known: list[_Known] = []
 
-    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        """Go through a span; see `Source.pages`."""
-        return settled(self._connection, (start_ns, stop_ns), self._pages)
-
-    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         market = self._connection.market(self.series.symbol)
         newest_id = self._newest_id(market)
         first_id = self._first_id(market, start_ns - DISORDER_NS, newest_id)

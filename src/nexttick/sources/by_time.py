@@ -16,10 +16,9 @@ from typing import Any
 
 import polars as pl
 
-from nexttick.sources.connection import Connection
-from nexttick.sources.source import Missing, Page, Series, SourceError
+from nexttick.sources.source import Missing, Page, SourceError
 from nexttick.sources.trade_rows import Rows, Tick, read_rows
-from nexttick.sources.walking import LOOKS, settled
+from nexttick.sources.walking import LOOKS, Walked
 from nexttick.ticks import SCHEMA
 
 _MS = 1_000_000
@@ -28,30 +27,14 @@ _PROBE_NS = 30 * 86_400_000 * _MS
 _SIDES = {"buy": 1, "sell": -1, None: 0}
 
 
-class TradesByTime:
-    """A source: one market of a venue without a form of its own here; see `Source`.
+class TradesByTime(Walked):
+    """One market of a venue without a form of its own here; see `Walked`.
 
-    Args:
-        connection: to the venue.
-        series: whose ticks.
+    `pages` raises a `SourceError` where the venue gives its newest trades only, and the span is
+    older.
     """
 
-    consecutive_ids = False
-
-    def __init__(self, connection: Connection, series: Series):
-        self.name = f"ccxt {connection.exchange.id}"
-        self.series = series
-        self._connection = connection
-
-    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        """Go through a span; see `Source.pages`.
-
-        Raises:
-            SourceError: the venue gives its newest trades only, and the span is older.
-        """
-        return settled(self._connection, (start_ns, stop_ns), self._pages)
-
-    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         self._connection.market(self.series.symbol)
         if not self._connection.exchange.has["fetchTrades"]:
             raise SourceError(f"{self._where()}: ccxt has no trades of this venue; take another")

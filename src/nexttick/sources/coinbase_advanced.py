@@ -14,36 +14,19 @@ from typing import Any
 import polars as pl
 
 from nexttick.sources.coinbase import read_trade
-from nexttick.sources.connection import Connection
-from nexttick.sources.source import Missing, Page, Series
+from nexttick.sources.source import Missing, Page
 from nexttick.sources.trade_rows import Rows, read_rows
-from nexttick.sources.walking import Place, believed, settled
+from nexttick.sources.walking import Place, Walked, believed
 
 LIMIT = 1000
 _S = 1_000_000_000
 _FIRST_S, _WIDEST_S = 3_600, 86_400
 
 
-class CoinbaseAdvanced:
-    """A source: one market of Coinbase Advanced; see `Source`.
+class CoinbaseAdvanced(Walked):
+    """One market of Coinbase Advanced; see `Walked`."""
 
-    Args:
-        connection: to the venue.
-        series: whose ticks.
-    """
-
-    consecutive_ids = False
-
-    def __init__(self, connection: Connection, series: Series):
-        self.name = f"ccxt {connection.exchange.id}"
-        self.series = series
-        self._connection = connection
-
-    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        """Go through a span; see `Source.pages`."""
-        return settled(self._connection, (start_ns, stop_ns), self._pages)
-
-    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         market = self._connection.market(self.series.symbol)
         since_s, stop_s, width_s = start_ns // _S, -(-stop_ns // _S), _FIRST_S
         while since_s < stop_s:

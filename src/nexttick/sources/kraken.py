@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from nexttick.sources.connection import Connection
-from nexttick.sources.source import Missing, Page, Series
+from nexttick.sources.source import Page, Series
 from nexttick.sources.trade_rows import Rows, Tick, read_rows, seconds_to_ns
-from nexttick.sources.walking import Place, settled, walk
+from nexttick.sources.walking import Place, Walked, walk
 from nexttick.ticks import TickError
 
 OVERLAP_NS = 1_000
@@ -23,8 +23,8 @@ LIMIT = 1000
 _SIDES = {"b": 1, "s": -1}
 
 
-class Kraken:
-    """A source: one market of Kraken; see `Source`.
+class Kraken(Walked):
+    """One market of Kraken; see `Walked`.
 
     Args:
         connection: to the venue. Its ccxt object gives broken numbers as text from now on.
@@ -34,16 +34,10 @@ class Kraken:
     consecutive_ids = True
 
     def __init__(self, connection: Connection, series: Series):
-        self.name = f"ccxt {connection.exchange.id}"
-        self.series = series
-        self._connection = connection
+        super().__init__(connection, series)
         connection.exchange.on_json_response = exact_json
 
-    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        """Go through a span; see `Source.pages`."""
-        return settled(self._connection, (start_ns, stop_ns), self._pages)
-
-    def _pages(self, start_ns: int, stop_ns: int) -> Iterator[Page]:
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page]:
         market = self._connection.market(self.series.symbol)
         return walk(
             self._connection,

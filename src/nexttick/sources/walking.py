@@ -8,18 +8,20 @@ comes, the same is asked again; what two answers in a row say is taken for what 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import polars as pl
 
 from nexttick.sources.connection import Connection
-from nexttick.sources.source import Missing, Page
+from nexttick.sources.source import Missing, Page, Series
 from nexttick.sources.trade_rows import Rows, once_by_id
 
 SETTLE_NS = 60_000_000_000  # trades this old are all published, whatever our clock and theirs say
 DISORDER_NS = 1_000_000_000  # by so much times may step back while ids go on
 LOOKS = 3
+_NOT_YET = "trades of the last minute and of the future are not there yet; fetch again later"
 
 
 class Place(NamedTuple):
@@ -34,25 +36,35 @@ class Place(NamedTuple):
     time_ns: int
 
 
-def settled(
-    connection: Connection,
-    span: tuple[int, int],
-    pages: Callable[[int, int], Iterator[Page | Missing]],
-) -> Iterator[Page | Missing]:
-    """Go through what of a span lies `SETTLE_NS` back; the rest is not there yet.
+class Walked(ABC):
+    """A source: one market of a venue that ccxt reaches; see `Source`.
 
     Args:
-        connection: knows the time.
-        span: start and stop, ns.
-        pages: goes through a span that is all past.
+        connection: to the venue.
+        series: whose ticks.
     """
-    start_ns, stop_ns = span
-    end_ns = max(start_ns, min(stop_ns, connection.now_ns() - SETTLE_NS))
-    if start_ns < end_ns:
-        yield from pages(start_ns, end_ns)
-    if end_ns < stop_ns:
-        reason = "trades of the last minute and of the future are not there yet; fetch again later"
-        yield Missing(end_ns, stop_ns, reason, fault=False)
+
+    consecutive_ids = False
+
+    def __init__(self, connection: Connection, series: Series):
+        self.name = f"ccxt {connection.exchange.id}"
+        self.series = series
+        self._connection = connection
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through what of a span lies `SETTLE_NS` back; the rest is not there yet."""
+        end_ns = max(start_ns, min(stop_ns, self._connection.now_ns() - SETTLE_NS))
+        if start_ns < end_ns:
+            yield from self._past(start_ns, end_ns)
+        if end_ns < stop_ns:
+            reason = (
+                "trades of the last minute and of the future are not there yet; fetch again later"
+            )
+            yield Missing(end_ns, stop_ns, reason, fault=False)
+
+    @abstractmethod
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through a span that is all past."""
 
 
 def walk(
