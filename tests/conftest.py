@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,34 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run for the tests of live, small and tested."""
+    from live_runs import trained
+
+    return trained(tmp_path_factory.mktemp("live"))
+
+
+@pytest.fixture(scope="session")
+def untested_run(live_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without its test, which makes no promises and so begins sooner."""
+    copy = tmp_path_factory.mktemp("untested") / "run"
+    shutil.copytree(live_run, copy)
+    (copy / "metrics.json").unlink()
+    return copy
+
+
+@pytest.fixture(scope="session")
+def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of ticks after those of `live_run`: bursts of one time stamp, and a pause."""
+    from live_runs import later_ticks
+    from nexttick.writing import write_table
+
+    path = tmp_path_factory.mktemp("later") / "later.parquet"
+    write_table(later_ticks(), path)
+    return path
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
