@@ -35,10 +35,16 @@ from nexttick.sources.simulated import SimulatedMarket, simulate
 from nexttick.writing import write_table
 
 CONTEXT = 8
-
 TICKS = 4000
-
-HASTE = Waits(0.4, 0.02, 5.0, 0.02, 0.01, 0.1, 60.0, 3.0)
+HASTE = Waits(
+    silence_s=0.4,
+    delay_s=0.02,
+    patience_s=5.0,
+    retry_s=0.02,
+    first_s=0.01,
+    longest_s=0.1,
+    open_s=3.0,
+)
 
 
 def trained(folder: Path, kind: str = "cnn", raw_ticks: bool = False) -> Path:
