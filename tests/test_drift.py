@@ -134,6 +134,29 @@ def test_the_window_holds_the_last_events(taken: int) -> None:
         assert told[name] == pytest.approx(psi(counts[None], shares[None])[0], rel=1e-12)
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2499, 2500, 4000])
+def test_a_window_that_is_taken_over_goes_on_as_if_nothing_had_been(taken: int) -> None:
+    x_NF = features(200_000)[:50_000]
+    fitted = Reference.fit(x_NF)
+    one, other = Drift(fitted, SPEC.names), Drift(fitted, SPEC.names)
+    for x_F in x_NF[:taken]:
+        one.take(x_F)
+    other.load({name: array.copy() for name, array in one.state().items()})
+    assert other.psi() == one.psi()
+    for x_F in x_NF[taken : taken + 3000]:
+        one.take(x_F)
+        other.take(x_F)
+    assert other.psi() == one.psi() != {}
+
+
+def test_a_window_of_another_reference_is_refused() -> None:
+    longer, shorter = (
+        Drift(Reference.fit(features(200_000)[:n]), SPEC.names) for n in (9000, 8000)
+    )
+    with pytest.raises(ValueError, match=r"a window of \(450, 48\) where \(400, 48\) is needed"):
+        shorter.load(longer.state())
+
+
 def watched(x_NF: NDArray[np.float32]) -> list[tuple[set[str], list[str]]]:
     """Features that have left training, and the warnings, at the end of each window."""
     drift, told = Drift(reference(), SPEC.names), []

@@ -165,8 +165,8 @@ def some_steps(seed: int) -> list[Step]:
     return steps
 
 
-def say_all(run: Path, path: Path, steps: Sequence[Step]) -> list[tuple[Any, ...]]:
-    """What is said, when, apart, by a market that is killed and stopped as the steps say."""
+def say_all(run: Path, path: Path, steps: Sequence[Step]) -> tuple[list[tuple[Any, ...]], Any]:
+    """What is said by a market that is killed and stopped as the steps say, and how it drifted."""
     market, said = opened(run, path), list[Prediction]()
     for step in steps:
         if step == "kill":
@@ -178,7 +178,9 @@ def say_all(run: Path, path: Path, steps: Sequence[Step]) -> list[tuple[Any, ...
         else:
             said += market.settle() if isinstance(step, str) else market.take(step)
     market.close()
-    return [(*one[:4], np.array(one.p_H).tobytes()) for one in said]
+    assert market._drift is not None
+    drift = {name: array.tolist() for name, array in market._drift.state().items()}
+    return [(*one[:4], np.array(one.p_H).tobytes()) for one in said], drift
 
 
 def tables_of(path: Path) -> list[list[tuple[Any, ...]]]:
@@ -201,9 +203,10 @@ def test_killed_or_stopped_anywhere_it_says_what_it_would_have_said(
     steps = some_steps(seed)
     assert {"kill", "stop", "settle"} <= {step for step in steps if isinstance(step, str)}
     unbroken = [step for step in steps if step not in ("kill", "stop")]
-    expected = say_all(live_run, tmp_path / "k", unbroken)
-    assert say_all(live_run, tmp_path / "j", steps) == expected
+    expected, drift = say_all(live_run, tmp_path / "k", unbroken)
+    assert say_all(live_run, tmp_path / "j", steps) == (expected, drift)
     assert [one[0] for one in expected] == list(range(len(expected)))
+    assert drift["taken"] == [len(expected)]
     assert tables_of(tmp_path / "j") == tables_of(tmp_path / "k")
 
 

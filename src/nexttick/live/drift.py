@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -52,6 +55,24 @@ class Drift:
         """Take in the features of an event, before scaling."""
         _slide(x_F, self._edges_FQ, self._counts_FB, self._bins_WF, self.taken)
         self.taken += 1
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The window; `load` goes on from there exactly."""
+        return {"bins": self._bins_WF, "taken": np.array([self.taken], np.int64)}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a window.
+
+        Raises:
+            ValueError: it is of another reference.
+        """
+        bins_WF, taken = state["bins"], int(state["taken"][0])
+        window, bins = len(self._bins_WF), self._shares_FB.shape[1]
+        if bins_WF.shape != self._bins_WF.shape or bins_WF.max(initial=0) >= bins:
+            raise ValueError(f"a window of {bins_WF.shape} where {self._bins_WF.shape} is needed")
+        self._bins_WF[:], self.taken = bins_WF, taken
+        for counts_B, bins_W in zip(self._counts_FB, bins_WF[: min(taken, window)].T, strict=True):
+            counts_B[:] = np.bincount(bins_W, minlength=bins)
 
     def psi(self) -> dict[str, float]:
         """PSI by feature; empty until the window is full."""

@@ -12,6 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nexttick.config import LabelOptions
 from nexttick.live.board import Board, Skill
 from nexttick.live.drift import Drift
@@ -149,17 +152,21 @@ class Market:
 
     def _predict(self, event: Event, completed_ns: int, batch: _Batch) -> None:
         time_ns, price = event.values[0], event.values[2]
-        p = self.stepper.step(event.values)
+        p = self._step(event)
         said_ns = time.time_ns()
         p_H = self._unknown if p is None else p.tolist()
-        if self._drift is not None:
-            self._drift.take(self.stepper.engine.x_F)
         said = Prediction(self._events, time_ns, price, event.trade, said_ns, p_H)
         batch.predictions.append(said)
         batch.outcomes += self._outcomes.take(said)
         self.board.predicted(time_ns, price, p_H, max(said_ns - completed_ns, 0))
         self._events += 1
         self._included = event.trade + 1
+
+    def _step(self, event: Event) -> NDArray[np.float32] | None:
+        p_H = self.stepper.step(event.values)
+        if self._drift is not None:
+            self._drift.take(self.stepper.engine.x_F)
+        return p_H
 
     def _cut(self, gap: Gap, batch: _Batch) -> None:
         """Trades are missing: what is open ends here, and all is begun anew."""
@@ -182,7 +189,8 @@ class Market:
 
     def _checkpoint(self) -> Checkpoint:
         self._kept_events = self._events
-        return Checkpoint(self._included, self._events, self.stepper.snapshot())
+        window = {} if self._drift is None else self._drift.state()
+        return Checkpoint(self._included, self._events, self.stepper.snapshot(window))
 
     # --- what the journal holds
 
@@ -202,7 +210,9 @@ class Market:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         try:
-            self.stepper.restore(checkpoint.state)
+            window = self.stepper.restore(checkpoint.state)
+            if self._drift is not None and window:
+                self._drift.load(window)
         except ValueError as error:
             raise ValueError(
                 f"{self.journal.path}: its state cannot be taken up ({error}): go on with the "
@@ -220,7 +230,7 @@ class Market:
                 self.stepper.reset()
             self.merger.take(trade, number)
             if number in ends and (event := self.merger.end()):
-                self.stepper.step(event.values)
+                self._step(event)
                 self._included = number + 1
         if self._trades in anew:
             self.stepper.reset()

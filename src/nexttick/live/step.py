@@ -89,12 +89,20 @@ class Stepper:
         self.engine.reset()
         self.seen = self.last_ns = 0
 
-    def snapshot(self) -> bytes:
-        """All that is remembered, as safetensors; `restore` goes on from there exactly."""
-        return arrays_to_bytes({**self._marks(), **self._remembered()})
+    def snapshot(self, beside: Arrays | None = None) -> bytes:
+        """All that is remembered, as safetensors; `restore` goes on from there exactly.
 
-    def restore(self, snapshot: bytes) -> None:
+        Args:
+            beside: what is kept with it for others.
+        """
+        others = {f"beside.{name}": array for name, array in (beside or {}).items()}
+        return arrays_to_bytes({**self._marks(), **self._remembered(), **others})
+
+    def restore(self, snapshot: bytes) -> Arrays:
         """Go on where a snapshot was taken.
+
+        Returns:
+            What was kept beside it.
 
         Raises:
             ValueError: it is damaged, of another predictor, or of another engine or version.
@@ -107,6 +115,11 @@ class Stepper:
         self._features[:] = arrays["features"]
         self.seen, self.last_ns = arrays["counts"].tolist()
         self.engine.load({name: arrays[f"engine.{name}"] for name in self.engine.state()})
+        return {
+            name.removeprefix("beside."): array
+            for name, array in arrays.items()
+            if name.startswith("beside.")
+        }
 
     def _marks(self) -> Arrays:
         return {
