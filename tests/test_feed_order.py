@@ -313,8 +313,22 @@ def test_by_time_a_snapshot_that_holds_the_anchor_joins_without_rest() -> None:
     trades = true_trades(random.Random(1), 9, ids="numbers")
     order = OrderByTime(Health(), after=trades[4], delay_s=0.0)
     assert order.wanted(0) == (trades[4], None)
-    order.take([trades[4]], START_NS)  # known by nothing but `after`
-    assert order.fill(Listing(trades[2:7]), START_NS) == trades[5:7]
+    assert order.take(trades[2:5], START_NS) == []  # known by nothing but `after`
+    assert order.wanted(0) is None
+    assert order.take(trades[4:7], START_NS) == trades[5:7]
+
+
+@pytest.mark.parametrize("number", [TEXT_ID + 7, -1])
+def test_by_time_what_came_with_the_last_known_trade_does_not_come_again(number: int) -> None:
+    """Ids that order nothing, or none: a snapshot brings the newest trades after a restart."""
+    earlier, after, beside, later = (
+        Trade(START_NS + k * 10**6, 100.0, amount, 1, number if number < 0 else number + n, 0)
+        for n, (k, amount) in enumerate([(0, 1.0), (1, 1.0), (1, 2.0), (2, 1.0)])
+    )
+    order = OrderByTime(Health(), after, delay_s=0.0)
+    assert order.take([earlier, beside, after], START_NS) == []
+    assert order.give_up("REST is away") == []
+    assert order.take([later], START_NS) == [later]
 
 
 def test_by_time_memory_is_bounded() -> None:

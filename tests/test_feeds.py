@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache, partial
@@ -183,8 +183,20 @@ def test_kraken_messages() -> None:
     assert kraken.trades({"channel": "heartbeat"}, 0) == ()
     assert kraken.trades({"method": "subscribe", "success": True}, 0) == ()
     assert orjson.loads(kraken.hello()[0])["params"]["symbol"] == ["BTC/USD"]
-    with pytest.raises(SourceError, match="not supported"):
-        kraken.trades({"method": "subscribe", "success": False, "error": "not supported"}, 0)
+    refusal = {"method": "subscribe", "success": False, "error": "Currency pair not supported X/Y"}
+    with pytest.raises(SourceError, match="Currency pair not supported X/Y"):
+        kraken.trades(refusal, 0)
+    with pytest.raises(TransientError, match="EService:Unavailable"):
+        kraken.trades({**refusal, "error": "EService:Unavailable"}, 0)
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, 1.0, None])
+def test_ids_that_no_journal_can_hold_are_no_trades(number: Any) -> None:
+    data = {"e": "trade", "s": "BTCUSDT", "T": 10**12, "p": "1.0", "q": "1.0", "m": True, "t": 0}
+    (trade,) = binance().trades(data, 2 * 10**18)
+    assert trade.id == 0
+    with pytest.raises(ValueError, match="id "):
+        binance().trades({**data, "t": number}, 2 * 10**18)
 
 
 anything = st.recursive(
@@ -254,6 +266,38 @@ def test_a_venue_that_asks_to_wait_is_left_alone_until_then() -> None:
     assert server.requests == ["/trades", "/trades"]
 
 
+async def kraken_answers(*answers: str) -> list[str]:
+    """What a feed of Kraken makes of REST's answers, one after the other."""
+    given = iter(answers)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=next(given), content_type="application/json")
+
+    with LocalServer(answer) as server:
+        rest = Rest(server.url, first_wait_s=0.001, longest_wait_s=0.002)
+        kraken, told = Kraken("BTC/USD", "ws://127.0.0.1:9", rest), list[str]()
+        for _ in answers:
+            try:
+                await kraken.check()
+            except (SourceError, TransientError) as error:
+                told.append(f"{type(error).__name__} {error}")
+        await kraken.close()
+    return told
+
+
+def test_answers_of_kraken_that_may_pass_and_that_will_not() -> None:
+    strange = ("null", "[]", '{"result":null}', '{"error":5}', '{"error":"EService:Unavailable"}')
+    internal, unknown = '{"error":["EGeneral:Internal error"]}', '{"error":["EQuery:Unknown pair"]}'
+    told = asyncio.run(kraken_answers(*strange, internal, unknown))
+    assert [one.split()[0] for one in told] == ["TransientError"] * 6 + ["SourceError"]
+
+
+def test_kraken_is_left_alone_where_it_asked_for_less() -> None:
+    told = asyncio.run(kraken_answers('{"error":["EGeneral:Temporary lockout"]}', "never asked"))
+    assert "lockout" in told[0]
+    assert "it asks to wait for 15 s more" in told[1]
+
+
 # --- the local exchange
 
 
@@ -308,6 +352,25 @@ def test_goes_on_after_the_last_known_trade(source: str) -> None:
         rest = asyncio.run(collect(feed_of(source, exchange), ticks[-1].id, told(before)[-1]))
     assert [t.id for t in told(before + rest)] == [t.id for t in ticks]
     assert len(before + rest) == len(ticks)
+
+
+def test_a_snapshot_after_a_restart_brings_nothing_again() -> None:
+    """Kraken sends its last 50 trades to every new subscriber."""
+    ticks = drawn_ticks(300)
+
+    async def listen(feed: Feed, after: Trade) -> list[Message]:
+        messages = list[Message]()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3.0), aclosing(feed.batches(after)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    messages += batch
+        return messages
+
+    with LocalExchange(ticks) as exchange:
+        before = asyncio.run(collect(feed_of("ccxt kraken", exchange), ticks[-1].id))
+        feed = feed_of("ccxt kraken", exchange, replace(HASTE, silence_s=50.0))
+        assert asyncio.run(listen(feed, told(before)[-1])) == []
+    assert (feed.health.gaps, feed.health.connected) == (0, False)
 
 
 @pytest.mark.parametrize("source", ["binance", "ccxt binance"])
@@ -510,6 +573,18 @@ def test_stdin_reads_more_than_a_pipe_holds_at_once_and_goes_on_after_a_trade() 
 
 
 # --- opening
+
+
+def test_stdin_that_cannot_be_read_ends_with_an_error() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    os.close(reader)
+
+    async def read() -> list[list[Message]]:
+        return [batch async for batch in Stdin(fd=reader).batches()]
+
+    with pytest.raises(OSError, match="standard input cannot be read"):
+        asyncio.run(asyncio.wait_for(read(), 10.0))
 
 
 def test_unknown_sources_are_told_with_the_nearest_names() -> None:

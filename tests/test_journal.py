@@ -18,6 +18,7 @@ import pytest
 from journal_writer import IDENTITY, Stepper, outcomes_by, trade, whole
 from nexttick.live import journal_schema
 from nexttick.live.journal import Journal
+from nexttick.live.journal_commands import reading
 from nexttick.live.messages import Gap
 from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
 from nexttick.ticks import TickError
@@ -304,6 +305,24 @@ def test_a_doubled_trade_is_refused_with_all_of_its_batch(path: Path) -> None:
         assert journal.trades == 4
         append(journal, stepper, 2)
     check_holds(path, 6)
+
+
+def test_a_venue_that_numbers_its_trades_anew_is_taken(path: Path) -> None:
+    with Journal(path, IDENTITY) as journal:
+        journal.append([trade(4), trade(4)._replace(time_ns=trade(4).time_ns + 1)])
+        assert journal.trades == 2
+
+
+def test_a_journal_that_nobody_can_write_to_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(path, IDENTITY) as journal:
+        append(journal, Stepper(), 4)
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with reading(path) as (db, _):
+        assert db.execute("SELECT count(*) FROM trades").fetchone() == (4,)
+        assert [*path.parent.iterdir()] == [path]
 
 
 def test_trades_without_an_id_are_all_taken(path: Path) -> None:

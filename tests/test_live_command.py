@@ -138,12 +138,37 @@ def test_a_signal_ends_it_cleanly(how: int, live_run: Path, later: Path, tmp_pat
         (LiveOptions(source="stdin", speed="0"), "--speed '0' must be"),
         (LiveOptions(source="stdin", settle="soon"), "--settle 'soon' is no duration"),
         (LiveOptions(source="stdin", dashboard=True, host="0.0.0.0"), "token"),
+        (LiveOptions(source="stdin", port=99_999), "--port 99999: a port is a number"),
+        (LiveOptions(source="stdin", journal=Path(__file__)), r"--journal .* is a file"),
+        (
+            LiveOptions(source="stdin", journal=Path("/proc/no")),
+            "--journal /proc/no cannot be made",
+        ),
         (LiveOptions(source="nowhere", symbol=("A/B",)), "source='nowhere' is not known"),
     ],
 )
 def test_mistakes_are_told(options: LiveOptions, words: str, live_run: Path) -> None:
     with pytest.raises(ValueError, match=words):
         live_commands.live([live_run], options)
+
+
+def test_a_replay_tells_what_it_set_aside_and_that_nothing_is_new(
+    untested_run: Path, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = pl.read_parquet(later)[:100]
+    nothing = pl.when(pl.int_range(pl.len()) == 50).then(0.0).otherwise(pl.col("amount"))
+    ticks.with_columns(amount=nothing).write_parquet(tmp_path / "ticks.parquet")
+    options = LiveOptions(
+        source="replay", file=str(tmp_path / "ticks.parquet"), speed="max", journal=tmp_path
+    )
+    told = []
+    for _ in range(2):
+        live_commands.live([untested_run], options)
+        told.append(capsys.readouterr().err)
+    assert "ticks.parquet: 1 rows set aside: " in told[0]
+    assert "market: 99 trades" in told[0]
+    assert "newer than the last one of the journal" not in told[0]
+    assert "market: no tick is newer than the last one of the journal" in told[1]
 
 
 def test_a_journal_of_another_predictor_is_refused(

@@ -75,9 +75,15 @@ def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> No
     predictor, _ = runs.load_trained(run, str(pick_device(device)))
     read = runs.read_config(run).recipe.read
     stream = open_stream(files, outliers=read.outliers)
-    chunks = stream.chunks() if stream else [read_named(files, read)[0]]
+    chunks: Iterable[pl.DataFrame]
+    if stream is None:
+        table, set_aside = read_named(files, read)
+        chunks = [table]
+    else:
+        chunks = stream.chunks()
     counted = _Counted(predictor.model.context)
     write_chunks(counted.over(predictor.predict_chunks(chunks)), output)
+    screen.show_set_aside(stream.ledger.table() if stream else set_aside)
     screen.say(
         f"{counted.events:,} events in {output}, {counted.without:,} of them without enough history"
     )

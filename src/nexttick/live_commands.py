@@ -27,6 +27,7 @@ from nexttick.live.messages import Feed
 from nexttick.live.page import build_app, check_binding, serve
 from nexttick.live.promises import base_rates, identify, read_promises
 from nexttick.live.records import Prediction
+from nexttick.live.replay import Replay
 from nexttick.live.watching import Watching
 
 _PAST = ("replay", "stdin")  # sources that end, and that nothing comes late from
@@ -38,6 +39,9 @@ def live(folders: Sequence[Path], options: LiveOptions) -> None:
     check(folders, options)
     symbols = options.symbol or (_UNNAMED,)
     feeds = [_feed(symbol, options) for symbol in symbols]
+    for feed in feeds:
+        if isinstance(feed, Replay) and not feed.set_aside.is_empty():
+            screen.note(f"{options.file}: {_mended(feed)}; nexttick ticks says which")
     followed: list[tuple[Market, Feed]] = []
     with _logging(), ExitStack() as opened:
         for k, (symbol, feed) in enumerate(zip(symbols, feeds, strict=True)):
@@ -47,6 +51,11 @@ def live(folders: Sequence[Path], options: LiveOptions) -> None:
         _follow(followed, options)
     for market, feed in followed:
         screen.note(_summary(market, feed))
+        if options.source in _PAST and market.journal.events and not feed.health.trades:
+            screen.note(
+                f"{market.board.name}: no tick is newer than the last one of the journal; to play "
+                f"them all the same, name another folder with --journal"
+            )
 
 
 def _follow(followed: Sequence[tuple[Market, Feed]], options: LiveOptions) -> None:
@@ -93,6 +102,8 @@ def _other_mistakes(folders: Sequence[Path], options: LiveOptions) -> Iterator[s
         yield f"--symbol names a market twice: {' '.join(options.symbol)}"
     if options.settle != "0s" and parse_duration_ns(options.settle) is None:
         yield f"--settle {options.settle!r} is no duration: give 10ms, say, or 0s"
+    if not 0 < options.port < 65_536:
+        yield f"--port {options.port}: a port is a number from 1 to 65535"
     if options.dashboard:
         try:
             check_binding(options.host, _token(options))
@@ -116,13 +127,27 @@ def _feed(symbol: str, options: LiveOptions) -> Feed:
     return open_feed(options.source, symbol, file=options.file, speed=speed)
 
 
+def _mended(replay: Replay) -> str:
+    """Rows that were no ticks as they stood, in words."""
+    rows = replay.set_aside.select("rows", "reason", "kept").iter_rows()
+    return ", ".join(
+        f"{count:,} rows {'mended' if kept else 'set aside'}: {reason}"
+        for count, reason, kept in rows
+    )
+
+
 def _market(run: Path, symbol: str, options: LiveOptions) -> Market:
     """A market with its predictor, and its journal taken up."""
     predictor, fitted = runs.load_trained(run, "cpu")
     promises = read_promises(run, predictor, fitted)
     identity = identify(run, predictor, fitted, options.source, symbol)
     folder = options.journal or run / "live"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"--journal {folder} is a file: name a folder") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"--journal {folder} cannot be made: name another folder") from error
     journal = Journal(folder / _journal_name(symbol, options), identity)
     try:
         board = Board(symbol, predictor.horizons, base_rates(fitted))

@@ -9,7 +9,7 @@ from typing import Any
 from nexttick.live.messages import Trade
 from nexttick.live.order import Listing, Want
 from nexttick.live.rest import Rest
-from nexttick.live.wire import UnknownMessageError, checked_trade, ns_of_binance, read_rows
+from nexttick.live.wire import UnknownMessageError, ns_of_binance, numbered_trade, read_rows
 from nexttick.sources.source import SourceError
 
 WS_URL, REST_URL = "wss://stream.binance.com:9443", "https://api.binance.com"
@@ -52,7 +52,7 @@ class Binance:
             raise UnknownMessageError
         time_ns, side = ns_of_binance(data["T"]), _SIDES[data["m"]]
         price, amount = float(data["p"]), float(data["q"])
-        return (checked_trade(time_ns, price, amount, side, data["t"], arrived_ns),)
+        return (numbered_trade(time_ns, price, amount, side, data["t"], arrived_ns),)
 
     async def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
         """Go through the trades after one, a thousand at a time."""
@@ -87,4 +87,4 @@ class Binance:
 def _trade_of_rest(row: dict[str, Any], arrived_ns: int) -> Trade:
     time_ns, side = ns_of_binance(row["time"]), _SIDES[row["isBuyerMaker"]]
     price, amount = float(row["price"]), float(row["qty"])
-    return checked_trade(time_ns, price, amount, side, row["id"], arrived_ns)
+    return numbered_trade(time_ns, price, amount, side, row["id"], arrived_ns)

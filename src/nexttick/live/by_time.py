@@ -37,6 +37,15 @@ def _key(trade: Trade) -> _Key:
     return trade.time_ns, trade.id if 0 <= trade.id < TEXT_ID else 0
 
 
+def _after(trade: Trade) -> _Key:
+    """Return what only later trades come up to.
+
+    Where ids order nothing, others of its time stamp are taken for known: a restart knows the last
+    one only, and they came together with it.
+    """
+    return (trade.time_ns, trade.id if 0 <= trade.id < TEXT_ID else TEXT_ID)
+
+
 class OrderByTime:
     """Order by time within a delay. Trades without ids that come twice count as two.
 
@@ -52,7 +61,7 @@ class OrderByTime:
     ):
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = self._anchor = after
-        self._handed_on = self._top = _FIRST if after is None else _key(after)
+        self._handed_on = self._top = _FIRST if after is None else _after(after)
         self._heap: list[tuple[_Key, int, Trade]] = []  # joined to what was handed on
         self._came: deque[tuple[int, _Key]] = deque()  # when each of them came
         self._count = 0
@@ -61,6 +70,9 @@ class OrderByTime:
         self._since: Counter[Identity] = Counter()  # who they are
         self._filled: Counter[Identity] = Counter()  # given by REST, and not yet by the stream
         self._joining, self._asked = after is not None, False
+        if after is not None:  # which a snapshot may bring again
+            self._remember(after)
+            self._filled[identity(after)] += after.id < 0
 
     def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
         """Take trades from the stream; return what can be handed on."""
@@ -69,6 +81,8 @@ class OrderByTime:
             if self._is_known(trade):
                 if self._joining and self._shows_anchor(trade):
                     out += self._end_joining(now_ns)
+            elif _key(trade) < self._handed_on:
+                self._health.late += 1
             elif self._joining:
                 self._held.append(trade)
                 self._since[identity(trade)] += 1
@@ -196,9 +210,6 @@ class OrderByTime:
 
     def _hold(self, trade: Trade, now_ns: int) -> None:
         key = _key(trade)
-        if key < self._handed_on:
-            self._health.late += 1
-            return
         self._health.reordered += key < self._top
         self._came.append((now_ns, key))
         self._push(trade)

@@ -28,7 +28,7 @@ from nexttick.live.messages import Health, Message, Trade
 from nexttick.live.order import Listing, Want
 from nexttick.live.waits import BackOff, Waits
 from nexttick.live.wire import checked_trade
-from nexttick.sources.retrying import TransientError
+from nexttick.sources.retrying import TransientError, retry_after_s
 from nexttick.sources.source import SourceError
 
 _CACHE = 100_000  # trades; ccxt keeps 1000 where it is told nothing
@@ -36,7 +36,10 @@ _LOOK_S = 0.05
 _PAGE = 1000
 _SIDES = {"buy": 1, "sell": -1}
 _REFUSALS = (ccxt.BadSymbol, ccxt.NotSupported, ccxt.AuthenticationError, ccxt.PermissionDenied)
-_PARSING = (ValueError, KeyError, IndexError, TypeError, AttributeError)  # what ccxt's code raises
+# What ccxt's code, and ours that reads its rows, raises where a message is strange.
+_PARSING = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_TOO_MUCH = (ccxt.RateLimitExceeded, ccxt.DDoSProtection)
+_REST_S = 5.0  # after too much, where the venue doesn't say how long
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +91,7 @@ class CcxtFeed:
         self._client: Any = None  # ccxt's newest connection
         self._connected: Any = None  # the newest that was open
         self._news_s = 0.0
+        self._not_before_s = 0.0  # REST
 
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
         """Go through messages as they come, those that came together in one list.
@@ -136,9 +140,9 @@ class CcxtFeed:
             began_s = loop.time()
             try:
                 reason = await self._watch(inbox)
-            except _REFUSALS as error:
-                raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
             except ccxt.BaseError as error:
+                if self._is_refusal(error):
+                    raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
                 self.health.malformed += not isinstance(error, ccxt.NetworkError)
                 reason = repr(error)
             self.health.connected = False
@@ -203,7 +207,7 @@ class CcxtFeed:
         for row in rows:
             try:
                 trades.append(trade_of(row, arrived_ns))
-            except (ValueError, KeyError, TypeError) as error:
+            except _PARSING as error:
                 self.health.malformed += 1
                 _log.debug("%s %s: %r", self.name, self.symbol, error)
         return trades
@@ -222,13 +226,20 @@ class CcxtFeed:
             since_ms = newest[0] // 1_000_000
 
     async def _page(self, since_ms: int) -> list[Trade]:
+        wait_s = self._not_before_s - time.monotonic()
+        if wait_s > 0:
+            raise TransientError(f"{self.name}: it asks to wait for {wait_s:.0f} s more", wait_s)
         try:
             await self._exchange.load_markets()
             params = _single_trades(self._exchange, self.symbol)
             rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, params)
-        except _REFUSALS as error:
-            raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
         except (*_PARSING, ccxt.BaseError) as error:
+            if self._is_refusal(error):
+                raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
+            if isinstance(error, _TOO_MUCH):
+                headers = self._exchange.last_response_headers or {}
+                told_s = retry_after_s(headers.get("Retry-After"))
+                self._not_before_s = time.monotonic() + (_REST_S if told_s is None else told_s)
             raise TransientError(f"{self.name} {self.symbol}: {error!r}") from error
         trades = self._read(rows, time.time_ns())
         # ccxt orders ids as text: 1000 before 998.
@@ -236,6 +247,11 @@ class CcxtFeed:
         if len(numbers) == len(trades):
             trades.sort(key=lambda trade: (trade.time_ns, trade.id))
         return trades
+
+    def _is_refusal(self, error: Exception) -> bool:
+        """A symbol counts as unknown only where there is a list of markets that lacks it."""
+        missing_list = isinstance(error, ccxt.BadSymbol) and not self._exchange.markets
+        return isinstance(error, _REFUSALS) and not missing_list
 
 
 class _Guarded:

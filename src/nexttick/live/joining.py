@@ -119,7 +119,7 @@ class Joined:
 
     def _take_all(self) -> None:
         for item in self._inbox.take():
-            now_ns = time.time_ns()
+            now_ns = time.monotonic_ns()
             if item is None:
                 self._order.interrupted()
             elif item:
@@ -127,7 +127,7 @@ class Joined:
                 skew_ns = item[-1].arrived_ns - item[-1].time_ns
                 self._health.skew_ms = self._skew_ms.add(skew_ns / 1e6)
                 self._out += self._order.take(item, now_ns)
-        now_ns = time.time_ns()
+        now_ns = time.monotonic_ns()
         self._out += self._order.due(now_ns)
         idle = self._filling is None or self._filling.done()
         if idle and self._order.wanted(now_ns) is not None:
@@ -137,7 +137,7 @@ class Joined:
     def _idle_s(self) -> float | None:
         busy = self._filling is not None and not self._filling.done()
         wake_ns = None if busy else self._order.wake_ns()
-        return None if wake_ns is None else (wake_ns - time.time_ns()) / 1e9
+        return None if wake_ns is None else (wake_ns - time.monotonic_ns()) / 1e9
 
     async def _fill(self) -> None:
         """Ask REST until the order wants no more, or it gives nothing more for too long."""
@@ -145,12 +145,12 @@ class Joined:
         reason = f"REST gave nothing more within {patience_s:g} s"
         try:
             async with asyncio.timeout(patience_s) as patience:
-                while (want := self._order.wanted(time.time_ns())) is not None:
+                while (want := self._order.wanted(time.monotonic_ns())) is not None:
                     try:
                         await self._ask(want, patience)
                     except TransientError as error:
                         reason = str(error)
-                    if self._order.wanted(time.time_ns()) is not None:
+                    if self._order.wanted(time.monotonic_ns()) is not None:
                         await asyncio.sleep(self._waits.retry_s)
         except (TimeoutError, SourceError) as error:
             told = str(error) if isinstance(error, SourceError) else reason
@@ -163,11 +163,11 @@ class Joined:
         async with aclosing(self._missed(want)) as listings:
             async for listing in listings:
                 before = self._health.backfilled
-                self._out += self._order.fill(listing, time.time_ns())
+                self._out += self._order.fill(listing, time.monotonic_ns())
                 if self._health.backfilled > before:
                     patience.reschedule(loop.time() + self._waits.patience_s)
                 self._inbox.wake()
-                if self._order.wanted(time.time_ns()) is None:
+                if self._order.wanted(time.monotonic_ns()) is None:
                     break
             else:
                 self._order.all_given()

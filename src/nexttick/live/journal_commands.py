@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,9 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
     if not path.is_file():
         raise ValueError(f"{path} is no file: name a journal made by nexttick live")
     with explaining(path):
-        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        db = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro{_alone(path)}", uri=True, isolation_level=None
+        )
         try:
             db.execute("BEGIN")  # one view for all that is read
             meta = read_meta(db, path)
@@ -64,6 +67,12 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
             yield db, meta
         finally:
             db.close()
+
+
+def _alone(path: Path) -> str:
+    """A journal that nobody can write to is read without the files that readers else share."""
+    written = path.with_name(f"{path.name}-wal").exists()
+    return "" if written or os.access(path.parent, os.W_OK) else "&immutable=1"
 
 
 def describe(db: sqlite3.Connection, meta: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT RO
 CREATE TABLE trades (
     seq INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, price REAL NOT NULL, amount REAL NOT NULL,
     side INTEGER NOT NULL, id INTEGER NOT NULL, arrived_ns INTEGER NOT NULL) STRICT;
-CREATE UNIQUE INDEX trades_by_id ON trades (id) WHERE id >= 0;
+CREATE UNIQUE INDEX trades_by_id ON trades (id, time_ns) WHERE id >= 0;
 CREATE TABLE gaps (
     trade INTEGER NOT NULL, since_ns INTEGER NOT NULL, until_ns INTEGER NOT NULL,
     after_id INTEGER NOT NULL, before_id INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;

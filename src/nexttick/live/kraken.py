@@ -14,9 +14,9 @@ from nexttick.live.order import Listing, Want
 from nexttick.live.rest import Rest
 from nexttick.live.wire import (
     UnknownMessageError,
-    checked_trade,
     ns_of_decimal_s,
     ns_of_iso,
+    numbered_trade,
     read_rows,
 )
 from nexttick.sources.retrying import TransientError
@@ -27,7 +27,9 @@ _PAGE = 1000
 _BACK_NS = 1_000_000  # the stream's times have µs, REST's finer ones: ask from a little before
 _SIDES = {"buy": 1, "sell": -1, "b": 1, "s": -1}
 _OWN_NAMES = {"BTC": "XBT", "DOGE": "XDG"}  # in REST
-_MAY_PASS = ("EAPI:Rate limit", "EGeneral:Too many", "EService", "EGeneral:Temporary")
+_REFUSALS = ("EQuery:", "EGeneral:Permission", "EGeneral:Invalid", "Currency pair", "Subscription")
+_TOO_MUCH = ("EAPI:Rate limit", "EGeneral:Too many", "EGeneral:Temporary lockout")
+_REST_S = 15.0  # after too much; Kraken doesn't say how long
 
 
 class Kraken:
@@ -59,7 +61,7 @@ class Kraken:
         if channel == "trade" and message["type"] in ("snapshot", "update"):
             return [self._trade(row, arrived_ns) for row in message["data"]]
         if message.get("success") is False:
-            raise SourceError(f"{self.url}: {self._symbol}: {message.get('error')}")
+            raise self._refusal(f"{self.url}: {self._symbol}", [message.get("error")])
         if channel in ("heartbeat", "status") or message.get("method") in ("subscribe", "pong"):
             return ()
         raise UnknownMessageError
@@ -69,7 +71,7 @@ class Kraken:
             raise UnknownMessageError
         time_ns, side, number = ns_of_iso(row["timestamp"]), _SIDES[row["side"]], row["trade_id"]
         price, amount = float(row["price"]), float(row["qty"])
-        return checked_trade(time_ns, price, amount, side, number, arrived_ns)
+        return numbered_trade(time_ns, price, amount, side, number, arrived_ns)
 
     async def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
         """Go through the trades after one, a thousand at a time, by the venue's cursor."""
@@ -80,9 +82,10 @@ class Kraken:
             trades = read_rows(rows, lambda row: _trade_of_rest(row, arrived_ns))  # noqa: B023
             if trades:
                 yield Listing(trades, trades[0].id - 1)
-            if len(trades) < _PAGE or result["last"] == since:
+            last = result.get("last")
+            if len(trades) < _PAGE or last is None or last == since:
                 return
-            since = result["last"]
+            since = last
 
     async def check(self) -> None:
         """Ask for the last trade."""
@@ -95,14 +98,20 @@ class Kraken:
     async def _ask(self, params: dict[str, str | int]) -> tuple[dict[str, Any], int]:
         asked = {"pair": self._pair, **params}
         answer = await self._rest.get("/0/public/Trades", asked, _exact)
-        errors = [f"no answer: {answer}"]
-        if isinstance(answer, dict):
-            errors = answer.get("error") or []
-        if not errors and isinstance(answer.get("result"), dict):
-            return answer["result"], time.time_ns()
-        told = f"{self._rest.url}: {self._pair}: {errors}"
-        passing = any(str(error).startswith(_MAY_PASS) for error in errors)
-        raise TransientError(told) if passing else SourceError(told)
+        told = answer if isinstance(answer, dict) else {}
+        errors, result = told.get("error"), told.get("result")
+        if not errors and isinstance(result, dict):
+            return result, time.time_ns()
+        listed = errors if isinstance(errors, list) else [errors or f"no answer: {answer}"]
+        if any(str(error).startswith(_TOO_MUCH) for error in listed):
+            self._rest.leave_alone(_REST_S)
+        raise self._refusal(f"{self._rest.url}: {self._pair}", listed)
+
+    def _refusal(self, where: str, errors: Sequence[Any]) -> SourceError | TransientError:
+        """What the venue says of itself may pass; what it says of our question will not."""
+        refused = any(str(error).startswith(_REFUSALS) for error in errors)
+        told = f"{where}: {', '.join(map(str, errors))}"
+        return SourceError(told) if refused else TransientError(told)
 
 
 def _exact(body: bytes) -> Any:
@@ -113,4 +122,4 @@ def _exact(body: bytes) -> Any:
 def _trade_of_rest(row: list[Any], arrived_ns: int) -> Trade:
     price, amount, time_s, side, _, _, number = row
     time_ns = ns_of_decimal_s(str(time_s)) // 1000 * 1000  # µs, as the stream has them
-    return checked_trade(time_ns, float(price), float(amount), _SIDES[side], number, arrived_ns)
+    return numbered_trade(time_ns, float(price), float(amount), _SIDES[side], number, arrived_ns)

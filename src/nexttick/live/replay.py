@@ -27,6 +27,9 @@ class Replay:
         symbol: what to call the market.
         batch: ticks in one list, at most.
 
+    Attributes:
+        set_aside: what became of rows that were no ticks as they stood; see `read_ticks`.
+
     Raises:
         TickError: the file holds no ticks.
         ValueError: `speed` or `batch` is not above 0.
@@ -45,7 +48,10 @@ class Replay:
             raise ValueError(f"speed={speed}: give a number above 0, or None for full speed")
         if batch < 1:
             raise ValueError(f"batch={batch}: give at least 1")
-        frame = check_record(ticks) if isinstance(ticks, pl.DataFrame) else read_ticks(ticks)[0]
+        if isinstance(ticks, pl.DataFrame):
+            frame, self.set_aside = check_record(ticks), pl.DataFrame()
+        else:
+            frame, self.set_aside = read_ticks(ticks)
         if "id" not in frame.columns:
             # A number for each, so that a restart knows where among the ticks of one time it was.
             frame = frame.with_columns(id=pl.int_range(pl.len(), dtype=pl.Int64))

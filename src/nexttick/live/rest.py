@@ -14,12 +14,13 @@ import aiohttp
 import orjson
 import tenacity
 
-from nexttick.sources.retrying import TransientError, retry_after_s
+from nexttick.sources.retrying import TransientError, retry_after_s, system_words
 from nexttick.sources.source import SourceError
 
 _ATTEMPTS = 4
 _ASK_TO_WAIT = (418, 429)
 _TOLD = 200  # characters of a refusal
+_not_before_s: dict[str, float] = {}  # by address: a venue's limits are those of all our symbols
 
 
 class Rest:
@@ -44,7 +45,7 @@ class Rest:
         self.url, self._headers = url.rstrip("/"), dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._longest_wait_s, self._not_before_s = longest_wait_s, 0.0
+        self._longest_wait_s = longest_wait_s
         self._backing_off = tenacity.wait_random_exponential(first_wait_s, longest_wait_s)
 
     async def get(
@@ -69,6 +70,11 @@ class Rest:
                 return await self._once(path, params, loads)
         raise AssertionError("tenacity returns or raises")
 
+    def leave_alone(self, for_s: float) -> None:
+        """Ask nothing for so long, for any symbol of the venue."""
+        until_s = time.monotonic() + for_s
+        _not_before_s[self.url] = max(_not_before_s.get(self.url, 0.0), until_s)
+
     async def close(self) -> None:
         """Close its connections."""
         if self._session is not None:
@@ -78,7 +84,7 @@ class Rest:
     async def _once(
         self, path: str, params: Mapping[str, str | int], loads: Callable[[bytes], Any]
     ) -> Any:
-        wait_s = self._not_before_s - time.monotonic()
+        wait_s = _not_before_s.get(self.url, 0.0) - time.monotonic()
         if wait_s > 0:
             raise TransientError(f"{self.url}: it asks to wait for {wait_s:.0f} s more", wait_s)
         if self._session is None:
@@ -88,12 +94,13 @@ class Rest:
         try:
             async with self._session.get(self.url + path, params=params) as answer:
                 body = await answer.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise TransientError(f"{self.url}{path}: {error!r}") from error
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # or a bad redirect
+            what = system_words(error) or repr(error)
+            raise TransientError(f"{self.url}{path}: {what}") from error
         self._check(answer, body)
         try:
             return loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TransientError(f"{self.url}{path}: its answer is no JSON: {error}") from error
 
     def _check(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
@@ -103,7 +110,7 @@ class Rest:
         what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
         if answer.status in _ASK_TO_WAIT or answer.status >= 500:
             wait_s = retry_after_s(answer.headers.get("Retry-After"))
-            self._not_before_s = time.monotonic() + (wait_s or 0.0)
+            self.leave_alone(wait_s or 0.0)
             raise TransientError(what, wait_s)
         raise SourceError(what)
 

@@ -47,9 +47,13 @@ class Stdin:
         self._lines = 0
 
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
-        """Go through the trades after one, all lines that came together in one list."""
+        """Go through the trades after one, all lines that came together in one list.
+
+        Raises:
+            OSError: the input cannot be read.
+        """
         order = OrderByTime(self.health, None, delay_s=0.0)
-        chunks: asyncio.Queue[bytes] = asyncio.Queue(4)
+        chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(4)
         # A thread of its own that nobody waits for: nothing else ends a read from a terminal.
         reader = threading.Thread(
             target=self._pass_on, args=(chunks, asyncio.get_running_loop()), daemon=True
@@ -57,6 +61,8 @@ class Stdin:
         reader.start()
         self.health.connected, rest = True, b""
         while chunk := await chunks.get():
+            if isinstance(chunk, OSError):
+                raise OSError(chunk.errno, f"standard input cannot be read: {chunk.strerror}")
             *lines, rest = (rest + chunk).split(b"\n")
             rest = self._not_too_long(rest)
             if batch := self._in_order(order, lines, after):
@@ -65,14 +71,26 @@ class Stdin:
             yield batch
         self.health.connected = False
 
-    def _pass_on(self, chunks: asyncio.Queue[bytes], loop: asyncio.AbstractEventLoop) -> None:
+    def _pass_on(
+        self, chunks: asyncio.Queue[bytes | OSError], loop: asyncio.AbstractEventLoop
+    ) -> None:
         try:
-            chunk = b"."
-            while chunk:
-                chunk = os.read(self._fd, _CHUNK)
-                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+            chunk: bytes | OSError = b"."
+            while chunk and isinstance(chunk, bytes):
+                chunk = self._read()
+                putting = chunks.put(chunk)
+                try:
+                    asyncio.run_coroutine_threadsafe(putting, loop).result()
+                finally:
+                    putting.close()  # where the loop has ended, nothing else does
         except (RuntimeError, asyncio.CancelledError):
             return  # the loop has ended
+
+    def _read(self) -> bytes | OSError:
+        try:
+            return os.read(self._fd, _CHUNK)
+        except OSError as error:
+            return error
 
     def _not_too_long(self, rest: bytes) -> bytes:
         if len(rest) <= _LONGEST:
@@ -91,7 +109,7 @@ class Stdin:
                 continue
             try:
                 trade = _trade(orjson.loads(line), arrived_ns)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 self._complain(self._lines, str(error))
                 continue
             if after is None or _follows(trade, after):  # one by one, however they were cut

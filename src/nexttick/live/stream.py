@@ -46,6 +46,7 @@ class Venue(Protocol):
 
         Raises:
             UnknownMessageError: it is of another kind, or of another market.
+            TransientError: it says that the venue can't serve us now.
             ValueError: it is not what it should be; so do KeyError and TypeError.
             SourceError: it says that the venue refuses.
         """
@@ -128,18 +129,8 @@ class Stream:
 
     async def _live(self, inbox: Inbox) -> str:
         """Connect once, listen as long as it lasts, and return why it ended."""
-        waits = self._waits
         try:
-            async with connect(
-                self._venue.url,
-                compression=None,  # a trade is small, and to unpack it costs more than to read it
-                open_timeout=waits.open_s,
-                ping_interval=waits.ping_s,
-                ping_timeout=waits.ping_s,
-                close_timeout=min(1.0, waits.open_s),
-                max_size=_LARGEST,
-                max_queue=_FRAMES,
-            ) as socket:
+            async with await self._opened() as socket:
                 for message in self._venue.hello():
                     await socket.send(message)
                 self.health.connected = True
@@ -148,11 +139,29 @@ class Stream:
                 inbox.interrupted()  # now, when REST's answer will reach to what comes
                 _log.info("%s %s: connected to %s", self.name, self.symbol, self._venue.url)
                 return await self._listen(socket, inbox)
+        except TransientError as error:
+            return str(error)
         except ConnectionClosed as closed:
             self.health.malformed += closed.sent is not None and closed.sent.code in _UNREADABLE
             return f"connection lost ({closed})"
         except (OSError, TimeoutError, WebSocketException) as error:
             return f"no connection to {self._venue.url} ({str(error) or repr(error)})"
+
+    async def _opened(self) -> ClientConnection:
+        waits = self._waits
+        try:
+            return await connect(
+                self._venue.url,
+                compression=None,  # a trade is small, and to unpack it costs more than to read it
+                open_timeout=waits.open_s,
+                ping_interval=waits.ping_s,
+                ping_timeout=waits.ping_s,
+                close_timeout=min(1.0, waits.open_s),
+                max_size=_LARGEST,
+                max_queue=_FRAMES,
+            )
+        except ValueError as error:  # a redirect to what is no address
+            raise OSError(str(error)) from error
 
     async def _listen(self, socket: ClientConnection, inbox: Inbox) -> str:
         """Pass on what comes until nothing has come for too long."""
@@ -182,7 +191,7 @@ class Stream:
             return self._venue.trades(orjson.loads(frame), arrived_ns)
         except UnknownMessageError:
             self.health.unknown += 1
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             self.health.malformed += 1
             _log.debug("%s %s: %r in %r", self.name, self.symbol, error, frame[:200])
         return ()

@@ -13,6 +13,7 @@ from nexttick.sources.retrying import TransientError
 
 _EARLIEST_NS = 631_152_000_000_000_000  # 1990
 _LEEWAY_NS = 3_600_000_000_000  # so far may our clock be behind a venue's
+_IDS = 1 << 63  # what a journal can hold
 _MICROSECONDS_FROM = 100_000_000_000_000  # ms since 1970 reach this number in the year 5138
 _S_DIGITS = 19  # of 2023-09-25T07:49:37
 
@@ -35,11 +36,21 @@ def checked_trade(
         raise ValueError(f"price {price}: a price is positive and finite")
     if not 0.0 < amount < math.inf:
         raise ValueError(f"amount {amount}: an amount is positive and finite")
-    if type(number) is not int or number < -1:
-        raise ValueError(f"id {number!r}: an id is a whole number from 0")
+    if type(number) is not int or not -1 <= number < _IDS:
+        raise ValueError(f"id {number!r}: an id is a whole number from 0 to below 2^63")
     if type(time_ns) is not int or not _EARLIEST_NS <= time_ns <= arrived_ns + _LEEWAY_NS:
         raise ValueError(f"time {time_ns!r}: in ns since 1970, from 1990 to an hour from now")
     return Trade(time_ns, price, amount, side, number, arrived_ns)
+
+
+def numbered_trade(
+    time_ns: int, price: float, amount: float, side: int, number: int, arrived_ns: int
+) -> Trade:
+    """Return the trade of a venue that numbers all its trades; see `checked_trade`."""
+    trade = checked_trade(time_ns, price, amount, side, number, arrived_ns)
+    if trade.id < 0:
+        raise ValueError(f"id {number}: this venue numbers its trades from 0")
+    return trade
 
 
 def ns_of_binance(time: int) -> int:
@@ -86,5 +97,5 @@ def read_rows(rows: Iterable[Any], read: Callable[[Any], T]) -> list[T]:
     """
     try:
         return [read(row) for row in rows]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise TransientError(f"REST gave a trade that cannot be read: {error!r}") from error

@@ -56,10 +56,10 @@ def retry_after_s(told: str | None) -> float | None:
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+        zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max(0.0, zoned.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, zoned.timestamp() - time.time())
 
 
 def system_words(error: BaseException) -> str:

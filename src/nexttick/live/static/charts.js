@@ -172,7 +172,7 @@ export function priceChart(place, shown, readout) {
     axes: axes(decimals, (u, values) => (shown.axisSize = axisSize(u, values))),
     scales: { x: { time: true }, y: { range: padded(0.08, (min) => Math.abs(min) * 2e-6) } },
     cursor: CURSOR,
-    bands: [{ series: [3, 2], fill: css("--gap") }],
+    bands: [{ series: [3, 2], fill: css("--ribbon") }],
     series: [
       {},
       { stroke: css("--usual"), width: 1.4, points: { show: false } },
@@ -210,6 +210,9 @@ export function chancesChart(place, shown, readout) {
   }));
 }
 
+// A single point makes no line.
+const alone = (u) => u.data[0].length === 1;
+
 export function skillChart(place, shown) {
   return new Chart(place, () => ({
     data: [[], [], [], []],
@@ -220,9 +223,9 @@ export function skillChart(place, shown) {
     bands: [{ series: [3, 2], fill: css("--band") }],
     series: [
       {},
-      { stroke: css("--ink"), width: 1.8, points: { show: false } },
-      { stroke: css("--accent"), width: 1, alpha: 0.5, points: { show: false } },
-      { stroke: css("--accent"), width: 1, alpha: 0.5, points: { show: false } },
+      { stroke: css("--ink"), width: 1.8, points: { show: alone, size: 7, fill: css("--ink") } },
+      { stroke: css("--accent"), width: 1, alpha: 0.5, points: { show: alone, size: 5 } },
+      { stroke: css("--accent"), width: 1, alpha: 0.5, points: { show: alone, size: 5 } },
     ],
     hooks: { drawClear: [(u) => drawLine(u, 0, [1, 3])] },
   }));

@@ -232,7 +232,7 @@ function showSkill() {
   }
   const drawn = series.skill[shown.chosen];
   const last = drawn.time[drawn.length - 1];
-  const range = drawn.length ? { min: Math.min(drawn.time[0], last - 1), max: last } : { min: 0, max: 1 };
+  const range = drawn.length ? { min: Math.min(drawn.time[0], last - 10), max: last } : { min: 0, max: 1 };
   charts.skill.show(drawn.columns(0, ["time", "value", "low", "high"]), range);
 }
 
