@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import ccxt
 import orjson
 import polars as pl
 import pytest
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from live_exchange import FAULTS, LocalExchange, Plan, Tick, drawn_ticks, recorded_ticks
+from live_runs import HASTE
 from markets import quick, simulated_ticks
 from nexttick.live.binance import Binance
 from nexttick.live.ccxt_feed import CcxtFeed, number_of, trade_of
@@ -35,22 +37,13 @@ from nexttick.live.order import Listing, OrderById, Want
 from nexttick.live.replay import Replay
 from nexttick.live.rest import Rest
 from nexttick.live.stdin import Stdin
-from nexttick.live.waits import Waits
+from nexttick.live.waits import Respite, Waits
 from nexttick.live.wire import UnknownMessageError, ns_of_decimal_s, ns_of_iso
 from nexttick.sources.retrying import TransientError
 from nexttick.sources.source import SourceError
 from servers import Fault, LocalServer
 
 NOWHERE = Rest("http://127.0.0.1:9")
-HASTE = Waits(
-    silence_s=0.25,
-    delay_s=0.02,
-    patience_s=5.0,
-    retry_s=0.02,
-    first_s=0.01,
-    longest_s=0.1,
-    open_s=3.0,
-)
 
 
 def feed_of(source: str, exchange: LocalExchange, waits: Waits = HASTE) -> Feed:
@@ -251,7 +244,7 @@ def test_a_venue_that_asks_to_wait_is_left_alone_until_then() -> None:
     async def ask() -> None:
         rest = Rest(server.url, first_wait_s=0.01, longest_wait_s=0.05)
         try:
-            with pytest.raises(TransientError, match="it asks to wait for 1 s more"):
+            with pytest.raises(TransientError, match="it asks to wait"):
                 await rest.get("/trades", {})
             with pytest.raises(TransientError, match="it asks to wait"):
                 await rest.get("/others", {})
@@ -295,7 +288,7 @@ def test_answers_of_kraken_that_may_pass_and_that_will_not() -> None:
 def test_kraken_is_left_alone_where_it_asked_for_less() -> None:
     told = asyncio.run(kraken_answers('{"error":["EGeneral:Temporary lockout"]}', "never asked"))
     assert "lockout" in told[0]
-    assert "it asks to wait for 15 s more" in told[1]
+    assert "it asks to wait for 1" in told[1]  # 15 s, less what has gone by
 
 
 # --- the local exchange
@@ -645,6 +638,35 @@ def test_a_market_that_falls_quiet_before_it_is_connected_again_is_caught_up_wit
         messages = asyncio.run(collect(feed, ticks[-1].id, within_s=10.0))
     assert [t.id for t in told(messages)] == [t.id for t in ticks]
     assert feed.health.reconnects == 1
+
+
+def test_an_exchange_that_ccxt_says_to_leave_alone_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def too_much(symbol: str, *_: object) -> list[Any]:
+        asked.append(symbol)
+        raise ccxt.RateLimitExceeded("429")
+
+    async def known() -> None:
+        pass
+
+    async def ask() -> None:
+        one, other = (CcxtFeed("kraken", symbol) for symbol in ("BTC/USD", "ETH/USD"))
+        for feed in (one, other):
+            feed._open(Inbox())
+            feed._exchange.load_markets = known
+            feed._exchange.fetch_trades = too_much
+            feed._exchange.last_response_headers = {"retry-after": "60"}
+        for feed, words in ((one, "429"), (one, "asks to wait"), (other, "asks to wait")):
+            with pytest.raises(TransientError, match=words):
+                await feed._page(0)
+            await feed._exchange.close()
+
+    monkeypatch.setattr(Respite, "_until_s", {})
+    asyncio.run(ask())
+    assert asked == ["BTC/USD"]
 
 
 @pytest.fixture

@@ -31,6 +31,10 @@ from nexttick.live.replay import Replay
 from nexttick.live.watching import Watching
 
 _PAST = ("replay", "stdin")  # sources that end, and that nothing comes late from
+_NOTHING_NEW = (
+    "no tick is newer than the last one of the journal; to play them all the same, name another "
+    "folder with --journal"
+)
 _UNNAMED = "market"  # of ticks that come without a symbol
 
 
@@ -39,9 +43,6 @@ def live(folders: Sequence[Path], options: LiveOptions) -> None:
     check(folders, options)
     symbols = options.symbol or (_UNNAMED,)
     feeds = [_feed(symbol, options) for symbol in symbols]
-    for feed in feeds:
-        if isinstance(feed, Replay) and not feed.set_aside.is_empty():
-            screen.note(f"{options.file}: {_mended(feed)}; nexttick ticks says which")
     followed: list[tuple[Market, Feed]] = []
     with _logging(), ExitStack() as opened:
         for k, (symbol, feed) in enumerate(zip(symbols, feeds, strict=True)):
@@ -52,10 +53,7 @@ def live(folders: Sequence[Path], options: LiveOptions) -> None:
     for market, feed in followed:
         screen.note(_summary(market, feed))
         if options.source in _PAST and market.journal.events and not feed.health.trades:
-            screen.note(
-                f"{market.board.name}: no tick is newer than the last one of the journal; to play "
-                f"them all the same, name another folder with --journal"
-            )
+            screen.note(f"{market.board.name}: {_NOTHING_NEW}")
 
 
 def _follow(followed: Sequence[tuple[Market, Feed]], options: LiveOptions) -> None:
@@ -124,16 +122,17 @@ def _token(options: LiveOptions) -> str | None:
 
 def _feed(symbol: str, options: LiveOptions) -> Feed:
     speed = None if options.speed == "max" else float(options.speed)
-    return open_feed(options.source, symbol, file=options.file, speed=speed)
+    feed = open_feed(options.source, symbol, file=options.file, speed=speed)
+    if isinstance(feed, Replay) and not feed.set_aside.is_empty():
+        screen.note(f"{options.file}: {_mended(feed)}; nexttick ticks says which")
+    return feed
 
 
 def _mended(replay: Replay) -> str:
     """Rows that were no ticks as they stood, in words."""
     rows = replay.set_aside.select("rows", "reason", "kept").iter_rows()
-    return ", ".join(
-        f"{count:,} rows {'mended' if kept else 'set aside'}: {reason}"
-        for count, reason, kept in rows
-    )
+    told = {True: "mended", False: "set aside"}
+    return ", ".join(f"{count:,} rows {told[kept]}: {reason}" for count, reason, kept in rows)
 
 
 def _market(run: Path, symbol: str, options: LiveOptions) -> Market:

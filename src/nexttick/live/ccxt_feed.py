@@ -26,7 +26,7 @@ from nexttick.live.by_time import TEXT_ID, OrderByTime
 from nexttick.live.joining import Inbox, Joined, stopped
 from nexttick.live.messages import Health, Message, Trade
 from nexttick.live.order import Listing, Want
-from nexttick.live.waits import BackOff, Waits
+from nexttick.live.waits import BackOff, Respite, Waits
 from nexttick.live.wire import checked_trade
 from nexttick.sources.retrying import TransientError, retry_after_s
 from nexttick.sources.source import SourceError
@@ -91,7 +91,7 @@ class CcxtFeed:
         self._client: Any = None  # ccxt's newest connection
         self._connected: Any = None  # the newest that was open
         self._news_s = 0.0
-        self._not_before_s = 0.0  # REST
+        self._respite = Respite(f"ccxt {exchange_id}")
 
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
         """Go through messages as they come, those that came together in one list.
@@ -226,9 +226,7 @@ class CcxtFeed:
             since_ms = newest[0] // 1_000_000
 
     async def _page(self, since_ms: int) -> list[Trade]:
-        wait_s = self._not_before_s - time.monotonic()
-        if wait_s > 0:
-            raise TransientError(f"{self.name}: it asks to wait for {wait_s:.0f} s more", wait_s)
+        self._respite.check()
         try:
             await self._exchange.load_markets()
             params = _single_trades(self._exchange, self.symbol)
@@ -237,9 +235,7 @@ class CcxtFeed:
             if self._is_refusal(error):
                 raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
             if isinstance(error, _TOO_MUCH):
-                headers = self._exchange.last_response_headers or {}
-                told_s = retry_after_s(headers.get("Retry-After"))
-                self._not_before_s = time.monotonic() + (_REST_S if told_s is None else told_s)
+                self._respite.extend(self._told_to_wait_s())
             raise TransientError(f"{self.name} {self.symbol}: {error!r}") from error
         trades = self._read(rows, time.time_ns())
         # ccxt orders ids as text: 1000 before 998.
@@ -247,6 +243,12 @@ class CcxtFeed:
         if len(numbers) == len(trades):
             trades.sort(key=lambda trade: (trade.time_ns, trade.id))
         return trades
+
+    def _told_to_wait_s(self) -> float:
+        headers = self._exchange.last_response_headers or {}
+        told = {name.lower(): value for name, value in headers.items()}.get("retry-after")
+        told_s = retry_after_s(told)
+        return _REST_S if told_s is None else told_s
 
     def _is_refusal(self, error: Exception) -> bool:
         """A symbol counts as unknown only where there is a list of markets that lacks it."""

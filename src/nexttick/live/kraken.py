@@ -104,7 +104,7 @@ class Kraken:
             return result, time.time_ns()
         listed = errors if isinstance(errors, list) else [errors or f"no answer: {answer}"]
         if any(str(error).startswith(_TOO_MUCH) for error in listed):
-            self._rest.leave_alone(_REST_S)
+            self._rest.respite.extend(_REST_S)
         raise self._refusal(f"{self._rest.url}: {self._pair}", listed)
 
     def _refusal(self, where: str, errors: Sequence[Any]) -> SourceError | TransientError:

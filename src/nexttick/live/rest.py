@@ -6,7 +6,6 @@ cancelled, and one thread serves all symbols. ccxt stands on aiohttp too, so it 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,13 +13,13 @@ import aiohttp
 import orjson
 import tenacity
 
+from nexttick.live.waits import Respite
 from nexttick.sources.retrying import TransientError, retry_after_s, system_words
 from nexttick.sources.source import SourceError
 
 _ATTEMPTS = 4
 _ASK_TO_WAIT = (418, 429)
 _TOLD = 200  # characters of a refusal
-_not_before_s: dict[str, float] = {}  # by address: a venue's limits are those of all our symbols
 
 
 class Rest:
@@ -32,6 +31,9 @@ class Rest:
         timeout_s: for each answer.
         first_wait_s: before the second attempt; grows twofold, at random.
         longest_wait_s: between two attempts.
+
+    Attributes:
+        respite: in which nothing is asked; made longer where the venue wants to be left alone.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Rest:
         self.url, self._headers = url.rstrip("/"), dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._longest_wait_s = longest_wait_s
+        self._longest_wait_s, self.respite = longest_wait_s, Respite(self.url)
         self._backing_off = tenacity.wait_random_exponential(first_wait_s, longest_wait_s)
 
     async def get(
@@ -70,11 +72,6 @@ class Rest:
                 return await self._once(path, params, loads)
         raise AssertionError("tenacity returns or raises")
 
-    def leave_alone(self, for_s: float) -> None:
-        """Ask nothing for so long, for any symbol of the venue."""
-        until_s = time.monotonic() + for_s
-        _not_before_s[self.url] = max(_not_before_s.get(self.url, 0.0), until_s)
-
     async def close(self) -> None:
         """Close its connections."""
         if self._session is not None:
@@ -84,9 +81,7 @@ class Rest:
     async def _once(
         self, path: str, params: Mapping[str, str | int], loads: Callable[[bytes], Any]
     ) -> Any:
-        wait_s = _not_before_s.get(self.url, 0.0) - time.monotonic()
-        if wait_s > 0:
-            raise TransientError(f"{self.url}: it asks to wait for {wait_s:.0f} s more", wait_s)
+        self.respite.check()
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=self._timeout, trust_env=True
@@ -110,7 +105,7 @@ class Rest:
         what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
         if answer.status in _ASK_TO_WAIT or answer.status >= 500:
             wait_s = retry_after_s(answer.headers.get("Retry-After"))
-            self.leave_alone(wait_s or 0.0)
+            self.respite.extend(wait_s or 0.0)
             raise TransientError(what, wait_s)
         raise SourceError(what)
 

@@ -23,6 +23,7 @@ from nexttick.live.messages import Health, Message, Trade
 from nexttick.live.wire import checked_trade, ns_of_iso
 
 _CHUNK = 65_536  # bytes read at once
+_AHEAD = 4  # chunks, at most, that were read and not yet taken
 _LONGEST = 1_048_576  # bytes of a line
 _SIDES = {1: 1, -1: -1, 0: 0, "buy": 1, "sell": -1, None: 0}
 _log = logging.getLogger(__name__)
@@ -53,14 +54,16 @@ class Stdin:
             OSError: the input cannot be read.
         """
         order = OrderByTime(self.health, None, delay_s=0.0)
-        chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(4)
+        chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
+        room = threading.Semaphore(_AHEAD)
         # A thread of its own that nobody waits for: nothing else ends a read from a terminal.
         reader = threading.Thread(
-            target=self._pass_on, args=(chunks, asyncio.get_running_loop()), daemon=True
+            target=self._pass_on, args=(chunks, room, asyncio.get_running_loop()), daemon=True
         )
         reader.start()
         self.health.connected, rest = True, b""
         while chunk := await chunks.get():
+            room.release()
             if isinstance(chunk, OSError):
                 raise OSError(chunk.errno, f"standard input cannot be read: {chunk.strerror}")
             *lines, rest = (rest + chunk).split(b"\n")
@@ -72,19 +75,19 @@ class Stdin:
         self.health.connected = False
 
     def _pass_on(
-        self, chunks: asyncio.Queue[bytes | OSError], loop: asyncio.AbstractEventLoop
+        self,
+        chunks: asyncio.Queue[bytes | OSError],
+        room: threading.Semaphore,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        try:
-            chunk: bytes | OSError = b"."
-            while chunk and isinstance(chunk, bytes):
-                chunk = self._read()
-                putting = chunks.put(chunk)
-                try:
-                    asyncio.run_coroutine_threadsafe(putting, loop).result()
-                finally:
-                    putting.close()  # where the loop has ended, nothing else does
-        except (RuntimeError, asyncio.CancelledError):
-            return  # the loop has ended
+        chunk: bytes | OSError = b"."
+        while chunk and isinstance(chunk, bytes):
+            room.acquire()
+            chunk = self._read()
+            try:
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            except RuntimeError:
+                return  # the loop has ended
 
     def _read(self) -> bytes | OSError:
         try:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
+from typing import ClassVar
+
+from nexttick.sources.retrying import TransientError
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,34 @@ class BackOff:
         bound_s = min(self._bound_s, self._waits.longest_s)
         self._bound_s = 2.0 * bound_s
         return bound_s * self._draws.uniform(0.5, 1.0)
+
+
+class Respite:
+    """When a venue may be asked again; all of one name share it, as they share the venue's limit.
+
+    Args:
+        name: of the venue, or its address.
+    """
+
+    _until_s: ClassVar[dict[str, float]] = {}  # on the monotonic clock
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def extend(self, for_s: float) -> None:
+        """Ask nothing for so long; a respite that lasts longer stays."""
+        until_s = time.monotonic() + for_s
+        self._until_s[self._name] = max(self._until_s.get(self._name, 0.0), until_s)
+
+    def check(self) -> None:
+        """Go on where the venue may be asked.
+
+        Raises:
+            TransientError: it may not, and for how long.
+        """
+        wait_s = self._until_s.get(self._name, 0.0) - time.monotonic()
+        if wait_s > 0:
+            raise TransientError(f"{self._name}: it asks to wait for {wait_s:.0f} s more", wait_s)
 
 
 class RunningMedian:
