@@ -155,3 +155,11 @@ def later_ticks() -> pl.DataFrame:
     burst = pl.col("time").gather(number - number % 3 * (number % 7 < 3).cast(pl.Int64))
     pause = (number > TICKS // 2).cast(pl.Int64) * 3_600_000_000_000
     return ticks.with_columns(time=(burst + pause).sort())
+
+
+def told(messages: Sequence[Message]) -> list[Trade]:
+    return [m for m in messages if isinstance(m, Trade)]
+
+
+def values(messages: Sequence[Message]) -> list[tuple[Any, ...]]:
+    return [m[:5] for m in told(messages)]
