@@ -18,15 +18,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.baselines import BASELINES
-from nexttick.baselines.base import Known
-from nexttick.config import Recipe
-from nexttick.formats import read_ticks
-from nexttick.job import Prepared, prepare
-from nexttick.judge import see
-from nexttick.labels import MISSING
-from nexttick.metrics import auc, log_losses
-from nexttick.splits import purged
+from nexttick.judge.held_out import see
+from nexttick.learn.baselines import BASELINES
+from nexttick.learn.baselines.base import Known
+from nexttick.options import Recipe
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.prepare.labels import MISSING
+from nexttick.prepare.splits import purged
+from nexttick.scores.metrics import auc, log_losses
+from nexttick.ticks.reading.read import read_ticks
 
 
 def measure_one(prepared: Prepared, name: str, h: int) -> dict[str, object]:
@@ -53,7 +53,7 @@ def measure(market: str, names: list[str]) -> list[dict[str, object]]:
     """All baselines at all horizons of one market, given as NAME=FILE,FILE."""
     title, _, files = market.partition("=")
     ticks, _ = read_ticks(files.split(",") if "," in files else files)
-    prepared = prepare(ticks, Recipe())
+    prepared = prepare_ticks(ticks, Recipe())
     horizons = range(len(prepared.labels.names))
     return [{"market": title, **measure_one(prepared, name, h)} for name in names for h in horizons]
 

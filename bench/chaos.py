@@ -32,20 +32,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tests.live_exchange import CORRECTED, LocalExchange, Plan, Tick, drawn_ticks
+from tests.helpers.live_exchange import CORRECTED, LocalExchange, Plan, Tick, drawn_ticks
 
 from bench.following import trained
-from nexttick import runs
-from nexttick.config import parse_duration_ns
-from nexttick.live import engine
-from nexttick.live.board import Board
-from nexttick.live.feeds import open_feed
-from nexttick.live.journal import Journal
+from nexttick.learn import run_folder
+from nexttick.live import follow as engine
+from nexttick.live.journal.journal import Journal
 from nexttick.live.market import Market
-from nexttick.live.messages import Feed, Message, Trade
+from nexttick.live.page.board import Board
 from nexttick.live.promises import base_rates, identify, read_promises
 from nexttick.live.records import Prediction
-from nexttick.live.waits import Waits
+from nexttick.options import parse_duration_ns
+from nexttick.venues.messages import Feed, Message, Trade
+from nexttick.venues.opening import open_feed
+from nexttick.venues.retrying import Waits
 
 HASTE = Waits(silence_s=0.5, first_s=0.02, retry_s=0.02, patience_s=30.0, longest_s=0.5)
 CLOSE = 1e-5  # of float32 probabilities
@@ -93,7 +93,7 @@ class Until:
 
 def follow(run: Path, path: Path, addresses: dict[str, str], symbol: str, last_id: int) -> Any:
     """What `nexttick live` does; the feed's health, and how many predictions were said."""
-    predictor, fitted = runs.load_trained(run, "cpu")
+    predictor, fitted = run_folder.load_trained(run, "cpu")
     identity = identify(run, predictor, fitted, "binance", symbol)
     board = Board(symbol, predictor.horizons, base_rates(fitted))
     promises = read_promises(run, predictor, fitted)
@@ -151,7 +151,7 @@ def compare_predictions(
     run: Path, held: Sequence[tuple[Any, ...]], breaks: Sequence[int], said: Sequence[Any]
 ) -> dict[str, Any]:
     """Each stretch between gaps by itself, as the batch predicts it."""
-    predictor = runs.load_trained(run, "cpu")[0]
+    predictor = run_folder.load_trained(run, "cpu")[0]
     parts = []
     for begin, end in zip([0, *breaks], [*breaks, len(held)], strict=True):
         if begin < end:

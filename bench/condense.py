@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from nexttick.blocks.condensenet import CondenseBlock, condense_to, condensed
-from nexttick.blocks.cost import multiply_adds
+from nexttick.networks.layers.condensenet import CondenseBlock, condense_to, condensed
+from nexttick.networks.layers.cost import multiply_adds
 
 TICKS = 4096
 LAYERS = 4

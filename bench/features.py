@@ -21,10 +21,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.events import merge_chunks
-from nexttick.features import FeatureSpec, compute_features
-from nexttick.formats import read_chunks
-from nexttick.sources.simulated import SimulatedMarket, simulate
+from nexttick.prepare.events import merge_chunks
+from nexttick.prepare.features import FeatureSpec, compute_features
+from nexttick.ticks.reading.read import read_chunks
+from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 CHUNK = 500_000
 

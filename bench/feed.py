@@ -137,14 +137,14 @@ async def bare(port: int, messages: int) -> Took:
 
 
 async def own(port: int, messages: int) -> Took:
-    from nexttick.live.feeds import open_feed
+    from nexttick.venues.opening import open_feed
 
     urls = {"ws_url": f"ws://127.0.0.1:{port}", "rest_url": f"http://127.0.0.1:{port}"}
     return await _through(open_feed("binance", "BTC/USDT", **urls), messages)  # type: ignore[arg-type]
 
 
 async def over_ccxt(port: int, messages: int) -> Took:
-    from nexttick.live.ccxt_feed import CcxtFeed
+    from nexttick.venues.feeds.ccxt_feed import CcxtFeed
 
     return await _through(CcxtFeed("binance", "BTC/USDT", options=_options(port)), messages)
 

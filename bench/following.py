@@ -34,15 +34,16 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from nexttick import commands, runs
-from nexttick.config import OutputOptions, Recipe, TrainOptions
-from nexttick.live.board import Board
-from nexttick.live.journal import Journal
+from nexttick.cli import run
+from nexttick.learn import run_folder
+from nexttick.live.journal.journal import Journal
 from nexttick.live.market import Market
-from nexttick.live.messages import Message, Trade
+from nexttick.live.page.board import Board
 from nexttick.live.promises import base_rates, identify, read_promises
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.writing import write_table
+from nexttick.options import OutputOptions, Recipe, TrainOptions
+from nexttick.ticks.simulated import SimulatedMarket, simulate
+from nexttick.ticks.writing import write_table
+from nexttick.venues.messages import Message, Trade
 
 FIRST_ID = 1000
 WARM_S = 3.0  # before latencies count
@@ -55,7 +56,7 @@ def trained(folder: Path) -> Path:
     recipe = Recipe(train=TrainOptions(epochs=1, threads=1))
     out = folder / "run"
     with redirect_stdout(sys.stderr):
-        commands.run([str(folder / "past.parquet")], recipe, OutputOptions(out=out, quiet=True))
+        run.run([str(folder / "past.parquet")], recipe, OutputOptions(out=out, quiet=True))
     return out
 
 
@@ -157,7 +158,7 @@ def follow(run: Path, port: int, trades: int) -> Iterator[tuple[bytes, int]]:
 
 
 def opened(run: Path, folder: Path) -> Market:
-    predictor, fitted = runs.load_trained(run, "cpu")
+    predictor, fitted = run_folder.load_trained(run, "cpu")
     identity = identify(run, predictor, fitted, "bench", "market")
     board = Board("market", predictor.horizons, base_rates(fitted))
     journal = Journal(folder / "bench.journal", identity)

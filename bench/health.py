@@ -21,21 +21,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.batches import gather, shuffled_batches
-from nexttick.config import ModelOptions, Recipe, TrainOptions
-from nexttick.health.monitor import EVERY, Monitor
-from nexttick.job import Prepared, prepare, training_data
-from nexttick.models import build_model
-from nexttick.models.encoding import fit_encodings
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.train import (
-    Fitting,
+from nexttick.learn.batches import gather, shuffled_batches
+from nexttick.learn.checkpoint import Fitting
+from nexttick.learn.epochs import (
     TrainingData,
     segment_length,
     set_threads,
     train_step,
     update_average,
 )
+from nexttick.learn.train import training_data
+from nexttick.networks.gradients.monitor import EVERY, Monitor
+from nexttick.networks.models import build_model
+from nexttick.networks.models.encoding import fit_encodings
+from nexttick.options import ModelOptions, Recipe, TrainOptions
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 BATCH = 8  # the default of a file that is not small
 WARM_UP = 5  # pairs
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pairs", type=int, default=300)
     args = parser.parse_args()
-    prepared = prepare(simulate(SimulatedMarket(ticks=60_000, seed=0)), Recipe())
+    prepared = prepare_ticks(simulate(SimulatedMarket(ticks=60_000, seed=0)), Recipe())
     result = {kind: measure(kind, prepared, args.pairs) for kind in ("cnn", "rnn")}
     if args.json:
         print(json.dumps(result))

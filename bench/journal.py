@@ -20,16 +20,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.config import LabelOptions
+from nexttick.learn.predictor.training_shares import Reference
 from nexttick.live.drift import Drift
-from nexttick.live.journal import Journal
-from nexttick.live.journal_schema import Identity
-from nexttick.live.messages import Trade
+from nexttick.live.journal.journal import Journal
+from nexttick.live.journal.schema import Identity
 from nexttick.live.outcomes import OutcomeTracker
 from nexttick.live.promises import Promise
 from nexttick.live.records import Checkpoint, Outcome, Prediction
 from nexttick.live.scoring import LiveScores
-from nexttick.reference import Reference
+from nexttick.options import LabelOptions
+from nexttick.venues.messages import Trade
 
 IDENTITY = Identity(
     "f" * 64, "bench", "BTC/USDT", ("rise@1", "rise@10"), "down", False, 1, False, (0.3, 0.4)

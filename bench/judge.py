@@ -30,18 +30,18 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # scikit-learn's
 
-from nexttick.backtest import backtest
-from nexttick.bootstrap import draw
-from nexttick.config import Recipe, SplitOptions
-from nexttick.evaluation import evaluate
-from nexttick.job import Prepared, prepare
-from nexttick.judge import NETWORK, fit_on_training, see
-from nexttick.models import build_model
-from nexttick.models.encoding import fit_encodings
-from nexttick.predictor import Predictor
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.spread import estimate_spread
-from nexttick.trading import Market, Thresholds
+from nexttick.judge.costs.backtest import backtest
+from nexttick.judge.costs.spread import estimate_spread
+from nexttick.judge.costs.trading import Market, Thresholds
+from nexttick.judge.held_out import NETWORK, fit_on_training, see
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.networks.models import build_model
+from nexttick.networks.models.encoding import fit_encodings
+from nexttick.options import Recipe, SplitOptions
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.scores.bootstrap import draw
+from nexttick.scores.intervals import evaluate
+from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 BASELINES = ("base_rate", "last_moves", "logistic")
 FEE_BPS, LATENCY_S = 0.02, 0.5
@@ -59,7 +59,7 @@ class Contest:
 
 def contest(events: int) -> Contest:
     recipe = Recipe(split=SplitOptions(test=0.0))
-    prepared = prepare(simulate(SimulatedMarket(ticks=events, seed=0)), recipe)
+    prepared = prepare_ticks(simulate(SimulatedMarket(ticks=events, seed=0)), recipe)
     torch.manual_seed(0)
     horizons = prepared.labels.names
     model = build_model(recipe.model, len(prepared.spec.names), len(horizons))

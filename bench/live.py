@@ -24,16 +24,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.calibration import Temperature
-from nexttick.config import ARCHS, ModelOptions, Recipe
-from nexttick.events import merge_events
-from nexttick.features import EVENT, compute_features, update
-from nexttick.formats import read_ticks
-from nexttick.job import recipe_spec
-from nexttick.live.step import Stepper
-from nexttick.models import build_model
-from nexttick.models.encoding import fit_encodings
-from nexttick.predictor import Predictor, Scaler
+from nexttick.learn.predictor.calibration import Temperature
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.stepper import Stepper
+from nexttick.networks.models import build_model
+from nexttick.networks.models.encoding import fit_encodings
+from nexttick.options import ARCHS, ModelOptions, Recipe
+from nexttick.prepare.dataset import recipe_spec
+from nexttick.prepare.events import merge_events
+from nexttick.prepare.features import EVENT, compute_features, update
+from nexttick.prepare.scaler import Scaler
+from nexttick.ticks.reading.read import read_ticks
 
 Event = tuple[Any, ...]
 Step = Callable[[Event], Any]

@@ -21,14 +21,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.baselines import BASELINES
-from nexttick.config import LabelOptions, Recipe
-from nexttick.evaluation import evaluate
-from nexttick.job import Prepared, prepare, train_network
-from nexttick.judge import fit_on_training, see
-from nexttick.labels import MISSING
-from nexttick.metrics import Comparison, compare
-from nexttick.sources.simulated import SimulatedMarket, simulate
+from nexttick.judge.held_out import fit_on_training, see
+from nexttick.learn.baselines import BASELINES
+from nexttick.learn.train import train_network
+from nexttick.options import LabelOptions, Recipe
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.prepare.labels import MISSING
+from nexttick.scores.intervals import evaluate
+from nexttick.scores.metrics import Comparison, compare
+from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 
 class Told(NamedTuple):
@@ -52,7 +53,7 @@ def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[st
     """Everyone against the truth on one market."""
     recipe = Recipe(labels=LabelOptions(("1",)))
     recipe = replace(recipe, train=replace(recipe.train, epochs=epochs, threads=1))
-    prepared = prepare(simulate(SimulatedMarket(ticks, seed, signal=0.0)), recipe)
+    prepared = prepare_ticks(simulate(SimulatedMarket(ticks, seed, signal=0.0)), recipe)
     rows = np.arange(prepared.split.test, prepared.split.end)
     rows = rows[prepared.labels.y_NH[rows, 0] != MISSING]
     seen, fitted = see(prepared, 0), fit_on_training(prepared, BASELINES)

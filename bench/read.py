@@ -24,7 +24,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.formats import read_ticks
+from nexttick.ticks.reading.read import read_ticks
 
 
 def write_market(path: Path, rows: int, seed: int = 0) -> None:

@@ -30,16 +30,16 @@ from rich.table import Table
 
 from bench.features import peak_mib
 from bench.read import median_seconds
-from nexttick.events import merge_chunks
-from nexttick.features import FeatureSpec, compute_features
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.sources.source import Series
-from nexttick.store import Store
-from nexttick.store.describing import describe
-from nexttick.store.records import Origin
-from nexttick.store.series import StoredSeries
-from nexttick.store.spans import DAY_NS, by_day
-from nexttick.store.writer import writing
+from nexttick.prepare.events import merge_chunks
+from nexttick.prepare.features import FeatureSpec, compute_features
+from nexttick.ticks.days import DAY_NS, by_day
+from nexttick.ticks.simulated import SimulatedMarket, simulate
+from nexttick.ticks.source import Series
+from nexttick.ticks.store import Store
+from nexttick.ticks.store.describing import describe
+from nexttick.ticks.store.records import Origin
+from nexttick.ticks.store.series import StoredSeries
+from nexttick.ticks.store.writer import writing
 
 SERIES = Series("simulated", "BTC/USDT")
 ORIGIN = Origin("simulator", True, {})
@@ -114,11 +114,11 @@ def score(stored: StoredSeries) -> int:
 
     What it knows does not matter here: it is trained for one epoch on the first ticks.
     """
-    from nexttick import Recipe, prepare, train_network
-    from nexttick.config import TrainOptions
+    from nexttick import Recipe, prepare_ticks, train_network
+    from nexttick.options import TrainOptions
 
     recipe = Recipe(train=TrainOptions(epochs=1))
-    predictor = train_network(prepare(next(stored.chunks(FITTED)), recipe), recipe)
+    predictor = train_network(prepare_ticks(next(stored.chunks(FITTED)), recipe), recipe)
     tables = predictor.predict_chunks(stored.chunks(CHUNK, outliers=True))
     return sum(len(table) - table["p_rise@1"].null_count() for table in tables)
 

@@ -3,8 +3,9 @@
     python -m bench.train [--json] [--lengths 32 256] [--repeats 5]
 
 `loop` is a Dataset that slices a DataFrame for each sample, in a DataLoader with shuffling and
-batches of 64 windows; `dense` is `nexttick.train`, gradients clipped and weights stepped as in a
-real run; `bare` is forward and backward alone, on one dense batch that already lies in memory.
+batches of 64 windows; `dense` is
+`nexttick.learn.epochs`, gradients clipped and weights stepped as in a real run; `bare` is forward
+and backward alone, on one dense batch that already lies in memory.
 All use the same network (4 layers, 64 wide), sequence length, features and threads. They are
 timed in turn within one run and medians are compared: absolute times mean nothing on a shared
 machine. All have all CPU threads. `dense` and `bare` take 16 segments a step (`--batch-size 16`);
@@ -28,13 +29,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from nexttick.batches import gather, shuffled_batches
-from nexttick.config import LabelOptions, ModelOptions, Recipe, TrainOptions
-from nexttick.job import Prepared, prepare, training_data
-from nexttick.models import build_model
-from nexttick.models.base import TickModel
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.train import Fitting, TrainingData, segment_length, train_steps
+from nexttick.learn.batches import gather, shuffled_batches
+from nexttick.learn.checkpoint import Fitting
+from nexttick.learn.epochs import TrainingData, segment_length, train_steps
+from nexttick.learn.train import training_data
+from nexttick.networks.models import build_model
+from nexttick.networks.models.base import TickModel
+from nexttick.options import LabelOptions, ModelOptions, Recipe, TrainOptions
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 CPU = torch.device("cpu")
 BATCH = 16
@@ -143,7 +146,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     ticks = simulate(SimulatedMarket(ticks=60_000, seed=0))
-    prepared = prepare(ticks, Recipe(labels=LabelOptions(horizon=("1",))))
+    prepared = prepare_ticks(ticks, Recipe(labels=LabelOptions(horizon=("1",))))
     result = {
         kind: {str(n): measure(kind, n, prepared, args.repeats) for n in args.lengths}
         for kind in ("cnn", "rnn")

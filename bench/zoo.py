@@ -20,16 +20,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.config import ModelOptions, Recipe, TrainOptions
-from nexttick.features import EVENT
-from nexttick.formats import read_ticks
-from nexttick.job import Prepared, prepare, train_network
-from nexttick.judge import fit_on_training, judge
-from nexttick.live.step import Stepper
-from nexttick.models import MODELS
-from nexttick.models.anatomy import describe_model
-from nexttick.predictor import Predictor
-from nexttick.train import EpochRecord
+from nexttick.judge.held_out import fit_on_training, judge
+from nexttick.learn.checkpoint import EpochRecord
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.stepper import Stepper
+from nexttick.learn.train import train_network
+from nexttick.networks.models import MODELS
+from nexttick.networks.models.anatomy import describe_model
+from nexttick.options import ModelOptions, Recipe, TrainOptions
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.prepare.features import EVENT
+from nexttick.ticks.reading.read import read_ticks
 
 STEPS = 500  # live events timed
 COLUMNS = {
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON after each network")
     args = parser.parse_args()
     ticks, _ = read_ticks(args.files or default_files())
-    prepared = prepare(ticks, Recipe())
+    prepared = prepare_ticks(ticks, Recipe())
     results: dict[str, dict[str, Any]] = {}
     for kind, archs in MODELS.items():
         for arch in archs:

@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run for the tests of live, small and tested."""
-    from live_runs import trained
+    from helpers.live_runs import trained
 
     return trained(tmp_path_factory.mktemp("live"))
 
@@ -57,8 +57,8 @@ def untested_run(live_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of ticks after those of `live_run`: bursts of one time stamp, and a pause."""
-    from live_runs import later_ticks
-    from nexttick.writing import write_table
+    from helpers.live_runs import later_ticks
+    from nexttick.ticks.writing import write_table
 
     path = tmp_path_factory.mktemp("later") / "later.parquet"
     write_table(later_ticks(), path)

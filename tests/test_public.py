@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import nexttick
-from console import python
-from nexttick.cli import COMMANDS
-from nexttick.config import Recipe
-from nexttick.formats import read_ticks
+from helpers.console import python
+from nexttick.cli.main import COMMANDS
+from nexttick.options import Recipe
+from nexttick.ticks.reading.read import read_ticks
 
 HEAVY = {"torch", "numba", "polars", "sklearn"}
 
@@ -39,7 +39,9 @@ def loads_nothing_heavy(statements: str, cwd: Path) -> None:
     assert said.code == 0, said.err
 
 
-@pytest.mark.parametrize("statement", ["import nexttick; dir(nexttick)", "import nexttick.cli"])
+@pytest.mark.parametrize(
+    "statement", ["import nexttick; dir(nexttick)", "import nexttick.cli.main"]
+)
 def test_importing_loads_nothing_heavy(statement: str, tmp_path: Path) -> None:
     loads_nothing_heavy(statement, tmp_path)
 
@@ -47,7 +49,7 @@ def test_importing_loads_nothing_heavy(statement: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_asking_for_help_loads_nothing_heavy(command: tuple[str, ...], tmp_path: Path) -> None:
     lines = (
-        "from nexttick.cli import main",
+        "from nexttick.cli.main import main",
         "try:",
         f"    main({[*command, '--help']})",
         "except SystemExit as stop:",
@@ -60,7 +62,7 @@ def test_asking_for_help_loads_nothing_heavy(command: tuple[str, ...], tmp_path:
     "statements",
     [
         "from nexttick import read_ticks, write_table, TickError, simulate",
-        "from nexttick.cli import main; main(['simulate', '--ticks', '99', '-o', 'a.csv'])\n"
+        "from nexttick.cli.main import main; main(['simulate', '--ticks', '99', '-o', 'a.csv'])\n"
         "assert main(['ticks', 'a.csv', '--convert', 'a.parquet']) == 0",
     ],
 )

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from nexttick.sources.simulated import SimulatedMarket, simulate
-from nexttick.writing import write_table
+from nexttick.ticks.simulated import SimulatedMarket, simulate
+from nexttick.ticks.writing import write_table
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

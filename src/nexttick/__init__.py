@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nexttick.config import Recipe
-    from nexttick.fetching import fetch
-    from nexttick.formats import read_pandas, read_ticks, to_pandas
-    from nexttick.job import prepare, train_network
-    from nexttick.predictor import Predictor
-    from nexttick.sources.registry import open_source
-    from nexttick.sources.simulated import SimulatedMarket, simulate
-    from nexttick.store import Store
-    from nexttick.ticks import TickError
-    from nexttick.writing import write_table
+    from nexttick.learn.predictor.predictor import Predictor
+    from nexttick.learn.train import train_network
+    from nexttick.options import Recipe
+    from nexttick.prepare.dataset import prepare_ticks
+    from nexttick.ticks.reading.read import read_pandas, read_ticks, to_pandas
+    from nexttick.ticks.record import TickError
+    from nexttick.ticks.simulated import SimulatedMarket, simulate
+    from nexttick.ticks.store import Store
+    from nexttick.ticks.store.fetch import fetch
+    from nexttick.ticks.writing import write_table
+    from nexttick.venues.opening import open_source
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "TickError",
     "fetch",
     "open_source",
-    "prepare",
+    "prepare_ticks",
     "read_pandas",
     "read_ticks",
     "simulate",
@@ -35,20 +36,20 @@ __all__ = [
     "write_table",
 ]
 _MODULES = {
-    "Predictor": "predictor",
-    "Recipe": "config",
-    "SimulatedMarket": "sources.simulated",
-    "Store": "store",
-    "TickError": "ticks",
-    "fetch": "fetching",
-    "open_source": "sources.registry",
-    "prepare": "job",
-    "read_pandas": "formats",
-    "read_ticks": "formats",
-    "simulate": "sources.simulated",
-    "to_pandas": "formats",
-    "train_network": "job",
-    "write_table": "writing",
+    "Predictor": "learn.predictor.predictor",
+    "Recipe": "options",
+    "SimulatedMarket": "ticks.simulated",
+    "Store": "ticks.store",
+    "TickError": "ticks.record",
+    "fetch": "ticks.store.fetch",
+    "open_source": "venues.opening",
+    "prepare_ticks": "prepare.dataset",
+    "read_pandas": "ticks.reading.read",
+    "read_ticks": "ticks.reading.read",
+    "simulate": "ticks.simulated",
+    "to_pandas": "ticks.reading.read",
+    "train_network": "learn.train",
+    "write_table": "ticks.writing",
 }
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from nexttick.cli import main
+from nexttick.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from nexttick.config import (
+from nexttick.options import (
     ARCHS,
     EvaluateOptions,
     LabelOptions,

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nexttick.reference import LARGE, Reference, find_bins, psi
+from nexttick.learn.predictor.training_shares import LARGE, Reference, find_bins, psi
 
 _NAMED = 5  # features in one warning
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.config import LabelOptions
-from nexttick.live.board import Board, Skill
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.stepper import Stepper
 from nexttick.live.drift import Drift
-from nexttick.live.journal import Journal
+from nexttick.live.journal.journal import Journal
 from nexttick.live.merging import Event, Merger
-from nexttick.live.messages import Gap, Message, Trade
 from nexttick.live.outcomes import OutcomeTracker
+from nexttick.live.page.board import Board, Skill
 from nexttick.live.promises import Promise
 from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
 from nexttick.live.scoring import LiveScores
-from nexttick.live.step import Stepper
-from nexttick.predictor import Predictor
+from nexttick.options import LabelOptions
+from nexttick.venues.messages import Gap, Message, Trade
 
 CHECKPOINT_EVENTS = 5000  # between two states in the journal
 QUIET_S = 60.0  # between two words on warnings, which may come and go

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nexttick.events import merge_run
-from nexttick.live.messages import Trade
+from nexttick.prepare.events import merge_run
+from nexttick.venues.messages import Trade
 
 
 class Event(NamedTuple):

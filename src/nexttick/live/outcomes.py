@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from nexttick.config import LabelOptions, parse_duration_ns
-from nexttick.labels import MISSING, ROUNDING
 from nexttick.live.records import Outcome, Prediction
+from nexttick.options import LabelOptions, parse_duration_ns
+from nexttick.prepare.labels import MISSING, ROUNDING
 
 NEVER_NS = np.iinfo(np.int64).max  # as labels have it
 

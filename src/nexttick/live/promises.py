@@ -23,12 +23,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick import runs
-from nexttick.baselines import Fitted
-from nexttick.labels import MISSING, make_labels
-from nexttick.live.journal_schema import Identity
-from nexttick.metrics import log_losses, score
-from nexttick.predictor import Predictor
+from nexttick.learn import run_folder
+from nexttick.learn.baselines import Fitted
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.live.journal.schema import Identity
+from nexttick.prepare.labels import MISSING, make_labels
+from nexttick.scores.metrics import log_losses, score
 
 WINDOW = 2000  # events in a stretch
 
@@ -131,7 +131,7 @@ def base_rates(fitted: Fitted) -> tuple[float, ...]:
 
 def identify(run: Path, predictor: Predictor, fitted: Fitted, source: str, symbol: str) -> Identity:
     """Whose a journal is that this run's predictor keeps of a market."""
-    labels = runs.read_config(run).recipe.labels
+    labels = run_folder.read_config(run).recipe.labels
     return Identity(
         predictor.fingerprint(),
         source,
@@ -155,7 +155,9 @@ def _test_answers(run: Path, predictor: Predictor) -> dict[str, Answers]:
     try:
         told = json.loads((run / "metrics.json").read_text())["test"]
         table = pl.read_parquet(path)
-        labels = make_labels(table, runs.read_config(run).recipe.labels, predictor.spec.max_gap_ns)
+        labels = make_labels(
+            table, run_folder.read_config(run).recipe.labels, predictor.spec.max_gap_ns
+        )
         answers = {
             name: _answers(labels.y_NH[:, h], table[f"p_{name}"])
             for h, name in enumerate(predictor.horizons)

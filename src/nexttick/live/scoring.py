@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.labels import MISSING
 from nexttick.live.promises import Promise, score_over
 from nexttick.live.records import Outcome
-from nexttick.metrics import log_losses
-from nexttick.tally import BINS
+from nexttick.prepare.labels import MISSING
+from nexttick.scores.metrics import log_losses
+from nexttick.scores.tally import BINS
 
 _FINE = 4096
 _HELD = 256  # outcomes that are added up together

@@ -1,0 +1,105 @@
+"""What `nexttick evaluate` does: train fold by fold, score, audit, and write it all down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nexttick.checks import validate_evaluation
+from nexttick.cli import screen
+from nexttick.cli.screen_scores import Folds, show_comparison, show_evaluation
+from nexttick.cli.ticks import read_named
+from nexttick.judge.compare import compare_runs
+from nexttick.judge.evaluate import Subject, _baselines, measure, network_recipes, recipe_horizons
+from nexttick.judge.folds import plan, run_tasks
+from nexttick.judge.pooling import pool
+from nexttick.judge.report import write_report
+from nexttick.learn import run_folder
+from nexttick.learn.train import check_model
+from nexttick.options import EvaluateOptions, EvaluationRecipe, OutputOptions, Recipe, read_recipe
+from nexttick.ticks.writing import write_table
+
+
+def evaluate(
+    files: Sequence[str], recipe: Recipe, options: EvaluateOptions, output: OutputOptions
+) -> int:
+    """`nexttick evaluate`: walk forward, score, audit, report; 1 where the audit failed."""
+    told = _told(files, recipe, options, output)
+    validate_evaluation(told.recipe, told.evaluate)
+    recipes = network_recipes(told.recipe, told.evaluate)
+    for one in recipes.values():
+        check_model(one)
+    names = _baselines(told.evaluate)
+    if not output.resume:
+        run_folder.check_free(output.out, output.overwrite)
+    ticks, set_aside = read_named(told.files, told.recipe.read)
+    if not output.quiet:
+        screen.show_set_aside(set_aside)
+    subject = Subject.of(ticks, set_aside, told)
+    folder = _folder(told, output, subject.data_hash, next(iter(recipes)))
+    time_ns = subject.events["time"].to_numpy()
+    tasks = plan(folder, time_ns, recipes, told.evaluate, names)
+    jobs = told.evaluate.jobs or min(os.cpu_count() or 1, len(tasks))
+    with Folds(tasks, output.quiet) as progress:
+        for task in run_tasks(tasks, subject.events, subject.data_hash, jobs):
+            progress.show_done(task)
+    pooled = pool(tasks, subject.events, recipe_horizons(told.recipe))
+    metrics = measure(subject, tasks, pooled, (lambda _: None) if output.quiet else screen.say)
+    write_table(pooled.table, folder / "predictions.parquet")
+    run_folder.write_json(folder / "metrics.json", metrics)
+    write_report(folder)
+    show_evaluation(metrics)
+    screen.say(f"The report is {folder / 'report.html'}; everything else is beside it.")
+    return 0 if metrics["audit"]["passed"] is not False else 1
+
+
+def compare(folders: Sequence[Path], *, as_json: bool) -> None:
+    """`nexttick compare`: runs side by side, with paired intervals."""
+    told = compare_runs(folders)
+    if as_json:
+        screen.say(json.dumps(told, indent=1))
+    else:
+        show_comparison(told)
+
+
+def _told(
+    files: Sequence[str], recipe: Recipe, options: EvaluateOptions, output: OutputOptions
+) -> EvaluationRecipe:
+    """Recipe and files of the command line, of a recipe file, or of the run that goes on."""
+    given = EvaluationRecipe(recipe, options, tuple(files))
+    if output.resume:
+        return _resumed(given, output)
+    if not (files and files[0].endswith(".toml")):
+        return given
+    if (recipe, options) != (Recipe(), EvaluateOptions()):
+        raise ValueError(f"{files[0]} is a recipe: change it there, or give options and no recipe")
+    read = read_recipe(Path(files[0]))
+    return replace(read, files=tuple(files[1:]) or read.files)
+
+
+def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe:
+    if output.out is None:
+        raise ValueError("--resume needs --out: which evaluation shall go on?")
+    config = run_folder.read_config(output.out)
+    if config.evaluate is None:
+        raise ValueError(f"{output.out} is no evaluation: go on with it by nexttick run --resume")
+    kept = EvaluationRecipe(config.recipe, config.evaluate, config.files)
+    if given not in (EvaluationRecipe(), replace(EvaluationRecipe(), files=kept.files), kept):
+        raise ValueError(
+            f"--resume goes on with the recipe in {output.out / 'config.json'}, and what is given "
+            f"here differs from it: leave it out, or start a new evaluation"
+        )
+    return kept
+
+
+def _folder(told: EvaluationRecipe, output: OutputOptions, data_hash: str, network: str) -> Path:
+    if output.resume and output.out is not None:
+        if run_folder.read_config(output.out).data_hash != data_hash:
+            raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
+        return output.out
+    config = run_folder.RunConfig(told.recipe, told.files, data_hash, told.evaluate)
+    name = f"evaluate-{run_folder.name_of(network, told.files)}"
+    return run_folder.create(output.out, name, output.overwrite, config)

@@ -1,0 +1,146 @@
+"""`nexttick lab`: experiments on gradients; nothing heavy is imported until one runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from nexttick.networks.lab.options import ExplodingOptions, VanishingOptions, check
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RunFolder = tyro.conf.Positional[Path]
+
+
+def vanishing(
+    out: Path = Path("runs/lab-vanishing"),
+    overwrite: bool = False,
+    experiment: VanishingOptions = VanishingOptions(),
+) -> None:
+    """Follow error signals back through ticks and layers, before training and after.
+
+    Args:
+        out: folder for vanishing.png, .svg and .json.
+        overwrite: replace earlier ones there.
+        experiment: see the group below.
+    """
+    check(experiment)
+    with _results(out, "vanishing", overwrite):
+        from nexttick.cli.screen import say
+        from nexttick.cli.screen_lab import show_vanishing
+        from nexttick.networks.lab import vanishing
+
+        result = vanishing.run(experiment, say)
+        _write(out, "vanishing", result, lambda: vanishing.draw(result))
+        show_vanishing(result)
+
+
+def exploding(
+    out: Path = Path("runs/lab-exploding"),
+    overwrite: bool = False,
+    experiment: ExplodingOptions = ExplodingOptions(),
+) -> None:
+    """Let gradient descent meet a cliff, with norm clipping and without.
+
+    Args:
+        out: folder for exploding.png, .svg and .json.
+        overwrite: replace earlier ones there.
+        experiment: see the group below.
+    """
+    check(experiment)
+    with _results(out, "exploding", overwrite):
+        from nexttick.cli.screen_lab import show_exploding
+        from nexttick.networks.lab import exploding
+
+        result = exploding.run(experiment)
+        _write(out, "exploding", result, lambda: exploding.draw(result))
+        show_exploding(result)
+
+
+def example(out: Path = Path("runs/lab-example"), overwrite: bool = False) -> None:
+    """Compute and draw the lecture's worked example of a convolution.
+
+    Args:
+        out: folder for example.png, .svg and .json.
+        overwrite: replace earlier ones there.
+    """
+    with _results(out, "example", overwrite):
+        from nexttick.cli.screen_lab import show_example
+        from nexttick.networks.lab import worked_example
+
+        result = worked_example.run()
+        _write(out, "example", result, lambda: worked_example.draw(result))
+        show_example(result)
+
+
+def health(run: RunFolder, out: Path = Path("runs/lab-health"), overwrite: bool = False) -> None:
+    """Draw what a training recorded of its gradients, and say what is wrong with them.
+
+    Args:
+        run: run folder made by train or run.
+        out: folder for health.png, .svg and .json.
+        overwrite: replace earlier ones there.
+    """
+    from nexttick.cli.screen_lab import show_health
+    from nexttick.networks.lab.health import draw, read_records
+
+    records = read_records(run)
+    with _results(out, "health", overwrite):
+        _write(out, "health", {"run": str(run), "epochs": records}, lambda: draw(records))
+        show_health(records)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "vanishing": vanishing,
+    "exploding": exploding,
+    "example": example,
+    "health": health,
+}
+
+
+@contextmanager
+def _results(out: Path, name: str, overwrite: bool) -> Iterator[None]:
+    """Make the folder before the work, and take it away again where nothing comes of it.
+
+    Raises:
+        ValueError: earlier results are there, and not to be overwritten.
+        OSError: the folder cannot be made.
+    """
+    from nexttick.networks.lab.drawing import FORMATS
+    from nexttick.ticks.writing import explained
+
+    earlier = [f"{name}.{kind}" for kind in (*FORMATS, "json") if (out / f"{name}.{kind}").exists()]
+    if earlier and not overwrite:
+        raise ValueError(
+            f"{out} holds {', '.join(earlier)}: give another --out, or --overwrite to replace them"
+        )
+    before = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"{out} is a file: give --out a folder") from None
+    except OSError as error:
+        raise explained(error, out) from error
+    try:
+        yield
+    except BaseException:
+        for made in before:
+            if not any(made.iterdir()):
+                made.rmdir()
+        raise
+
+
+def _write(out: Path, name: str, result: dict[str, Any], draw: Callable[[], Figure]) -> None:
+    from nexttick.cli.screen import say
+    from nexttick.networks.lab.drawing import save_picture
+    from nexttick.ticks.writing import write_text
+
+    write_text(out / f"{name}.json", json.dumps(result, allow_nan=False) + "\n")
+    save_picture(out, name, draw)
+    say(f"Picture and numbers are in {out}")

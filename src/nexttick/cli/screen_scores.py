@@ -1,0 +1,214 @@
+"""What `nexttick evaluate` prints: a progress line a task, then scores and audit."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nexttick.cli.screen import COLUMNS, console, say
+
+if TYPE_CHECKING:
+    from nexttick.judge.folds import Task
+    from nexttick.judge.held_out import Tested
+    from nexttick.scores.metrics import Comparison
+
+_REFRESH_S = 0.5
+_COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy"}
+
+
+class Folds:
+    """A progress line for each task, fed by the logs that the tasks' processes write.
+
+    Args:
+        tasks: all of them.
+        quiet: show nothing.
+    """
+
+    def __init__(self, tasks: list[Task], quiet: bool):
+        self._tasks = tasks
+        self._progress = Progress(
+            TextColumn("fold {task.fields[number]}  {task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._told = not (quiet or console.is_terminal)
+        self._lines: dict[tuple[int, str], TaskID] = {}
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Folds:
+        width = max(len(task.contestant) for task in self._tasks)
+        for task in self._tasks:
+            self._lines[task.number, task.contestant] = self._progress.add_task(
+                task.contestant.ljust(width), start=False, total=1, number=task.number, told="waits"
+            )
+        self._progress.start()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._watcher.join()
+        self._progress.stop()
+
+    def show_done(self, task: Task) -> None:
+        """Mark a task as done; a line of its own where there is no terminal to draw on."""
+        if self._told:
+            say(f"fold {task.number}  {task.contestant}  done")
+        line = self._lines[task.number, task.contestant]
+        self._progress.update(line, completed=1, total=1, told="done")
+        self._progress.stop_task(line)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_REFRESH_S):
+            for task in self._tasks:
+                if not task.is_done:
+                    self._show_epochs(task)
+
+    def _show_epochs(self, task: Task) -> None:
+        """How far a task is, of the log that it writes; a folder without one is a beginning."""
+        if not task.folder.is_dir():
+            return
+        line, log = self._lines[task.number, task.contestant], task.folder / "log.jsonl"
+        self._progress.start_task(line)
+        lines = log.read_text().splitlines() if log.exists() else []
+        told = "runs"
+        if lines:
+            last = json.loads(lines[-1])
+            told = f"epoch {last['epoch']}  valid {last['valid_loss']:.4f}"
+        epochs = task.recipe.train.epochs
+        self._progress.update(line, completed=len(lines), total=epochs, told=told)
+
+
+def show_evaluation(metrics: dict[str, Any]) -> None:
+    """A table a horizon: networks, then baselines, with 95 % intervals of the bits."""
+    contestants = {**metrics["networks"], **metrics["baselines"]}
+    for horizon, first in metrics["test"].items():
+        table = Table(
+            title=f"{horizon}: {first['n']:,} events of all folds, {first['base_rate']:.1%} rise",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        for heading in ("", "bits", "95 %", *_COLUMNS.values()):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for name, by_horizon in contestants.items():
+            scores = by_horizon[horizon]
+            cells = [_number(scores[key]) for key in ("bits", *_COLUMNS)]
+            cells.insert(1, _interval(scores["intervals"]["bits"]))
+            table.add_row(name, *cells, style="bold" if name in metrics["networks"] else None)
+        console.print(table)
+    for network in metrics["networks"]:
+        for horizon in metrics["test"]:
+            say(sentence(metrics, network, horizon))
+    for network in metrics["networks"] if "truth" in metrics else ():
+        told = metrics["truth"][network]
+        low, high = told["bits_over_truth"][1:]
+        say(
+            f"Of what can be known of rise@1 {network} attained {told['share']:.1%}: "
+            f"{told['bits_over_truth'][0]:+.4f} {_interval([low, high])} bits over the truth."
+        )
+    _show_audit(metrics["audit"])
+
+
+def show_comparison(told: dict[str, Any]) -> None:
+    """A table a horizon: each run's scores, and what it knows more than the first one."""
+    for horizon, one in told.items():
+        title = f"{horizon}: {one['n']:,} events in common, {one['base_rate']:.1%} rise"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for heading in ("", "log loss", "AUC", "Brier", "bits more than the first", "95 %"):
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+        for name, scores in one["scores"].items():
+            more = one["differences"].get(name, {}).get("bits")
+            cells = [_number(scores[key][0]) for key in ("log_loss", "auc", "brier")]
+            cells += [f"{more[0]:+.4f}", _interval(more[1:])] if more else ["", ""]
+            table.add_row(name, *cells)
+        console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _interval(bounds: list[float | None]) -> str:
+    low, high = bounds
+    return "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
+
+
+def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
+    """Whether a network knows more than its best honest baseline, in words."""
+    honest = [name for name in metrics["baselines"] if name not in metrics["leaky"]]
+    best = min(honest, key=lambda name: metrics["baselines"][name][horizon]["log_loss"])
+    bits, low, high = metrics["differences"][network][best][horizon]["bits"]
+    if low is None or low <= 0 <= high:
+        knows = "is not surely different from"
+    else:
+        knows = "knows more than" if bits > 0 else "knows less than"
+    more = f"{bits:+.4f} {_interval([low, high])}"
+    return f"At {horizon} {network} {knows} {best}: {more} bits an event."
+
+
+def _show_audit(audit: dict[str, Any]) -> None:
+    if audit["passed"] is None:
+        say("No audit was made.")
+        return
+    say("The audit passed." if audit["passed"] else "THE AUDIT FAILED.")
+    for network, findings in audit["findings"].items():
+        for finding in findings:
+            if finding["passed"] is not None:
+                outcome = "ok    " if finding["passed"] else "FAILED"
+                say(f"  {outcome} {network}, {finding['name']}: {finding['sentence']}")
+
+
+def show_test(tested: Tested) -> None:
+    """The network and its baselines side by side, then a test_sentence for each horizon."""
+    from nexttick.judge.held_out import NETWORK
+
+    for horizon, test in tested.horizons.items():
+        first = test.scores[NETWORK]
+        table = Table(
+            title=f"{horizon}: {first['n']:,} events, {first['base_rate']:.1%} rise",
+            title_justify="left",
+            box=SIMPLE_HEAD,  # narrow enough for 80 columns with nothing cut
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        headings = ["", *COLUMNS.values(), *(["attained"] if test.attainable else [])]
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for name, scores in test.scores.items():
+            cells = [_score(scores[key]) for key in COLUMNS]
+            cells += [f"{test.attainable[name]:.1%}"] if test.attainable else []
+            table.add_row(name, *cells, style="bold" if name == NETWORK else None)
+        console.print(table)
+        say(test_sentence(horizon, test.comparison))
+        if test.attainable:
+            say(
+                f"Of what can be known of {horizon} beyond the base rate, the network attained "
+                f"{test.attainable[NETWORK]:.1%}."
+            )
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "none"
+
+
+def test_sentence(horizon: str, comparison: Comparison) -> str:
+    """Whether the network knows more than its best baseline, in words."""
+    amount = f"{comparison.bits:+.4f} ± {comparison.margin:.4f} bits an event"
+    ending = {
+        "more": "knows more than",
+        "less": "knows less than",
+        "no surely different": "is not surely different from",
+    }[comparison.verdict]
+    return f"At {horizon} the network {ending} its best baseline, {comparison.baseline}: {amount}."

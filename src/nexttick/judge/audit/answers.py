@@ -1,0 +1,133 @@
+"""Labels computed again by plain, slow code that shares nothing with `nexttick.prepare.labels`.
+
+It walks from an event into the future, one event at a time, until the answer is known.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexttick.judge.audit.facts import Finding
+from nexttick.options import LabelOptions, parse_duration_ns
+from nexttick.prepare.dataset import Prepared
+from nexttick.prepare.labels import MISSING
+
+_STEPS = 500_000  # of the walk, for each horizon; they bound the time that long horizons take
+_NEAR = 32  # events before the end of a segment, where labels go missing
+_ROUNDING = 1e-12  # of a price: smaller mean changes are none
+
+
+class Answer(NamedTuple):
+    """A label, the event and the time at which it is known, and whether the price is the same."""
+
+    y: int
+    known_at: int
+    known_ns: int
+    tie: bool
+
+
+def check_labels(
+    prepared: Prepared, options: LabelOptions, rng: np.random.Generator, sample: int
+) -> Finding:
+    """Labels of randomly chosen events, half of them near a segment's end, must be the same."""
+    rows = _sample(prepared, rng, sample)
+    checked, wrong = 0, {}
+    for h, horizon in enumerate(options.horizon):
+        answers = _answers(prepared, rows, horizon, options)
+        checked += len(answers)
+        bad = [i for i, answer in answers.items() if answer != _given(prepared, i, h)]
+        if bad:
+            wrong[prepared.labels.names[h]] = bad
+    count = sum(map(len, wrong.values()))
+    if wrong:
+        name, bad = next(iter(wrong.items()))
+        sentence = (
+            f"{count:,} of {checked:,} labels, or when they are known, are wrong: the first is "
+            f"{name} of event {bad[0]}."
+        )
+    else:
+        sentence = f"{checked:,} labels and when they are known are right, counted anew."
+    return Finding("labels counted anew", not wrong, sentence, {"labels": checked, "wrong": count})
+
+
+def plain_answer(
+    time: NDArray[np.int64],
+    price: NDArray[np.float64],
+    i: int,
+    horizon: str,
+    options: LabelOptions,
+    max_gap_ns: int,
+) -> tuple[Answer, int]:
+    """The label of event i and the number of steps that it took to find it.
+
+    Args:
+        time: of all events.
+        price: of all events.
+        i: the event that is asked about.
+        horizon: as in `LabelOptions.horizon`.
+        options: ties and smoothing.
+        max_gap_ns: a longer pause makes the label missing.
+    """
+    now, duration_ns, j = price[i], parse_duration_ns(horizon), i
+    while True:
+        j += 1
+        if j == len(time) or time[j] - time[j - 1] > max_gap_ns:
+            return Answer(MISSING, len(time), np.iinfo(np.int64).max, False), j - i
+        if duration_ns is not None:
+            if time[j] > time[i] + duration_ns:
+                rise, known_ns = price[j - 1] - now, int(time[i]) + duration_ns
+                break
+        elif horizon == "move":
+            if price[j] != now:
+                rise, known_ns = price[j] - now, int(time[j])
+                break
+        elif j == i + int(horizon):
+            rise = _mean_rise(price[i + 1 : j + 1], now) if options.smooth else price[j] - now
+            known_ns = int(time[j])
+            break
+    y = MISSING if rise == 0 and options.ties == "skip" else int(rise > 0)
+    return Answer(y, j, known_ns, bool(rise == 0)), j - i
+
+
+def _mean_rise(later: NDArray[np.float64], now: float) -> float:
+    rise = math.fsum(price - now for price in later.tolist()) / len(later)
+    return rise if abs(rise) > _ROUNDING * now else 0.0
+
+
+def _sample(prepared: Prepared, rng: np.random.Generator, count: int) -> list[int]:
+    """Indices of events in random order."""
+    n = len(prepared.events)
+    ends = np.append(prepared.starts[1:], n)
+    near = rng.choice(ends, count // 2) - rng.integers(1, _NEAR, count // 2)
+    anywhere = rng.integers(0, n, count - count // 2)
+    rows = np.unique(np.concatenate([np.maximum(near, 0), anywhere]))
+    chosen: list[int] = rng.permutation(rows).tolist()
+    return chosen
+
+
+def _answers(
+    prepared: Prepared, rows: list[int], horizon: str, options: LabelOptions
+) -> dict[int, Answer]:
+    """The plain answers for these events, or for as many as the budget of steps reaches."""
+    time, price = (prepared.events[name].to_numpy() for name in ("time", "price"))
+    answers, spent = {}, 0
+    for i in rows:
+        answers[i], steps = plain_answer(time, price, i, horizon, options, prepared.spec.max_gap_ns)
+        spent += steps
+        if spent > _STEPS:
+            break
+    return answers
+
+
+def _given(prepared: Prepared, i: int, h: int) -> Answer:
+    labels = prepared.labels
+    return Answer(
+        int(labels.y_NH[i, h]),
+        int(labels.known_at_NH[i, h]),
+        int(labels.known_ns_NH[i, h]),
+        bool(labels.tie_NH[i, h]),
+    )

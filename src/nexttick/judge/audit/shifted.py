@@ -1,0 +1,139 @@
+"""Predictions scored against the labels of the events before and after.
+
+*Later labels.* For an honest and calibrated forecaster of a stationary market, p = P(rise | what
+is seen), the label of a later event is never easier than its own. What it can say of the next
+event, q = E(p of the next event | what is seen now), is a mean of answers that it will give, and
+entropy is concave, so
+
+    its loss on the later label >= E H(q) >= E H(p of the next event) = the best loss on its own.
+
+A network that does better on a later label was given answers of the wrong event, sees ticks that
+it should not, or stands one row too early in the table: the check fails. A badly trained network
+is no such forecaster: one that has learned the trend and not yet the bounce is better about the
+next event than about its own. It is told apart by the right-hand side: to fail, the network must
+also do as well on the later label as the best honest baseline does on its own.
+
+*Earlier labels.* The label of the event before is known in part already: at `rise@1` wholly, for
+it is the last price change. In a market that goes on in its direction an honest forecast agrees
+with the last change more often than with the next one, so a better score on an earlier label
+proves nothing. It is told, and nothing fails.
+
+Several shifts and horizons are looked at, and no market is quite stationary. So the network must
+be better on the other label by twice the 95 % interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexttick.judge.audit.facts import Finding
+from nexttick.judge.held_out import see
+from nexttick.learn.baselines import Fitted, is_leaky
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.prepare.dataset import Prepared
+from nexttick.prepare.labels import MISSING
+from nexttick.scores.metrics import Comparison, compare, log_losses
+
+SHIFTS = (-2, -1, 1, 2)
+_NAME = "shifted labels"
+_SURE = 2.0  # half-widths of a 95 % interval
+_FEWEST = 100  # events: fewer say nothing
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said of N events at one horizon, and what came.
+
+    Attributes:
+        horizon: `rise@h`.
+        y_N: labels; `MISSING` where there is none.
+        p_N: the network's probabilities; NaN where there is none.
+        honest: those of each honest baseline.
+    """
+
+    horizon: str
+    y_N: NDArray[np.int8]
+    p_N: NDArray[np.floating]
+    honest: Sequence[NDArray[np.floating]]
+
+
+def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> Finding:
+    """Score the test part's predictions against labels of events 1 and 2 before and after.
+
+    Args:
+        predictor: the network.
+        fitted: baselines, of which the best honest one is the yardstick.
+        prepared: what they are tested on.
+    """
+    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    rows = np.arange(prepared.split.test, len(p_NH))
+    honest = [ones for name, ones in fitted.items() if not is_leaky(name)]
+    asked = []
+    for h, name in enumerate(predictor.horizons):
+        seen = see(prepared, h)
+        said = [ones[h].predict(seen, rows) for ones in honest]
+        asked.append(Said(name, prepared.labels.y_NH[rows, h], p_NH[rows, h], said))
+    return judge_shifts(asked)
+
+
+def judge_shifts(asked: Iterable[Said]) -> Finding:
+    """The verdict over all horizons and shifts."""
+    numbers: dict[str, float] = {}
+    better: dict[int, list[str]] = {shift: [] for shift in SHIFTS}
+    for said in asked:
+        for shift in SHIFTS:
+            told = _compared(said, shift)
+            if told is None:
+                continue
+            over_own, over_best = told
+            name = f"{said.horizon} {shift:+d}"
+            numbers |= {name: over_own.bits, f"{name} margin": over_own.margin}
+            if over_own.bits > _SURE * over_own.margin and over_best.bits >= 0:
+                better[shift].append(name)
+    later = [name for shift in SHIFTS if shift > 0 for name in better[shift]]
+    earlier = [name for shift in SHIFTS if shift < 0 for name in better[shift]]
+    return _told(later, earlier, numbers)
+
+
+def _compared(said: Said, shift: int) -> tuple[Comparison, Comparison] | None:
+    """The network on the shifted label, against itself and the best baseline on its own."""
+    rows = np.arange(max(0, -shift), len(said.y_N) - max(shift, 0))
+    known = (said.y_N[rows] != MISSING) & (said.y_N[rows + shift] != MISSING)
+    rows = rows[known & np.isfinite(said.p_N[rows])]
+    if len(rows) < _FEWEST:
+        return None
+    own, other, p = said.y_N[rows], said.y_N[rows + shift], said.p_N[rows]
+    best = min((one[rows] for one in said.honest), key=lambda one: log_losses(own, one).mean())
+    # Of each, the probability given to the answer that came; so all are asked about a rise.
+    came, shifted = np.ones_like(own), _given_to(other, p)
+    return (
+        compare("own label", came, shifted, _given_to(own, p)),
+        compare("best baseline", came, shifted, _given_to(own, best)),
+    )
+
+
+def _given_to(y_N: NDArray[np.int8], p_N: NDArray[np.floating]) -> NDArray[np.float64]:
+    p_N = p_N.astype(np.float64)
+    return np.where(y_N == 1, p_N, 1 - p_N)
+
+
+def _told(later: list[str], earlier: list[str], numbers: dict[str, float]) -> Finding:
+    if not numbers:
+        return Finding(_NAME, None, "Too few events can be scored.", numbers)
+    if later:
+        sentence = (
+            f"It scores better on the labels of later events ({', '.join(later)}) than on its own: "
+            f"features, labels or predictions are out of step."
+        )
+        return Finding(_NAME, False, sentence, numbers)
+    if earlier:
+        sentence = (
+            f"It scores better on the labels of earlier events ({', '.join(earlier)}) than on its "
+            f"own; those are known in part already, so this is no proof of a leak."
+        )
+        return Finding(_NAME, None, sentence, numbers)
+    return Finding(_NAME, True, "It scores best on the labels that it was asked about.", numbers)

@@ -1,0 +1,1 @@
+"""What spread, fees and latency leave of a prediction."""

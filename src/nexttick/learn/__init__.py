@@ -1,0 +1,1 @@
+"""Training: from prepared ticks to a predictor and its run folder."""

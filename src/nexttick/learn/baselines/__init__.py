@@ -1,0 +1,85 @@
+"""What a network must beat: `BASELINES` names them, `fit_baselines` fits those that are asked for.
+
+All see the same ticks, the same parts and the same labels as the network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexttick.learn.baselines.base import Baseline, Known, Seen
+from nexttick.learn.baselines.lecture import Lecture2018
+from nexttick.learn.baselines.tables import BaseRate, LastMoves, Logistic, Persistence
+from nexttick.learn.baselines.trees import Trees, import_lightgbm
+from nexttick.options import nearest
+
+BASELINES: dict[str, type[Baseline]] = {
+    "base_rate": BaseRate,
+    "last_moves": LastMoves,
+    "persistence": Persistence,
+    "logistic": Logistic,
+    "trees": Trees,
+    "lecture_2018_leaky": Lecture2018,
+}
+CHEAP = ("base_rate", "last_moves", "persistence", "logistic")  # seconds: always fitted
+Fitted = dict[str, list[Baseline]]  # by name, one a horizon
+
+
+def choose(names: Iterable[str]) -> tuple[str, ...]:
+    """The cheap baselines and those named, in the order of `BASELINES`.
+
+    Raises:
+        ValueError: a name is unknown, or what it needs is not installed.
+    """
+    names = tuple(names)
+    mistakes = [
+        f"baseline {one!r}: {nearest(one, BASELINES)}" for one in names if one not in BASELINES
+    ]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    if "trees" in names:
+        import_lightgbm()
+    return tuple(name for name in BASELINES if name in CHEAP or name in names)
+
+
+def fit_baselines(
+    seen_H: Sequence[Seen],
+    train_y_NH: NDArray[np.int8],
+    valid_y_NH: NDArray[np.int8],
+    names: Iterable[str] = (),
+) -> Fitted:
+    """Fit the cheap baselines and those named for every horizon.
+
+    Args:
+        seen_H: what is seen, one a horizon.
+        train_y_NH: labels of the training part, purged; missing elsewhere.
+        valid_y_NH: labels of the validation part, purged; missing elsewhere.
+        names: of `BASELINES`, beside `CHEAP`.
+    """
+    asked = [
+        (seen, Known.of(train_y_NH[:, h]), Known.of(valid_y_NH[:, h]))
+        for h, seen in enumerate(seen_H)
+    ]
+    return {name: [BASELINES[name].fit(*one) for one in asked] for name in choose(names)}
+
+
+def is_leaky(name: str) -> bool:
+    """Whether a contestant is a baseline that has seen what it is tested on."""
+    return name in BASELINES and BASELINES[name].leaky
+
+
+def dump(fitted: Fitted) -> str:
+    """The fitted baselines as JSON."""
+    return json.dumps({name: [asdict(one) for one in ones] for name, ones in fitted.items()})
+
+
+def load(text: str) -> Fitted:
+    """The inverse of `dump`."""
+    return {
+        name: [BASELINES[name](**one) for one in ones] for name, ones in json.loads(text).items()
+    }

@@ -1,0 +1,136 @@
+"""The contract of every baseline, and what baselines see.
+
+A baseline is a frozen record of plain numbers and text with `fit` and `predict`, so that it is
+kept beside the network as JSON and judges it again on other files. It is fitted for one horizon
+on the training part; the validation part is there for those that stop early.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from nexttick.prepare.features import FIXED
+from nexttick.prepare.labels import MISSING, Labels
+from nexttick.ticks.gaps import pieces
+
+DIRECTION = FIXED.index("direction")
+PRIOR = 10.0  # events of the base rate mixed into each cell, so that a rare one says little
+MOST_ROWS = 2_000_000  # a baseline is fitted on no more rows than this
+SURE = 16.0  # logit of a probability within 1e-6 of 0 or 1
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What baselines see of N events when they are asked about one horizon.
+
+    Attributes:
+        x_NF: scaled features.
+        starts: where segments start.
+        direction_N: sign of each event's price change, 0 at a segment's start.
+        known_N: the newest label of the same horizon that is known at each event.
+        price_N: prices.
+        amount_N: amounts.
+    """
+
+    x_NF: NDArray[np.float32]
+    starts: Rows
+    direction_N: NDArray[np.int8]
+    known_N: NDArray[np.int8]
+    price_N: NDArray[np.float64]
+    amount_N: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.x_NF)
+
+    def age(self, rows: Rows) -> Rows:
+        """How many events of the same segment lie before each of these."""
+        return rows - self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
+
+    def lagged(self, values: NDArray[Any], rows: Rows, lag: int, missing: float) -> NDArray[Any]:
+        """Values `lag` events before these rows; `missing` before the segment's start."""
+        inside = self.age(rows) >= lag
+        inside = inside.reshape(-1, *[1] * (values.ndim - 1))
+        return np.where(inside, values[np.maximum(rows - lag, 0)], values.dtype.type(missing))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Events of a part whose label is known, and their labels.
+
+    Attributes:
+        rows: indices of events, ascending.
+        y: 1 a rise, 0 none.
+    """
+
+    rows: Rows
+    y: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, y_N: NDArray[np.int8]) -> Known:
+        """The events of N whose label is not missing; of more than `MOST_ROWS` an even sample."""
+        rows = np.flatnonzero(y_N != MISSING)
+        rows = rows[:: -(-len(rows) // MOST_ROWS) or 1]
+        return cls(rows, y_N[rows])
+
+
+@dataclass(frozen=True)
+class Baseline(ABC):
+    """What a network must beat at one horizon.
+
+    Attributes:
+        leaky: whether it has seen something of what it is tested on. Its scores are a warning,
+            and no measure.
+    """
+
+    leaky: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:
+        """Fit on the training part; `valid` may only choose when to stop."""
+
+    @abstractmethod
+    def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
+        """Probabilities of a rise for these events."""
+
+    def predict_all(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
+        """The same for very many events, in the memory of a few."""
+        parts = [self.predict(seen, rows[begin:stop]) for begin, stop in pieces(len(rows))]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+def newest_known(labels: Labels, h: int) -> NDArray[np.int8]:
+    """For each event, the label of the latest event whose label is known by then.
+
+    `Labels.known_at_NH` alone decides what is known.
+
+    Args:
+        labels: of N events.
+        h: the horizon's column.
+
+    Returns:
+        int8 array of N labels, `MISSING` where none is known yet.
+    """
+    return _newest(labels.y_NH[:, h], labels.known_at_NH[:, h])
+
+
+@njit(cache=True, nogil=True)
+def _newest(y, known_at):  # type: ignore[no-untyped-def]
+    """Labels are known in the order of their events, so one pass finds the newest."""
+    out = np.empty(len(y), np.int8)
+    newest, i = MISSING, 0
+    for k in range(len(y)):
+        while i < len(y) and (y[i] == MISSING or known_at[i] <= k):
+            if y[i] != MISSING:
+                newest = y[i]  # of several known at once, the last one stands
+            i += 1
+        out[k] = newest
+    return out

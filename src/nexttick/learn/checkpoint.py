@@ -1,0 +1,163 @@
+"""The state of a training, written whole and read back, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from nexttick.networks.gradients.monitor import Monitor
+from nexttick.networks.models.base import TickModel
+from nexttick.options import TrainOptions
+from nexttick.ticks.writing import write_whole
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of training.
+
+    Attributes:
+        epoch: number, from 1.
+        train_loss: mean of the batches' losses, nats.
+        valid_loss: after the epoch, nats.
+        stage: changes of the network itself that were done, e.g. by pruning.
+        best: whether this is the lowest validation loss of this stage so far.
+        lr: learning rate of the epoch.
+        grad_norm: mean norm of the gradient before clipping.
+        clipped: share of steps whose gradient was clipped.
+        ticks_per_s: predictions trained a second.
+        seconds: duration of the epoch, validation included.
+        health: of the gradients, see `nexttick.networks.gradients.monitor.Monitor.report`.
+    """
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    stage: int
+    best: bool
+    lr: float
+    grad_norm: float
+    clipped: float
+    ticks_per_s: float
+    seconds: float
+    health: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Fitting:
+    """The state of a training: everything that a checkpoint keeps.
+
+    Attributes:
+        model: what the optimizer steps.
+        average: a running mean of its weights (Polyak & Juditsky 1992), less noisy than any one
+            step's; this is what is judged and kept.
+        optimizer: AdamW.
+        scheduler: StepLR.
+        best: weights of the average after the best epoch.
+        records: of the epochs done.
+        monitor: looks at the gradients; it keeps nothing from one epoch to the next.
+    """
+
+    model: TickModel
+    average: TickModel
+    optimizer: torch.optim.AdamW
+    scheduler: torch.optim.lr_scheduler.StepLR
+    best: dict[str, Tensor]
+    records: list[EpochRecord]
+    monitor: Monitor
+
+    @classmethod
+    def fresh(cls, model: TickModel, options: TrainOptions) -> Fitting:
+        """A training that has not begun."""
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
+        )
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, options.lr_step, options.lr_gamma)
+        average, best = copy.deepcopy(model), _copy(model)
+        return cls(model, average, optimizer, scheduler, best, [], Monitor(model))
+
+    @cached_property
+    def averaged(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors of which there is a mean, and the model's own; both are changed in place."""
+        pairs = [(mean, new) for mean, new in self._pairs() if mean.is_floating_point()]
+        return [mean for mean, _ in pairs], [new for _, new in pairs]
+
+    @cached_property
+    def copied(self) -> list[tuple[Tensor, Tensor]]:
+        """Counts and masks, of which there is no mean."""
+        return [pair for pair in self._pairs() if not pair[0].is_floating_point()]
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        ours, theirs = self.average.state_dict().values(), self.model.state_dict().values()
+        return list(zip(ours, theirs, strict=True))
+
+    @property
+    def best_loss(self) -> float:
+        """Lowest validation loss so far of the network as it is now."""
+        now = (r.valid_loss for r in self.records if r.stage == self.model.stage)
+        return min(now, default=math.inf)
+
+    def is_over(self, options: TrainOptions) -> bool:
+        """Whether all epochs are done or the last `patience` of them brought nothing."""
+        recent = self.records[-options.patience :]
+        stale = len(recent) == options.patience and not any(record.best for record in recent)
+        settled = self.model.stage == self.model.stages
+        return len(self.records) >= options.epochs or (stale and settled)
+
+
+def save_checkpoint(fitting: Fitting, path: Path) -> None:
+    """Write all of `fitting` as one safetensors file, whole."""
+    optimizer = fitting.optimizer.state_dict()["state"]
+    tensors = {f"model.{name}": value for name, value in fitting.model.state_dict().items()}
+    tensors |= {f"average.{name}": v for name, v in fitting.average.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
+    tensors |= {f"adam.{i}.{key}": v for i, slots in optimizer.items() for key, v in slots.items()}
+    told = {
+        "records": json.dumps([asdict(record) for record in fitting.records]),
+        "scheduler": json.dumps(fitting.scheduler.state_dict()),
+    }
+    whole = save({k: v.contiguous() for k, v in tensors.items()}, told)
+    write_whole(path, lambda file: file.write(whole))
+
+
+def load_checkpoint(fitting: Fitting, path: Path) -> None:
+    """Put a fresh `fitting` where the one that wrote the file was.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}): start a new run") from error
+    fitting.model.load_state_dict(_behind("model.", tensors))
+    fitting.average.load_state_dict(_behind("average.", tensors))
+    fitting.best = _behind("best.", tensors)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in _behind("adam.", tensors).items():
+        index, key = name.split(".")
+        slots.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
+    groups = fitting.optimizer.state_dict()["param_groups"]
+    fitting.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    with safe_open(path, framework="pt") as file:
+        told = {name: json.loads(text) for name, text in file.metadata().items()}
+    fitting.records = [EpochRecord(**record) for record in told["records"]]
+    fitting.scheduler.load_state_dict(told["scheduler"])
+    fitting.optimizer.param_groups[0]["lr"] = fitting.scheduler.get_last_lr()[0]
+
+
+def _behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

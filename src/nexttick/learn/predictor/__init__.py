@@ -1,0 +1,1 @@
+"""What leaves training and answers for a tick: batch, step, ONNX."""

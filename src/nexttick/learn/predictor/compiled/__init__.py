@@ -1,0 +1,1 @@
+"""The step of a network as a small compiled machine."""

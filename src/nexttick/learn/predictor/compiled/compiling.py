@@ -1,0 +1,272 @@
+"""A network as a program of `machine.run`: each of its layers becomes one or a few rows.
+
+Layers are known by their exact class: a subclass may compute something else. What is not known
+here, a network of one's own say, has no program, and the general path computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nexttick.learn.predictor.calibration import Calibration, Isotonic, Platt, Temperature
+from nexttick.learn.predictor.compiled import machine as m
+from nexttick.learn.predictor.compiled.program import NoProgramError, Program, Span, Writer
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.networks.layers.block import Chain, PathBlock
+from nexttick.networks.layers.condensenet import CondenseBlock
+from nexttick.networks.layers.convolution import Average, Conv, ConvBlock, Separable
+from nexttick.networks.layers.crf import DenseCRF
+from nexttick.networks.layers.densenet import Beside, DenseBlock, Transition
+from nexttick.networks.layers.dilated import AtrousPyramid
+from nexttick.networks.layers.learned_groups import CondensedConv, LearnedGroupConv
+from nexttick.networks.layers.normalisation import ChannelNorm
+from nexttick.networks.layers.recurrent import CELLS, Cell, GRUCell, Recurrent, RNNCell
+from nexttick.networks.layers.residual import Bottleneck, Residual
+from nexttick.networks.models.cnn import CNN, CondenseCNN, WideConv
+from nexttick.networks.models.deeplab import PAUSE, RETURN, DeepLab
+from nexttick.networks.models.encoding import Encoding
+from nexttick.networks.models.rnn import RNN, PureRNN
+from nexttick.prepare.scaler import Scaler
+
+_LARGEST = 2**24  # places in the memory are told as float32, among the weights
+
+
+def compile_predictor(predictor: Predictor) -> Program:
+    """The program of a predictor: scaling, network, sigmoid and calibration.
+
+    Raises:
+        NoProgramError: its network holds a layer that the machine does not know.
+    """
+    write = Writer(_LAYERS)
+    x = write.allocate(len(predictor.spec.names))
+    with torch.no_grad():
+        logits = write.layer(predictor.model, _scaled(write, predictor.scaler, x))
+    p = write.row(m.SAY, logits, logits.size)
+    if write.size > _LARGEST:
+        raise NoProgramError(f"the network remembers more than {_LARGEST:,} numbers")
+    curves = np.concatenate(_curves(predictor.calibration, p.size))
+    rows = np.array(write.rows, np.int64)
+    return Program(rows, np.concatenate(write.weights), curves, write.size, x, p)
+
+
+def _scaled(write: Writer, scaler: Scaler, x: Span) -> Span:
+    gain, bias = np.ones(x.size), np.zeros(x.size)
+    return write.row(m.AFFINE, x, x.size, scaler.mean, scaler.scale, gain, bias)
+
+
+def _curves(calibration: tuple[Calibration, ...], horizons: int) -> list[list[float]]:
+    """Kind, length and numbers of each horizon's curve."""
+    if not calibration:
+        return [[m.AS_IT_IS, 0]] * horizons
+    return [_curve(one) for one in calibration]
+
+
+def _curve(one: Calibration) -> list[float]:
+    if isinstance(one, Temperature | Platt):
+        return [m.LINE, 2, one.slope, one.bias if isinstance(one, Platt) else 0.0]
+    x, y = (one.x, one.y) if isinstance(one, Isotonic) else ([0.0, 1.0], [0.0, 1.0])
+    return [m.POINTS, 2 * len(x), *x, *y]
+
+
+# Layers of each tick by itself
+
+
+def _encoding(write: Writer, layer: Encoding, x: Span) -> Span:
+    filled = x.size * (1 + layer.low_FQ.shape[1])
+    filled_x = write.row(m.FILL, x, filled, layer.low_FQ, layer.per_width_FQ)
+    return write.layer(layer.linear, filled_x)
+
+
+def _linear(write: Writer, layer: nn.Linear, x: Span) -> Span:
+    return write.linear(x, layer.weight, layer.bias)
+
+
+def _batch_norm(write: Writer, layer: nn.BatchNorm1d, x: Span) -> Span:
+    if layer.running_mean is None or layer.running_var is None:
+        raise NoProgramError("BatchNorm1d without running statistics")
+    scale = torch.sqrt(layer.running_var + layer.eps)
+    gain, bias = _gain_and_bias(layer, x.size)
+    return write.row(m.AFFINE, x, x.size, layer.running_mean, scale, gain, bias)
+
+
+def _channel_norm(write: Writer, layer: ChannelNorm, x: Span) -> Span:
+    return write.row(m.CENTRE, x, x.size, np.array([layer.eps]), *_gain_and_bias(layer, x.size))
+
+
+def _gain_and_bias(layer: nn.Module, size: int) -> tuple[Tensor, Tensor]:
+    gain, bias = layer.weight, layer.bias
+    return (
+        gain if isinstance(gain, Tensor) else torch.ones(size),
+        bias if isinstance(bias, Tensor) else torch.zeros(size),
+    )
+
+
+def _leaky(write: Writer, layer: nn.LeakyReLU, x: Span) -> Span:
+    return write.row(m.LEAK, x, x.size, np.array([layer.negative_slope]))
+
+
+def _relu(write: Writer, layer: nn.ReLU, x: Span) -> Span:
+    return write.row(m.LEAK, x, x.size, np.zeros(1))
+
+
+def _pointwise(kind: int) -> Callable[[Writer, nn.Module, Span], Span]:
+    return lambda write, layer, x: write.row(kind, x, x.size)
+
+
+def _shuffle(write: Writer, layer: nn.ChannelShuffle, x: Span) -> Span:
+    places = np.arange(x.at, x.at + x.size).reshape(layer.groups, -1).T
+    return write.row(m.GATHER, x, x.size, places)
+
+
+def _same(write: Writer, layer: nn.Module, x: Span) -> Span:
+    return x
+
+
+def _sequence(write: Writer, layer: Chain | nn.Sequential, x: Span) -> Span:
+    return write.layers(layer.layers if isinstance(layer, Chain) else layer, x)
+
+
+# Blocks
+
+
+def _conv(write: Writer, block: Conv, x: Span) -> Span:
+    layer = block.layer
+    if block.nd != 1 or block.stride != 1 or block.margins[1]:
+        raise NoProgramError("a convolution with strides, over images or over later ticks")
+    dilation, groups = int(layer.dilation[0]), layer.groups
+    weight_KOI = layer.weight.permute(2, 0, 1)
+    return write.product(x, weight_KOI, layer.bias, dilation=dilation, groups=groups)
+
+
+def _wide_conv(write: Writer, layer: WideConv, x: Span) -> Span:
+    return write.product(x, layer.weight.permute(2, 0, 1), layer.bias)
+
+
+def _average(write: Writer, block: Average, x: Span) -> Span:
+    if block.size > 1:
+        raise NoProgramError("an average of several ticks")
+    return x
+
+
+def _condensed(write: Writer, block: CondensedConv, x: Span) -> Span:
+    gathered = write.row(m.GATHER, x, len(block.index), block.index + x.at)
+    return write.layer(block.conv, gathered)
+
+
+def _learned_groups(write: Writer, block: LearnedGroupConv, x: Span) -> Span:
+    return write.layer(block.conv, x)
+
+
+def _path(write: Writer, block: PathBlock, x: Span) -> Span:
+    return write.layer(block.path, x)
+
+
+def _residual(write: Writer, block: Residual | Bottleneck, x: Span) -> Span:
+    y = write.add(write.layer(block.shortcut, x), write.layer(block.path, x))
+    return write.layer(nn.ReLU(), y)
+
+
+def _beside(write: Writer, block: Beside, x: Span) -> Span:
+    return write.beside(x, write.layer(block.path, x))
+
+
+def _pyramid(write: Writer, block: AtrousPyramid, x: Span) -> Span:
+    first, *others = (write.layer(branch, x) for branch in block.branches)
+    for other in others:
+        write.add(other, first)
+    return first
+
+
+def _field(write: Writer, field: DenseCRF, logits: Span, x: Span) -> Span:
+    near = torch.exp(-2 * field.log_scales) / 2
+    features = np.array([PAUSE, RETURN])
+    past = write.allocate(field.before * (3 + field.steps * logits.size)).at
+    sizes = {"past": past, "taps": field.before, "dilation": field.steps}
+    return write.row(m.FIELD, x, logits, features, near, torch.exp(field.log_weights), **sizes)
+
+
+# Recurrent layers
+
+
+def _cell(write: Writer, kind: type, x: Span, weights: Iterable[Tensor], size: int) -> Span:
+    """One cell of torch's weights: of the input, of the state, and their biases."""
+    from_x_GI, from_h_GH, bias_x_G, bias_h_G = weights
+    h = write.allocate(size)
+    said_x, said_h = write.linear(x, from_x_GI, bias_x_G), write.linear(h, from_h_GH, bias_h_G)
+    if kind is GRUCell:
+        return write.row(m.GRU, write.beside(said_x, said_h), h)
+    gates = write.add(said_h, said_x)
+    if kind is RNNCell:
+        return write.row(m.TANH, gates, h)
+    return write.row(m.LSTM, gates, h, past=write.allocate(size).at)
+
+
+def _torch_layers(write: Writer, layers: nn.RNNBase, x: Span) -> Span:
+    kind = CELLS.get(layers.mode.lower().removesuffix("_tanh"))
+    if kind is None or layers.bidirectional or layers.proj_size or not layers.bias:
+        raise NoProgramError(f"{layers} has what the machine's cells have not")
+    for weights in layers.all_weights:
+        x = _cell(write, kind, x, weights, layers.hidden_size)
+    return x
+
+
+def _own_cells(write: Writer, block: Recurrent, x: Span) -> Span:
+    for cell in block.cells:
+        assert isinstance(cell, Cell)
+        if isinstance(cell, GRUCell) and cell.reset != "after":
+            raise NoProgramError("a GRU whose reset gate weighs the state before its matrix")
+        maps = cell.from_input, cell.from_hidden
+        weights = [*(one.weight for one in maps), *(one.bias for one in maps)]
+        x = _cell(write, type(cell), x, weights, cell.hidden_size)
+    return x
+
+
+# Whole networks
+
+
+def _cnn(write: Writer, model: CNN, x: Span) -> Span:
+    encoded = write.layer(model.encoder, x)
+    body = write.layer(model.body, encoded)
+    return write.add(write.layer(model.newest, encoded), write.layer(model.head, body))
+
+
+def _deeplab(write: Writer, model: DeepLab, x: Span) -> Span:
+    return _field(write, model.field, _cnn(write, model, x), x)
+
+
+def _rnn(write: Writer, model: RNN, x: Span) -> Span:
+    return write.layers((model.encoder, model.layers, model.head), x)
+
+
+_LAYERS: dict[type, Callable[[Writer, Any, Span], Span]] = {
+    **dict.fromkeys((nn.Identity, nn.Dropout), _same),
+    **dict.fromkeys((Chain, nn.Sequential), _sequence),
+    **dict.fromkeys((ConvBlock, Separable, DenseBlock, CondenseBlock, Transition), _path),
+    **dict.fromkeys((Residual, Bottleneck), _residual),
+    **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN), _torch_layers),
+    **dict.fromkeys((CNN, CondenseCNN), _cnn),
+    **dict.fromkeys((RNN, PureRNN), _rnn),
+    nn.Sigmoid: _pointwise(m.SIGMOID),
+    nn.Tanh: _pointwise(m.TANH),
+    nn.Linear: _linear,
+    nn.BatchNorm1d: _batch_norm,
+    nn.LeakyReLU: _leaky,
+    nn.ReLU: _relu,
+    nn.ChannelShuffle: _shuffle,
+    ChannelNorm: _channel_norm,
+    Encoding: _encoding,
+    Conv: _conv,
+    WideConv: _wide_conv,
+    Average: _average,
+    CondensedConv: _condensed,
+    LearnedGroupConv: _learned_groups,
+    Beside: _beside,
+    AtrousPyramid: _pyramid,
+    Recurrent: _own_cells,
+    DeepLab: _deeplab,
+}

@@ -1,0 +1,316 @@
+"""The artefact that leaves training: feature spec, scaler, model and provenance, in one folder.
+
+Weights are safetensors, everything else is JSON that can be read; no pickle is ever loaded.
+`predict` computes a history densely, `step` takes one event, and both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from safetensors.torch import save as weights_to_bytes
+
+from nexttick.learn.predictor.calibration import Calibration, from_json, to_json
+from nexttick.learn.predictor.training_shares import Reference
+from nexttick.learn.predictor.training_shares import from_json as reference_from_json
+from nexttick.learn.predictor.training_shares import to_json as reference_to_json
+from nexttick.networks.layers.block import State
+from nexttick.networks.models import build_model
+from nexttick.networks.models.base import Past, TickModel
+from nexttick.options import ModelOptions
+from nexttick.prepare.events import merge_chunks, merge_events
+from nexttick.prepare.features import FeatureSpec, compute_features, update
+from nexttick.prepare.scaler import Scaler
+from nexttick.ticks.gaps import pieces, segment_starts
+from nexttick.ticks.writing import write_text, write_whole
+
+FORMAT = 3
+_CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
+
+
+@dataclass
+class Live:
+    """State of a predictor between two events."""
+
+    features: NDArray[np.float64]
+    model: State
+    seen: int = 0
+    last_ns: int = 0
+
+
+@dataclass
+class Predictor:
+    """A trained network and all it needs to speak about ticks.
+
+    Attributes:
+        spec: the features.
+        scaler: their scaling.
+        model_options: how to build the network.
+        horizons: H names, `rise@h`.
+        model: the network.
+        raw_ticks: whether it was trained on ticks kept apart.
+        provenance: training configuration, data hash, code version, metrics.
+        calibration: what maps each horizon's raw probabilities to those that are said; none
+            where they are said as they are.
+        reference: how the features lay in training, before scaling; None where that was not kept.
+    """
+
+    spec: FeatureSpec
+    scaler: Scaler
+    model_options: ModelOptions
+    horizons: tuple[str, ...]
+    model: TickModel
+    raw_ticks: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+    calibration: tuple[Calibration, ...] = ()
+    reference: Reference | None = None
+
+    def predict(self, ticks: pl.DataFrame) -> pl.DataFrame:
+        """Probabilities of a rise for every event of a run of ticks.
+
+        Args:
+            ticks: the tick record, cleaned and in time order.
+
+        Returns:
+            `time` (ns), `price`, and one `p_rise@h` a horizon; null where there is less history
+            than the model's context.
+        """
+        events = merge_events(ticks, raw_ticks=self.raw_ticks)
+        starts = segment_starts(events["time"].to_numpy(), self.spec.max_gap_ns)
+        return as_table(events, self.horizons, self.probabilities(events, starts))
+
+    def predict_chunks(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """`predict` over consecutive pieces of a long history, in bounded memory.
+
+        Args:
+            chunks: the tick record, cleaned and in time order, in pieces of any length.
+
+        Yields:
+            The rows of `predict`, in order.
+        """
+        state, last_ns, past = self.spec.initial_state(), None, None
+        for events in merge_chunks(chunks, raw_ticks=self.raw_ticks):
+            time_ns = events["time"].to_numpy()
+            x_NF = self.scaler(compute_features(events, self.spec, state))
+            starts = segment_starts(time_ns, self.spec.max_gap_ns)
+            goes_on = last_ns is not None and time_ns[0] - last_ns <= self.spec.max_gap_ns
+            raw_NH, past = self._score_segments(x_NF, starts, past if goes_on else None)
+            yield as_table(events, self.horizons, self.calibrated(raw_NH))
+            last_ns = time_ns[-1]
+
+    def probabilities(self, events: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities of shape (N, H); NaN where the history is too short."""
+        return self.score(self.scaler(compute_features(events, self.spec)), starts)
+
+    def score(self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities of shape (N, H) from scaled features, segment by segment."""
+        return self.calibrated(self.score_raw(x_NF, starts))
+
+    def calibrated(self, p_NH: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw probabilities as they are said."""
+        if not self.calibration:
+            return p_NH
+        columns = [curve(p) for curve, p in zip(self.calibration, p_NH.T, strict=True)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def score_raw(
+        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The same before calibration."""
+        return self._score_segments(x_NF, starts, None)[0]
+
+    @torch.inference_mode()
+    def _score_segments(
+        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64], past: Past | None
+    ) -> tuple[NDArray[np.float32], Past | None]:
+        """Raw probabilities, and what to remember of the last segment; `past` is the first's."""
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
+        for start, stop in pairwise([*starts.tolist(), len(x_NF)]):
+            past = past if start == 0 else None
+            for piece, rows in pieces(stop - start, _CHUNK):
+                x_TF = torch.from_numpy(x_NF[start + piece : start + rows]).to(device)
+                logits_KH, past = self.model.advance(x_TF, past)
+                ready = out_NH[start + rows - len(logits_KH) : start + rows]
+                if len(ready):
+                    ready[:] = torch.sigmoid(logits_KH).float().cpu().numpy()
+        return out_NH, past
+
+    def start(self) -> Live:
+        """The state before the first event."""
+        return Live(self.spec.initial_state(), self.model.eval().initial_state(1))
+
+    @torch.inference_mode()
+    def step(self, event: tuple[Any, ...], live: Live) -> NDArray[np.float32] | None:
+        """Take one event in; probabilities of the H horizons.
+
+        Args:
+            event: the values named in `features.EVENT`.
+            live: from `start`; advanced in place, and begun anew after a gap.
+
+        Returns:
+            float32 array of H probabilities; None while there is less history than the context.
+        """
+        if live.seen and event[0] - live.last_ns > self.spec.max_gap_ns:
+            live.model, live.seen = self.model.initial_state(1), 0
+        x = np.empty(len(self.spec.names), np.float32)
+        update(live.features, event, x, self.spec.constants())
+        p_H, live.model = self.advance(x, live.model)
+        live.seen, live.last_ns = live.seen + 1, event[0]
+        return None if live.seen < self.model.context else p_H
+
+    @torch.inference_mode()
+    def advance(self, x_F: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+        """One tick's unscaled features in: probabilities of the H horizons, and the next state.
+
+        Args:
+            x_F: from `features.update`.
+            state: the model's, from `initial_state(1)` or the tick before.
+        """
+        x_BF = torch.from_numpy(self.scaler(x_F))[None].to(next(self.model.parameters()).device)
+        logits_BH, state = self.model.step(x_BF, state)
+        return self.calibrated(torch.sigmoid(logits_BH).cpu().numpy())[0], state
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides a prediction: features, scaling, weights, calibration."""
+        decides = {"weights": _sha256(self._weights()), **self._description()}
+        return _sha256(json.dumps(decides, sort_keys=True).encode())
+
+    def save(self, folder: Path) -> None:
+        """Write the predictor as a new folder, whole or not at all."""
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            self._write(partial)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def _write(self, folder: Path) -> None:
+        weights = self._weights()
+        write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
+        description = {
+            "format": FORMAT,
+            "nexttick": version("nexttick"),
+            "weights_sha256": _sha256(weights),
+            **self._description(),
+            "reference": reference_to_json(self.reference),
+            "provenance": self.provenance,
+        }
+        write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
+
+    def _weights(self) -> bytes:
+        state = self.model.state_dict()
+        return weights_to_bytes({k: v.cpu().contiguous() for k, v in state.items()})
+
+    def _description(self) -> dict[str, Any]:
+        """All that decides a prediction beside the weights, as plain values."""
+        return {
+            "features": {**asdict(self.spec), "names": self.spec.names},
+            "scaler": {"mean": self.scaler.mean.tolist(), "scale": self.scaler.scale.tolist()},
+            "model": asdict(self.model_options),
+            "horizons": self.horizons,
+            "raw_ticks": self.raw_ticks,
+            "calibration": to_json(list(self.calibration)),
+        }
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> Predictor:
+        """Read a predictor back.
+
+        Raises:
+            ValueError: a file is missing, damaged, of another format, or does not fit the others.
+        """
+        told = _read_description(folder)
+        try:
+            predictor = cls._assembled(folder, told)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{folder}: predictor.json is damaged or does not fit the weights "
+                f"({type(error).__name__}: {error}): train again"
+            ) from error
+        predictor.model.to(device)
+        return predictor
+
+    @classmethod
+    def _assembled(cls, folder: Path, told: dict[str, Any]) -> Predictor:
+        weights = folder / "weights.safetensors"
+        if not weights.exists() or _sha256(weights.read_bytes()) != told["weights_sha256"]:
+            raise ValueError(f"{weights}: missing, or not the weights that predictor.json names")
+        half_lives = {
+            key: tuple(told["features"][key]) for key in ("half_lives_events", "half_lives_s")
+        }
+        spec = FeatureSpec(told["features"]["max_gap_ns"], **half_lives)
+        if list(spec.names) != told["features"]["names"]:
+            raise ValueError(
+                f"{folder}: its features are not those of nexttick {version('nexttick')} "
+                f"(it was made by {told['nexttick']}): train again, or use that version"
+            )
+        options = ModelOptions(**told["model"])
+        model = build_model(options, len(spec.names), len(told["horizons"])).finished()
+        model.load_state_dict(load_file(weights))
+        mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
+        if not len(mean) == len(scale) == len(spec.names):
+            raise ValueError(f"{folder}: its scaler is not one of {len(spec.names)} features")
+        reference = reference_from_json(told["reference"])
+        if reference is not None and len(reference.edges) != len(spec.names):
+            raise ValueError(f"{folder}: its reference is not one of {len(spec.names)} features")
+        return cls(
+            spec,
+            Scaler(mean, scale),
+            options,
+            tuple(told["horizons"]),
+            model.eval(),
+            told["raw_ticks"],
+            told["provenance"],
+            tuple(from_json(told["calibration"])),
+            reference,
+        )
+
+
+def as_table(
+    events: pl.DataFrame, horizons: tuple[str, ...], p_NH: NDArray[np.floating]
+) -> pl.DataFrame:
+    """Predictions as a table: `time`, `price`, `p_rise@h`, null where there is none."""
+    columns = {f"p_{name}": p_NH[:, h] for h, name in enumerate(horizons)}
+    table = events.select("time", "price").with_columns(
+        **{name: pl.Series(values) for name, values in columns.items()}
+    )
+    return table.with_columns(pl.col(list(columns)).fill_nan(None))
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "predictor.json"
+    try:
+        told = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no predictor: name a run folder made by train or run"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
+    form = told.get("format") if isinstance(told, dict) else None
+    if form != FORMAT:
+        raise ValueError(f"{path}: format {form!r}, this version reads {FORMAT}")
+    return told
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,168 @@
+"""One event in, one prediction out: what `Predictor.step` says, in a fraction of its time.
+
+Features come from the same compiled code as in training, the network from the fastest engine that
+knows all its layers (`engines.py`). Nothing is compiled or loaded at an event: all of it happens
+when a stepper is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as arrays_from_bytes
+from safetensors.numpy import save as arrays_to_bytes
+
+from nexttick.learn.predictor.backends import Arrays, Compiled, Eager, Engine, OnnxRuntime
+from nexttick.learn.predictor.compiled.compiling import compile_predictor
+from nexttick.learn.predictor.compiled.program import NoProgramError
+from nexttick.learn.predictor.onnx import NoGraphError, checked_graph
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.options import nearest
+from nexttick.prepare.features import update
+
+_EVENT = (0, 1.0, 1.0, 1.0, 1.0, 0, 1)  # of the types that `step` hands on
+
+
+class Stepper:
+    """A predictor that follows one market.
+
+    Attributes:
+        engine: what computes the network.
+        why: why it is no faster one; empty for the fastest.
+        seen: events since the start, the last gap or the last reset.
+        last_ns: time of the last one of them.
+        fingerprint: the predictor's.
+
+    Args:
+        predictor: what predicts; its weights are taken as they are now.
+        engine: `compiled`, `onnx` or `torch`; by default the fastest that takes the network.
+
+    Raises:
+        ValueError: the engine that was asked for cannot compute the network, or is not installed.
+    """
+
+    def __init__(self, predictor: Predictor, engine: str | None = None):
+        self.engine, self.why = (
+            _fastest(predictor) if engine is None else (_named(predictor, engine), "")
+        )
+        self.fingerprint = predictor.fingerprint()
+        self._context = predictor.model.context
+        self._max_gap_ns = predictor.spec.max_gap_ns
+        self._constants = predictor.spec.constants()
+        self._features = predictor.spec.initial_state()
+        self.seen = self.last_ns = 0
+        self.step(_EVENT)  # loads the compiled code, or compiles it
+        self.reset()
+
+    def step(self, event: tuple[Any, ...]) -> NDArray[np.float32] | None:
+        """Take one event in; probabilities of the H horizons.
+
+        Args:
+            event: the values named in `features.EVENT`.
+
+        Returns:
+            A new float32 array of H probabilities; None while there is less history than the
+            context, from the start, the last gap or the last reset on.
+        """
+        time_ns, first, price, vwap, amount, side, count = event
+        if self.seen and time_ns - self.last_ns > self._max_gap_ns:
+            self.engine.reset()  # the features find the gap themselves
+            self.seen = 0
+        # Of other types than these, numba would compile another version, here and now.
+        typed = (
+            *(int(time_ns), float(first), float(price), float(vwap), float(amount)),
+            *(int(side), int(count)),
+        )
+        update(self._features, typed, self.engine.x_F, self._constants)
+        p_H = self.engine.advance()
+        self.seen, self.last_ns = self.seen + 1, typed[0]
+        return p_H.copy() if self.seen >= self._context else None
+
+    def reset(self) -> None:
+        """Forget all: what comes next has nothing to do with what came before."""
+        self._features[:] = 0
+        self.engine.reset()
+        self.seen = self.last_ns = 0
+
+    def snapshot(self, beside: Arrays | None = None) -> bytes:
+        """All that is remembered, as safetensors; `restore` goes on from there exactly.
+
+        Args:
+            beside: what is kept with it for others.
+        """
+        others = {f"beside.{name}": array for name, array in (beside or {}).items()}
+        return arrays_to_bytes({**self._marks(), **self._remembered(), **others})
+
+    def restore(self, snapshot: bytes) -> Arrays:
+        """Go on where a snapshot was taken.
+
+        Returns:
+            What was kept beside it.
+
+        Raises:
+            ValueError: it is damaged, of another predictor, or of another engine or version.
+        """
+        try:
+            arrays = arrays_from_bytes(snapshot)
+        except SafetensorError as error:
+            raise ValueError(f"the snapshot is damaged ({error}): start without it") from error
+        self._check(arrays)
+        self._features[:] = arrays["features"]
+        self.seen, self.last_ns = arrays["counts"].tolist()
+        self.engine.load({name: arrays[f"engine.{name}"] for name in self.engine.state()})
+        return {
+            name.removeprefix("beside."): array
+            for name, array in arrays.items()
+            if name.startswith("beside.")
+        }
+
+    def _marks(self) -> Arrays:
+        return {
+            "predictor": np.frombuffer(bytes.fromhex(self.fingerprint), np.uint8),
+            "layout": np.frombuffer(self.engine.layout, np.uint8),
+        }
+
+    def _remembered(self) -> Arrays:
+        engine = {f"engine.{name}": array for name, array in self.engine.state().items()}
+        counts = np.array([self.seen, self.last_ns], np.int64)
+        return {"features": self._features, "counts": counts, **engine}
+
+    def _check(self, arrays: Arrays) -> None:
+        for name, mark in self._marks().items():
+            if name not in arrays or not np.array_equal(arrays[name], mark):
+                other = "predictor" if name == "predictor" else "engine or version of nexttick"
+                raise ValueError(f"the snapshot is of another {other}: start without it")
+        for name, array in self._remembered().items():
+            given = arrays.get(name)
+            if given is None or (given.shape, given.dtype) != (array.shape, array.dtype):
+                raise ValueError(f"the snapshot is damaged ({name}): start without it")
+
+
+ENGINES: dict[str, Callable[[Predictor], Engine]] = {
+    "compiled": lambda predictor: Compiled(compile_predictor(predictor)),
+    "onnx": lambda predictor: OnnxRuntime(checked_graph(predictor)),
+    "torch": Eager,
+}
+"""What makes each engine, the fastest first; the last one takes every network."""
+
+
+def _fastest(predictor: Predictor) -> tuple[Engine, str]:
+    """The fastest engine that takes the network, and why no faster one does."""
+    *faster, slowest = ENGINES.values()
+    why: list[str] = []
+    for make in faster:
+        try:
+            return make(predictor), "; ".join(why)
+        except (NoProgramError, NoGraphError) as error:
+            why.append(str(error))
+    return slowest(predictor), "; ".join(why)
+
+
+def _named(predictor: Predictor, name: str) -> Engine:
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r} is unknown: {nearest(name, ENGINES)}")
+    return ENGINES[name](predictor)

@@ -1,0 +1,217 @@
+"""The run folder: what a run leaves behind, and reading it back.
+
+`config.json` (recipe and files), `log.jsonl` (a record an epoch), `checkpoint.safetensors` (to go
+on from), `predictor/`, `baselines.json`, `predictions.parquet` and `metrics.json`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nexttick.checks import validate
+from nexttick.learn import baselines
+from nexttick.learn.checkpoint import EpochRecord
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.options import EvaluateOptions, Recipe, from_values, to_dict
+from nexttick.ticks.writing import explained, write_text
+
+RUNS = Path("runs")  # where runs go that are not told where
+CHECKPOINT = "checkpoint.safetensors"
+_WRITTEN = (
+    "config.json",
+    "log.jsonl",
+    CHECKPOINT,
+    "predictor",
+    "baselines.json",
+    "predictions.parquet",
+    "metrics.json",
+    "report.html",
+    "folds",
+)
+_UNFINISHED = (".part", ".partial")  # what a kill leaves of a file or folder being written
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of: its recipe, its files and the fingerprint of their ticks.
+
+    An evaluation also holds how the recipe is judged.
+    """
+
+    recipe: Recipe
+    files: tuple[str, ...]
+    data_hash: str
+    evaluate: EvaluateOptions | None = None
+
+
+def name_of(what: str, files: Sequence[str]) -> str:
+    """The name of a run: what is run, and on which file."""
+    stem = re.sub(r"[^\w-]", "", Path(files[0]).name.split(".")[0]) or "ticks"
+    return f"{what}-{stem}"
+
+
+def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> Path:
+    """Make a run folder with its `config.json`.
+
+    Args:
+        out: the folder; or None for the first that is free of `runs/<name>`, `-2`, `-3`.
+        name: of the run.
+        overwrite: whether an earlier run in `out` may go.
+        config: what to write.
+
+    Raises:
+        ValueError: `out` exists and is not to be overwritten, or is no run folder.
+        OSError: it cannot be written.
+    """
+    check_free(out, overwrite)
+    try:
+        folder = _first_free(name) if out is None else _emptied(out)
+    except OSError as error:
+        raise explained(error, RUNS if out is None else out) from error
+    try:
+        write_config(folder, config)
+    except OSError:
+        discard(folder)
+        raise
+    return folder
+
+
+def check_free(out: Path | None, overwrite: bool) -> None:
+    """Find out, before the work is done, whether its results can go to `out`.
+
+    Raises:
+        ValueError: `out` exists and is not to be overwritten, or is no run folder.
+    """
+    if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise ValueError(
+            f"{out} exists: give another --out, --overwrite to replace it, or --resume to go on"
+        )
+    if not (out / "config.json").exists():
+        raise ValueError(
+            f"{out} is no run folder, so --overwrite leaves it alone: remove it yourself"
+        )
+    foreign = [path.name for path in out.iterdir() if not _is_ours(path.name)]
+    if foreign:
+        raise ValueError(
+            f"{out} holds {', '.join(sorted(foreign))}, which no run wrote, so --overwrite leaves "
+            f"the folder alone: move that elsewhere"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Remove a run folder in which there is nothing to go on from."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _WRITTEN or name.endswith(_UNFINISHED)
+
+
+def _first_free(name: str) -> Path:
+    for k in itertools.count(1):
+        folder = RUNS / (name if k == 1 else f"{name}-{k}")
+        try:
+            folder.mkdir(parents=True)  # whoever makes it has it: runs may start together
+        except FileExistsError:
+            if not folder.exists():
+                raise
+        else:
+            return folder
+    raise AssertionError("whole numbers do not end")
+
+
+def _emptied(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return out
+
+
+def write_config(run: Path, config: RunConfig) -> None:
+    """Write `config.json`."""
+    told = {**to_dict(config.recipe)}
+    if config.evaluate is not None:
+        told["evaluate"] = asdict(config.evaluate)
+    told["source"] = {"files": config.files, "data_hash": config.data_hash}
+    write_json(run / "config.json", told)
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read `config.json`.
+
+    Raises:
+        ValueError: there is no such run, or its configuration is damaged or has unknown keys.
+    """
+    path = run / "config.json"
+    try:
+        values = json.loads(path.read_text())
+        source, judged = values.pop("source"), "evaluate" in values
+        read = from_values(values)
+        validate(read.recipe)
+        evaluate = read.evaluate if judged else None
+        return RunConfig(read.recipe, tuple(source["files"]), source["data_hash"], evaluate)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{run} is no run folder: it holds no config.json") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no configuration of a run ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_log(run: Path, records: Iterable[EpochRecord]) -> None:
+    """Write one JSON line an epoch."""
+    write_text(run / "log.jsonl", "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write readable JSON, whole."""
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def save_trained(run: Path, predictor: Predictor, fitted: baselines.Fitted) -> None:
+    """Keep what training made; the checkpoint has done its work."""
+    write_text(run / "baselines.json", baselines.dump(fitted) + "\n")
+    predictor.save(run / "predictor")
+    (run / CHECKPOINT).unlink(missing_ok=True)
+    for path in run.iterdir():
+        if path.is_file() and path.name.endswith(_UNFINISHED):
+            path.unlink()
+
+
+def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.Fitted]:
+    """Predictor and baselines of a run.
+
+    Raises:
+        ValueError: the run is not finished, or damaged.
+    """
+    if not run.is_dir():
+        raise ValueError(f"{run} is no run folder: name one made by train or run")
+    if (run / "config.json").exists() and not (run / "predictor").exists():
+        raise ValueError(
+            f"{run} holds no predictor: its training is not finished; go on with it by "
+            f"nexttick run --resume --out {run}"
+        )
+    predictor = Predictor.load(run / "predictor", device)
+    path = run / "baselines.json"
+    try:
+        fitted = baselines.load(path.read_text())
+        missing = set(baselines.CHEAP) - set(fitted)
+        if missing or {len(ones) for ones in fitted.values()} != {len(predictor.horizons)}:
+            raise ValueError("they are not of the predictor's horizons")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: missing or damaged ({error}): train again") from error
+    return predictor, fitted

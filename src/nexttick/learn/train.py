@@ -1,0 +1,170 @@
+"""The main job up to the test: ticks to features, labels and parts, and to a trained predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nexttick.learn.batches import predictable
+from nexttick.learn.checkpoint import EpochRecord
+from nexttick.learn.epochs import OnStep, Ranges, TrainingData, fit, pick_device, set_threads
+from nexttick.learn.predictor.calibration import Calibration
+from nexttick.learn.predictor.calibration import calibrate as fit_calibration
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.training_shares import Reference
+from nexttick.networks.models import build_model
+from nexttick.networks.models.base import TickModel
+from nexttick.networks.models.encoding import fit_encodings
+from nexttick.options import Recipe, to_dict
+from nexttick.prepare.dataset import Prepared, recipe_spec
+from nexttick.prepare.labels import MISSING
+from nexttick.prepare.splits import purged
+from nexttick.ticks.record import TickError
+
+_SETTLED = 10  # contexts after which a recurrent state has forgotten where it began
+
+
+def train_network(
+    prepared: Prepared,
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: OnStep | None = None,
+) -> Predictor:
+    """Train on the training part; choose the epoch and calibrate on the validation part.
+
+    Ctrl-C ends the training with the best weights so far, once there is an epoch.
+    """
+    device = pick_device(recipe.train.device)
+    torch.manual_seed(recipe.train.seed)
+    horizons = prepared.labels.names
+    model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
+    set_threads(model, recipe.train.threads)
+    fit_encodings(model, prepared.x_NF[: prepared.split.train_stop])
+    data = training_data(prepared, model, device)
+    records: list[EpochRecord] = []
+    stopped = False
+    try:
+        for record in fit(model, data, recipe.train, checkpoint, on_step):
+            records.append(record)
+            if on_epoch is not None:
+                on_epoch(record)
+    except KeyboardInterrupt:
+        if not records:
+            raise
+        stopped = True
+    seen = prepared.events["time"][: prepared.split.valid_stop]
+    provenance = {
+        "recipe": to_dict(recipe),
+        "data_hash": prepared.data_hash,
+        "first_ns": seen[0],
+        "last_ns": seen[-1],
+        "epochs": len(records),
+        "stopped": stopped,
+        "torch": torch.__version__,
+    }
+    predictor = Predictor(
+        prepared.spec,
+        prepared.scaler,
+        recipe.model,
+        horizons,
+        model.finished(),
+        recipe.events.raw_ticks,
+        provenance,
+        reference=Reference.fit(prepared.features_NF[: prepared.split.train_stop]),
+    )
+    predictor.calibration = calibrate(predictor, prepared, recipe.train.calibration)
+    return predictor
+
+
+def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Calibration, ...]:
+    """Curves of each horizon, fitted on the validation part's labels that are known at its end.
+
+    A curve is kept where it surely helps within that part (see `calibration.calibrate`).
+    """
+    if kind == "none":
+        return ()
+    split, context = prepared.split, predictor.model.context
+    begin = max(0, split.valid - _SETTLED * context)
+    starts = prepared.starts[(prepared.starts > begin) & (prepared.starts < split.valid_stop)]
+    raw_NH = predictor.score_raw(
+        prepared.x_NF[begin : split.valid_stop], np.append(0, starts - begin)
+    )
+    y_NH = purged(prepared.labels, split.valid, split.valid_stop)[begin : split.valid_stop]
+    known_NH = (y_NH != MISSING) & np.isfinite(raw_NH)
+    return tuple(
+        fit_calibration(y[known], raw[known], kind)
+        for y, raw, known in zip(y_NH.T, raw_NH.T, known_NH.T, strict=True)
+    )
+
+
+def training_data(prepared: Prepared, model: TickModel, device: torch.device) -> TrainingData:
+    """Features, purged labels and ranges on the device.
+
+    Raises:
+        TickError: a part has no event with enough history and a known label at some horizon.
+    """
+    split = prepared.split
+    train_y_NH, train = _part(prepared, model.context, "training", (0, split.train_stop))
+    valid_y_NH, valid = _part(
+        prepared, model.context, "validation", (split.valid, split.valid_stop)
+    )
+    return TrainingData(
+        torch.from_numpy(prepared.x_NF).to(device),
+        torch.from_numpy(train_y_NH).to(device),
+        torch.from_numpy(valid_y_NH).to(device),
+        train,
+        valid,
+    )
+
+
+def check_model(recipe: Recipe) -> None:
+    """Find out before anything is read whether the recipe's network can be built.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    build_model(recipe.model, len(recipe_spec(recipe, 0).names), len(recipe.labels.horizon))
+
+
+def check_parts(prepared: Prepared, recipe: Recipe, *, tested: bool) -> None:
+    """Find out before the training whether there is something to learn from and to judge by.
+
+    Args:
+        prepared: from `prepare_ticks`.
+        recipe: the same.
+        tested: whether the test part will be scored.
+
+    Raises:
+        TickError: a part has no event with enough history and a known label at some horizon.
+    """
+    split, horizons = prepared.split, prepared.labels.names
+    context = build_model(recipe.model, len(prepared.spec.names), len(horizons)).context
+    _part(prepared, context, "training", (0, split.train_stop))
+    _part(prepared, context, "validation", (split.valid, split.valid_stop))
+    if tested:
+        _part(prepared, context, "test", (split.test, split.end))
+
+
+def _part(
+    prepared: Prepared, context: int, name: str, part: tuple[int, int]
+) -> tuple[NDArray[np.int8], Ranges]:
+    """Labels of a part, purged, and ranges of its events with enough history."""
+    y_NH = purged(prepared.labels, *part)
+    ranges = predictable(prepared.starts, len(prepared.events), context, part)
+    known_H = np.zeros(y_NH.shape[1], bool)
+    for start, stop in ranges:
+        known_H |= (y_NH[start:stop] != MISSING).any(axis=0)
+    if not known_H.all():
+        names = zip(prepared.labels.names, known_H, strict=True)
+        unknown = " or ".join(horizon for horizon, known in names if not known)
+        raise TickError(
+            f"no event of the {name} part has {context} events of history and a known label "
+            f"{unknown}: give more ticks, a shorter --sequence-length or --horizon, or a longer "
+            f"--max-gap (now {prepared.spec.max_gap_ns / 1e9:g}s)"
+        )
+    return y_NH, ranges

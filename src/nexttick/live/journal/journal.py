@@ -1,0 +1,273 @@
+"""What a live run did, in append-only tables that nothing can lose: SQLite in WAL mode.
+
+A batch of trades, the predictions that follow from them and the outcomes that they settle are one
+transaction. A prediction is printed after the commit that holds it, and never before.
+
+*A kill loses nothing that was committed.* A commit has handed its pages to the system
+(`synchronous=NORMAL`: no fsync), which writes them out even if the process is killed.
+
+*A power cut loses half a second at the most*, and the time of one fsync. A second thread with a
+connection of its own checkpoints every half second: it syncs the log, copies its pages to the
+database and syncs that. The writer doesn't wait for it: an fsync takes 5 to 100 ms. The log's
+pages carry checksums, so what was cut off while being written is left out on the next start, whole
+transactions of it.
+
+*The log is bounded.* It starts from its beginning again once a checkpoint has copied all of it,
+which at high rates never happens by itself; so when it has `LOG_BYTES`, the writer checkpoints the
+little that is left.
+
+One process writes, held to that by a lock on a file beside the journal; any number may read.
+One market has one journal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from nexttick.live.journal.reading import Resumed, count, read_resumed, read_scored
+from nexttick.live.journal.schema import (
+    PAGE_BYTES,
+    Identity,
+    check_same,
+    connect,
+    create_tables,
+    explaining,
+    identity_of,
+    read_meta,
+)
+from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
+from nexttick.venues.messages import Gap, Message
+
+SYNC_S = 0.5
+LOG_BYTES = 64 * 2**20
+
+
+class Journal:
+    """The journal of one market, open for writing.
+
+    Args:
+        path: of the file; it is made where there is none.
+        identity: whose it is.
+        sync_s: seconds between two syncs to disk.
+        log_bytes: size from which the log begins anew.
+
+    Attributes:
+        trades: how many it holds: the next one's number.
+        events: likewise.
+
+    Raises:
+        ValueError: it is another run's, no journal, or damaged.
+        RuntimeError: another process writes to it.
+        OSError: it cannot be opened or made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        *,
+        sync_s: float = SYNC_S,
+        log_bytes: int = LOG_BYTES,
+    ):
+        self.path, self.identity = path, identity
+        self._lock = _locked(path)
+        try:
+            with explaining(path):
+                self._db = _open(path, identity, log_bytes)
+                self.trades, self.events = count(self._db, "trades"), count(self._db, "events")
+        except BaseException:
+            self._lock.release()
+            raise
+        values = ", ".join("?" * (5 + len(identity.horizons)))
+        self._insert_event = f"INSERT INTO events VALUES ({values})"
+        self._syncing = Syncing(path, sync_s)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(
+        self,
+        messages: Iterable[Message] = (),
+        predictions: Sequence[Prediction] = (),
+        outcomes: Iterable[Outcome] = (),
+        resets: Iterable[Reset] = (),
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Add all of a batch, or, where something is wrong, nothing of it.
+
+        After it has returned, a kill loses nothing of it.
+
+        Args:
+            messages: trades and gaps in order, as a feed gives them.
+            predictions: of the events that these trades complete.
+            outcomes: that these events settle.
+            resets: of the predictor's state.
+            checkpoint: a state to go on from; the newest two are kept.
+
+        Raises:
+            TickError: a trade's id, an event or an outcome is there already.
+            ValueError: the predictions do not go on from those before.
+            OSError: the disk is full or fails; the batch may be given again once there is room.
+            RuntimeError: another program holds the file.
+        """
+        self._check_next(predictions)
+        self._syncing.check()
+        with explaining(self.path), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            trades = self._add_messages(messages)
+            self._db.executemany(self._insert_event, ((*one[:5], *one.p_H) for one in predictions))
+            self._db.executemany(
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?)", (one[:5] for one in outcomes)
+            )
+            self._db.executemany("INSERT INTO resets VALUES (?, ?, ?, ?)", resets)
+            if checkpoint is not None:
+                self._add_checkpoint(checkpoint)
+        self.trades, self.events = trades, self.events + len(predictions)
+        self._syncing.due = True
+
+    def resume(self, *, older: bool = False) -> Resumed:
+        """Where the last process stopped.
+
+        Args:
+            older: go on from the last checkpoint but one, where the last cannot be used.
+        """
+        with explaining(self.path):
+            return read_resumed(self._db, self.identity, older=older)
+
+    def scored(self, horizon: int) -> Iterator[tuple[list[int], list[float]]]:
+        """Answers and what was said at the h-th horizon, in pieces, for `LiveScores.add_many`."""
+        with explaining(self.path):
+            yield from read_scored(self._db, self.identity, horizon)
+
+    def sync(self) -> None:
+        """Bring all that was committed to the disk; the journal's own thread does so by itself."""
+        with explaining(self.path):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Bring all to the disk and let go of the file; a second call does nothing."""
+        if not self._lock.is_locked:
+            return
+        self._syncing.stop()
+        try:
+            with explaining(self.path):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._db.close()
+        finally:
+            self._lock.release()
+
+    def _check_next(self, predictions: Sequence[Prediction]) -> None:
+        for event, one in enumerate(predictions, self.events):
+            if one.event != event:
+                raise ValueError(
+                    f"{self.path}: event {one.event} where event {event} comes next: give every "
+                    f"event once and in order"
+                )
+
+    def _add_messages(self, messages: Iterable[Message]) -> int:
+        """Add trades with their numbers, and gaps with that of the next trade; the next number."""
+        trades: list[tuple[object, ...]] = []
+        gaps: list[tuple[object, ...]] = []
+        for message in messages:
+            at = self.trades + len(trades)
+            (gaps if isinstance(message, Gap) else trades).append((at, *message))
+        self._db.executemany("INSERT INTO trades VALUES (?, ?, ?, ?, ?, ?, ?)", trades)
+        self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?)", gaps)
+        return self.trades + len(trades)
+
+    def _add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", checkpoint)
+        self._db.execute(
+            "DELETE FROM checkpoints WHERE trades NOT IN "
+            "(SELECT trades FROM checkpoints ORDER BY trades DESC LIMIT 2)"
+        )
+
+
+def _locked(path: Path) -> FileLock:
+    lock = FileLock(f"{path}.lock", blocking=False)
+    try:
+        path.parent.stat()  # the lock would make the folder
+        lock.acquire()
+    except Timeout:
+        raise RuntimeError(
+            f"{path} is being written by another process: end that one first, or name another "
+            f"journal"
+        ) from None
+    except OSError as error:
+        from nexttick.ticks.writing import explained
+
+        raise explained(error, path) from error
+    return lock
+
+
+def _open(path: Path, identity: Identity, log_bytes: int) -> sqlite3.Connection:
+    db = connect(path)
+    try:
+        meta = read_meta(db, path)
+        if meta is not None:
+            check_same(path, identity_of(meta), identity)
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint={log_bytes // PAGE_BYTES}")
+        if meta is None:
+            create_tables(db, identity, time.time_ns())
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+class Syncing:
+    """The thread that brings commits to the disk.
+
+    Attributes:
+        due: whether there is something to bring.
+    """
+
+    def __init__(self, path: Path, every_s: float):
+        self.due = False
+        self._path, self._every_s = path, every_s
+        self._ended = threading.Event()
+        self._error: sqlite3.Error | None = None
+        self._thread = threading.Thread(target=self._run, name=f"sync {path.name}", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what the thread met, once: what is not synced is not safe."""
+        error, self._error = self._error, None
+        if error is not None:
+            with explaining(self._path):
+                raise error
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        db = connect(self._path)
+        while not self._ended.wait(self._every_s):
+            if self.due:
+                self.due = False
+                try:
+                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                except sqlite3.Error as error:
+                    self._error, self.due = error, True
+        db.close()

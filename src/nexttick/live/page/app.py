@@ -1,0 +1,228 @@
+"""The page of a live run: served from the engine's own loop, to this machine or for a token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from nexttick.live.page.access import Guard, check_binding, is_loopback
+from nexttick.live.page.board import Board
+from nexttick.live.page.prometheus import CONTENT_TYPE, exposition
+
+PORT = 8765
+
+_STATIC = Path(__file__).parent / "static"
+_UPDATE_S = 0.2  # five updates a second at most
+_HEARTBEAT_S = 1.0  # a page that hears nothing for a few of them says that it is stale
+_SEND_S = 20.0  # a page that has not taken an update for so long is given up, and
+_DEAD_MS = 30_000  # its connection dropped by the system, with what it never took
+_SEND_BUFFER = 131_072  # bytes that wait in the system for a slow page, at most
+_CLOSE_S = 2  # for pages to be told that the server goes
+_NO_SUCH_MARKET = 4404
+
+
+def build_app(boards: Mapping[str, Board], token: str | None = None) -> Starlette:
+    """The page, its updates, `/healthz` and `/metrics` for some markets.
+
+    Args:
+        boards: by the name in the page's selector.
+        token: that is asked for; None to answer this machine alone.
+
+    Raises:
+        ValueError: no board, or a token that `check_binding` refuses.
+    """
+    if not boards:
+        raise ValueError("there is no market to show; give build_app one board at least")
+    check_binding("127.0.0.1", token)
+    routes = [
+        Route("/", _index),
+        Route("/healthz", _healthz),
+        Route("/metrics", _metrics),
+        WebSocketRoute("/ws", _updates),
+        Mount("/static", StaticFiles(directory=_STATIC)),
+    ]
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
+    app.state.boards, app.state.token = dict(boards), token
+    return app
+
+
+async def serve(
+    app: Starlette,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    say: Callable[[str], object] | None = None,
+) -> None:
+    """Serve until cancelled, and then tell the pages, close and free the port.
+
+    Signals are left to the caller.
+
+    Args:
+        app: of `build_app`.
+        host: an address of this machine.
+        port: 0 for any that is free.
+        say: is told, once, where the page is; standard error where it isn't given.
+
+    Raises:
+        ValueError: an address that others can reach, and no token.
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    check_binding(host, app.state.token)
+    listening = _listen(host, port)
+    (say or _say)(_where(host, listening.getsockname()[1], app.state.token))
+    server = _Server(_config(app))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+    finally:
+        listening.close()
+
+
+class _Server(uvicorn.Server):
+    """Takes no signals: the engine has its own way to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",  # below that, tokens would be written
+        access_log=False,
+        server_header=False,
+        ws_per_message_deflate=False,  # would cost the engine's loop more than it saves
+        ws_max_size=1_024,  # pages have nothing to say
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            cure = "something else listens there; choose another port with --port"
+        else:
+            cure = f"{error.strerror}; choose an address of this machine and a port above 1023"
+        raise OSError(error.errno, f"the page can't be served on {host}:{port}: {cure}") from error
+    # Accepted connections inherit both; the second is Linux's own.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
+    return listening
+
+
+def _where(host: str, port: int, token: str | None) -> str:
+    name = f"[{host.strip('[]')}]" if ":" in host else host
+    seen = "seen from this machine only" if is_loopback(host) else "seen from other machines"
+    asked = "" if token is None else "; open it once with ?token= and your token"
+    return f"nexttick's page is at http://{name}:{port}/ ({seen}{asked})"
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(_STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+
+async def _healthz(request: Request) -> Response:
+    boards: dict[str, Board] = request.app.state.boards
+    up = all(board.up for board in boards.values())
+    told = {"up": up, "markets": {name: _health(board) for name, board in boards.items()}}
+    return _json(told, 200 if up else 503)
+
+
+def _health(board: Board) -> dict[str, Any]:
+    return {
+        "up": board.up,
+        "connected": board.feed.connected,
+        "ticks": board.ticks,
+        "last_tick_age_s": board.age_s if board.ticks else None,
+        "stale_after_s": board.stale_after_s,
+    }
+
+
+async def _metrics(request: Request) -> Response:
+    text = exposition(request.app.state.boards)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _json(values: object, status: int) -> Response:
+    return Response(orjson.dumps(values), status, media_type="application/json")
+
+
+async def _updates(websocket: WebSocket) -> None:
+    """One page: told what is new until it goes, or takes nothing any more."""
+    await websocket.accept()
+    boards: dict[str, Board] = websocket.app.state.boards
+    market = websocket.query_params.get("market", next(iter(boards)))
+    if market not in boards:
+        await websocket.close(_NO_SUCH_MARKET, "no such market")
+        return
+    telling = asyncio.create_task(
+        _tell(websocket, list(boards), boards[market]), name=f"telling {market}"
+    )
+    leaving = asyncio.create_task(_leave(websocket))
+    try:
+        done, _ = await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (telling, leaving):
+            task.cancel()
+        await asyncio.gather(telling, leaving, return_exceptions=True)
+    for task in done:
+        _ = task.result()
+
+
+async def _tell(websocket: WebSocket, markets: list[str], board: Board) -> None:
+    """Send update after update.
+
+    The next one is made only when the socket has taken the last: for a slow page there are fewer
+    and none is kept for it.
+    """
+    loop, cursor = asyncio.get_running_loop(), None
+    with contextlib.suppress(WebSocketDisconnect, TimeoutError):
+        await _send(websocket, orjson.dumps({"markets": markets, "version": version("nexttick")}))
+        while True:
+            message, cursor = board.since(cursor)
+            changes, due_s = board.changes, loop.time() + _HEARTBEAT_S
+            await _send(websocket, message)
+            await asyncio.sleep(_UPDATE_S)
+            while board.changes == changes and loop.time() < due_s:
+                await asyncio.sleep(_UPDATE_S)
+
+
+async def _send(websocket: WebSocket, message: bytes) -> None:
+    await asyncio.wait_for(websocket.send_text(message.decode()), _SEND_S)
+
+
+async def _leave(websocket: WebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            await websocket.receive_text()

@@ -1,0 +1,317 @@
+"""What a page shows of one market: told tick by tick, read by any number of pages.
+
+Telling costs about a microsecond and never waits. Reading gives what is new since a cursor, a few
+hundred points at most, so that neither the rate of ticks nor a slow page can pile anything up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from nexttick.live.page.rings import (
+    EDGES_NS,
+    S_NS,
+    LatencyHistogram,
+    Points,
+    Ring,
+    TickRate,
+    quantile_ns,
+)
+from nexttick.venues.messages import Health
+
+POINTS_AN_UPDATE = 500  # of each series, at most
+EVENTS_KEPT = 50
+
+_FINE_SLOT_NS, _FINE_POINTS = S_NS // 10, 3_000  # five minutes, or more where ticks are rare
+_COARSE_SLOT_NS, _COARSE_POINTS = 10 * S_NS, 2_160  # six hours
+_SKILL_SLOT_NS, _SKILL_POINTS = 5 * S_NS, 4_320  # six hours
+_JSON = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Skill(NamedTuple):
+    """How good the predictions of one horizon have been so far.
+
+    Attributes:
+        bits: gained an event over the base rate, running.
+        low: lower end of the band in which the test lets one expect them.
+        high: upper end.
+        log_loss: running, nats.
+        events: scored.
+        auc: running; NaN where it is not known.
+    """
+
+    bits: float
+    low: float
+    high: float
+    log_loss: float
+    events: int
+    auc: float = float("nan")
+
+
+class Cursor(NamedTuple):
+    """How far a page has read: numbers of the first points and events that it lacks."""
+
+    fine: int
+    coarse: int
+    skill_H: tuple[int, ...]
+    events: int
+
+
+class Board:
+    """All that is known of one market while it is followed.
+
+    It belongs to one thread: the loop's that tells it and serves it.
+
+    Args:
+        name: of the market, as shown.
+        horizons: H names.
+        base_rates: H shares of rises in training, from which probabilities are told apart by
+            colour; a half each where they are not known.
+        stale_after_s: without a tick for longer, the market counts as silent.
+        clock: ns that never go back.
+
+    Attributes:
+        name: of the market.
+        horizons: H names.
+        stale_after_s: as told.
+        latency: of all predictions.
+        resets: how often the predictor's state was.
+        skill: by horizon, as last told.
+        drift: population stability index by feature, as last told.
+        drift_limits: by feature, beyond which it has left training.
+        warnings: sentences that hold now.
+        feed: the feed's own counts.
+
+    Raises:
+        ValueError: no horizon, or base rates that don't match them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        horizons: Sequence[str],
+        base_rates: Sequence[float] | None = None,
+        stale_after_s: float = 60.0,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ):
+        self.base_rates = [0.5] * len(horizons) if base_rates is None else list(base_rates)
+        if not horizons or len(self.base_rates) != len(horizons):
+            raise ValueError(
+                f"board {name}: {len(horizons)} horizons and {len(self.base_rates)} base rates; "
+                "give at least one horizon, and one base rate for each or none at all"
+            )
+        self.name, self.horizons = name, tuple(horizons)
+        self.stale_after_s = stale_after_s
+        self.latency = LatencyHistogram()
+        self.resets = 0
+        self.skill: dict[str, Skill] = {}
+        self.drift: dict[str, float] = {}
+        self.drift_limits: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.feed = Health()
+        self._clock = clock
+        self._rate = TickRate()
+        self._fine = Ring(_FINE_POINTS, _FINE_SLOT_NS, len(horizons))
+        self._coarse = Ring(_COARSE_POINTS, _COARSE_SLOT_NS, len(horizons))
+        self._skill_rings = [Ring(_SKILL_POINTS, _SKILL_SLOT_NS) for _ in horizons]
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._beginning = Cursor(0, 0, (0,) * len(horizons), -1)
+        self._happened = self._told = 0
+        self._last_ns = clock()
+        self._second_ends_ns = self._last_ns + S_NS
+
+    def predicted(
+        self,
+        time_ns: int,
+        price: float,
+        p_H: Sequence[float] | NDArray[np.floating],
+        latency_ns: int,
+    ) -> None:
+        """A tick came, and this was said of it.
+
+        Args:
+            time_ns: the exchange's time, ns since 1970.
+            price: of the tick.
+            p_H: probabilities of a rise, NaN where none was said.
+            latency_ns: from the tick's arrival to the prediction.
+        """
+        now_ns = self._last_ns = self._clock()
+        if now_ns >= self._second_ends_ns:
+            self._turn(now_ns)
+        self._rate.total += 1
+        self.latency.add(latency_ns)
+        if self._fine.put(now_ns, time_ns, price, price, price, p_H):
+            self._coarsen(now_ns)
+
+    def scored(self, skill: Mapping[str, Skill]) -> None:
+        """Running scores by horizon; once a second is often enough."""
+        now_ns, time_N = self._clock(), self._fine.last().time_N
+        self.skill |= skill
+        for horizon, ring in zip(self.horizons, self._skill_rings, strict=True):
+            if horizon in skill and len(time_N):
+                told = skill[horizon]
+                ring.put(now_ns, int(time_N[0]), told.bits, told.low, told.high, ())
+        self._told += 1
+
+    def drifted(self, drift: Mapping[str, float], limits: Mapping[str, float]) -> None:
+        """Population stability index of each feature against training, and its limit."""
+        self.drift, self.drift_limits = dict(drift), dict(limits)
+        self._told += 1
+
+    def gap(self, since_ns: int, until_ns: int, reason: str) -> None:
+        """Trades between two times are missing and could not be had."""
+        self._fine.break_off()
+        self._happen("gap", since_ns, until_ns, reason)
+
+    def reset(self, time_ns: int, reason: str) -> None:
+        """The predictor forgot all and begins anew."""
+        self.resets += 1
+        self._happen("reset", time_ns, time_ns, reason)
+
+    def health(self, health: Health) -> None:
+        """The feed's own counts; kept as they are, and read whenever a page asks."""
+        self.feed = health
+        self._told += 1
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """The sentences that hold now, in place of those before."""
+        self.warnings = list(warnings)
+        self._told += 1
+
+    @property
+    def ticks(self) -> int:
+        """Ticks since the beginning."""
+        return self._rate.total
+
+    @property
+    def changes(self) -> int:
+        """Grows with everything told."""
+        return self._rate.total + self._told
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last tick, or since the beginning where there was none."""
+        return (self._clock() - self._last_ns) / S_NS
+
+    @property
+    def up(self) -> bool:
+        """Whether the feed is connected and not silent."""
+        return self.feed.connected and self.age_s <= self.stale_after_s
+
+    def last_p(self) -> list[float]:
+        """The last probabilities by horizon; NaN where there is none."""
+        p_1H = self._fine.last().rest_NR
+        return [float(p) for p in p_1H[0]] if len(p_1H) else [float("nan")] * len(self.horizons)
+
+    def snapshot(self) -> bytes:
+        """All of it as JSON, for a page that has just come."""
+        return self.since(None)[0]
+
+    def since(self, cursor: Cursor | None) -> tuple[bytes, Cursor]:
+        """What is new as JSON, and where to read on.
+
+        The last point of a series is still open and comes again with the next update. A page that
+        has been away for longer than a ring lasts is given all of it.
+        """
+        whole = cursor is None or not self._holds(cursor)
+        at = self._beginning if cursor is None or whole else cursor
+        message = {
+            "whole": whole,
+            "market": self.name,
+            "horizons": self.horizons,
+            "base_rates": self.base_rates,
+            "fine": _columns(self._fine.since(at.fine, POINTS_AN_UPDATE)),
+            "coarse": _columns(self._coarse.since(at.coarse, POINTS_AN_UPDATE)),
+            "skill": [
+                _columns(ring.since(number, POINTS_AN_UPDATE))
+                for ring, number in zip(self._skill_rings, at.skill_H, strict=True)
+            ],
+            "state": self._state(),
+        }
+        if at.events != self._happened:
+            message["events"] = list(self._events)
+        return orjson.dumps(message, option=_JSON), self._end()
+
+    def _holds(self, cursor: Cursor) -> bool:
+        rings = ((self._fine, cursor.fine), (self._coarse, cursor.coarse))
+        return all(ring.holds(number) for ring, number in rings)
+
+    def _end(self) -> Cursor:
+        skill_H = tuple(ring.open_number for ring in self._skill_rings)
+        return Cursor(self._fine.open_number, self._coarse.open_number, skill_H, self._happened)
+
+    def _state(self) -> dict[str, Any]:
+        now_ns = self._clock()
+        if now_ns >= self._second_ends_ns:
+            self._turn(now_ns)
+        last = self._fine.last()
+        counts = self.latency.last_minute()
+        return {
+            "time": last.time_N[-1] / S_NS if len(last.time_N) else None,
+            "price": last.value_N[-1] if len(last.time_N) else None,
+            "p": self.last_p(),
+            "ticks": self.ticks,
+            "rate": self._rate.per_second(),
+            "rates": self._rate.each_second(),
+            "age_s": self.age_s,
+            "stale_after_s": self.stale_after_s,
+            "resets": self.resets,
+            "feed": dataclasses.asdict(self.feed),
+            "latency": {
+                "edges_us": [edge / 1e3 for edge in EDGES_NS],
+                "counts": counts,
+                "p50_us": quantile_ns(counts, 0.5) / 1e3,
+                "p99_us": quantile_ns(counts, 0.99) / 1e3,
+            },
+            "skill": {horizon: told._asdict() for horizon, told in self.skill.items()},
+            "drift": self.drift,
+            "drift_limits": self.drift_limits,
+            "warnings": self.warnings,
+        }
+
+    def _turn(self, now_ns: int) -> None:
+        seconds = (now_ns - self._second_ends_ns) // S_NS + 1
+        self._rate.turn(seconds)
+        self.latency.turn(seconds)
+        self._second_ends_ns += seconds * S_NS
+
+    def _coarsen(self, now_ns: int) -> None:
+        """Merge the last closed fine point into the coarse series: never more than ten a second."""
+        fine = self._fine.since(self._fine.opened - 2, 2)
+        if len(fine.time_N) == 2:
+            if fine.broken_N[0]:
+                self._coarse.break_off()
+            self._coarse.put(
+                now_ns,
+                int(fine.time_N[0]),
+                float(fine.value_N[0]),
+                float(fine.low_N[0]),
+                float(fine.high_N[0]),
+                fine.rest_NR[0],
+            )
+
+    def _happen(self, kind: str, since_ns: int, until_ns: int, reason: str) -> None:
+        times = {"since": since_ns / S_NS, "until": until_ns / S_NS}
+        self._events.append({"kind": kind, **times, "reason": reason})
+        self._happened += 1
+        self._told += 1
+
+
+def _columns(points: Points) -> dict[str, Any]:
+    """As a page draws them: times in seconds, the rest column by column."""
+    return {
+        "time": points.time_N // 1_000_000 / 1e3,
+        "value": points.value_N,
+        "low": points.low_N,
+        "high": points.high_N,
+        "rest": np.ascontiguousarray(points.rest_NR.T),
+        "broken": np.flatnonzero(points.broken_N),
+    }

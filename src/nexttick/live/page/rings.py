@@ -1,0 +1,250 @@
+"""The last points of a series in fixed memory, whatever the rate of ticks.
+
+A point covers a slot of wall-clock time: what comes within the slot is merged into it. So a screen
+that is drawn a few times a second has a few new points each time, at 1 tick a second as at 20,000.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Points(NamedTuple):
+    """N points of a series, oldest first.
+
+    Attributes:
+        time_N: market time of the last thing merged into it, ns.
+        value_N: the last value in it.
+        low_N: the lowest.
+        high_N: the highest.
+        rest_NR: R further values that go with the last one.
+        broken_N: whether something is missing before it.
+    """
+
+    time_N: NDArray[np.int64]
+    value_N: NDArray[np.float64]
+    low_N: NDArray[np.float64]
+    high_N: NDArray[np.float64]
+    rest_NR: NDArray[np.float32]
+    broken_N: NDArray[np.bool_]
+
+    def at(self, index: slice | NDArray[np.intp]) -> Points:
+        """Some of them; a slice is a view."""
+        return Points(
+            self.time_N[index],
+            self.value_N[index],
+            self.low_N[index],
+            self.high_N[index],
+            self.rest_NR[index],
+            self.broken_N[index],
+        )
+
+
+class Ring:
+    """The last `capacity` points of a series.
+
+    Args:
+        capacity: points kept.
+        slot_ns: wall-clock time that one point covers at least.
+        rest: R, how many further values a point has.
+
+    Attributes:
+        opened: points since the beginning, the last of which is still open.
+    """
+
+    def __init__(self, capacity: int, slot_ns: int, rest: int = 0):
+        self._capacity, self._slot_ns = capacity, slot_ns
+        self._points = Points(
+            np.zeros(capacity, np.int64),
+            np.full(capacity, np.nan),
+            np.full(capacity, np.nan),
+            np.full(capacity, np.nan),
+            np.full((capacity, rest), np.nan, np.float32),
+            np.zeros(capacity, np.bool_),
+        )
+        self.opened = 0
+        self._closes_ns: int | None = None
+        self._breaks = False
+        self._at = 0
+        self._low = self._high = np.nan
+        self._rest_R = self._points.rest_NR[0]
+
+    def put(
+        self,
+        now_ns: int,
+        time_ns: int,
+        value: float,
+        low: float,
+        high: float,
+        rest_R: Sequence[float] | NDArray[np.floating],
+    ) -> bool:
+        """Merge into the open point, or open the next one.
+
+        Args:
+            now_ns: any clock that never goes back.
+            time_ns: market time.
+            value: takes the place of the point's.
+            low: lowers the point's.
+            high: raises the point's.
+            rest_R: take the place of the point's.
+
+        Returns:
+            Whether a point was opened.
+        """
+        points = self._points
+        opens = self._closes_ns is None or now_ns >= self._closes_ns
+        if opens:
+            self._open(now_ns, low, high)
+        elif low < self._low:
+            self._low = points.low_N[self._at] = low
+        elif high > self._high:
+            self._high = points.high_N[self._at] = high
+        at = self._at
+        points.time_N[at] = time_ns
+        points.value_N[at] = value
+        self._rest_R[:] = rest_R
+        return opens
+
+    def last(self) -> Points:
+        """The open point, as a series of one; of none before the first."""
+        return self._points.at(slice(self._at, self._at + min(self.opened, 1)))
+
+    @property
+    def open_number(self) -> int:
+        """Number of the open point, counted from 0; 0 before the first too."""
+        return max(self.opened - 1, 0)
+
+    def break_off(self) -> None:
+        """Something is missing: the next value opens a point, marked so."""
+        self._closes_ns, self._breaks = None, True
+
+    def since(self, number: int, limit: int) -> Points:
+        """Points from a number on; neighbours are merged where there are more than `limit`.
+
+        Args:
+            number: of the first point wanted, counted from 0; those that are gone are left out.
+            limit: points at most.
+        """
+        first = max(number, self.opened - self._capacity, 0)
+        at_N = np.arange(first, self.opened) % self._capacity
+        points = self._points.at(at_N)
+        return points if len(at_N) <= limit else _merge(points, limit)
+
+    def holds(self, number: int) -> bool:
+        """Whether the point of that number, and so all later ones, are still here or to come."""
+        return number >= self.opened - self._capacity
+
+    def _open(self, now_ns: int, low: float, high: float) -> None:
+        at = self._at = self.opened % self._capacity
+        self._closes_ns = now_ns + self._slot_ns
+        self._low = self._points.low_N[at] = low
+        self._high = self._points.high_N[at] = high
+        self._points.broken_N[at] = self._breaks
+        self._rest_R = self._points.rest_NR[at]
+        self._breaks = False
+        self.opened += 1
+
+
+def _merge(points: Points, groups: int) -> Points:
+    n = len(points.time_N)
+    starts = np.arange(groups) * n // groups
+    ends = np.append(starts[1:], n) - 1
+    return Points(
+        points.time_N[ends],
+        points.value_N[ends],
+        np.fmin.reduceat(points.low_N, starts),
+        np.fmax.reduceat(points.high_N, starts),
+        points.rest_NR[ends],
+        np.logical_or.reduceat(points.broken_N, starts),
+    )
+
+
+S_NS = 1_000_000_000
+MINUTE_S = 60
+
+_BINS_A_DECADE = 5
+_DECADES = 7
+# From 1 µs to 10 s, five bins a decade; the histogram's last bin is for all above.
+EDGES_NS: tuple[int, ...] = tuple(
+    round(1_000 * 10 ** (k / _BINS_A_DECADE)) for k in range(_BINS_A_DECADE * _DECADES + 1)
+)
+
+
+class LatencyHistogram:
+    """How long it took from tick to prediction, since the beginning and in the last minute.
+
+    Attributes:
+        counts: in each bin since the beginning, one more than there are `EDGES_NS`; a bin holds
+            latencies up to and with its edge.
+        sum_ns: of all latencies.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(EDGES_NS) + 1)
+        self.sum_ns = 0
+        self._each_second: deque[list[int]] = deque([self.counts.copy()], maxlen=MINUTE_S + 1)
+
+    def add(self, latency_ns: int) -> None:
+        """Count one."""
+        self.counts[bisect_left(EDGES_NS, latency_ns)] += 1
+        self.sum_ns += latency_ns
+
+    def turn(self, seconds: int) -> None:
+        """So many seconds have ended."""
+        for _ in range(min(seconds, MINUTE_S + 1)):
+            self._each_second.append(self.counts.copy())
+
+    def last_minute(self) -> NDArray[np.int64]:
+        """Counts of the last minute, bin by bin."""
+        return np.array(self.counts) - np.array(self._each_second[0])
+
+
+def quantile_ns(counts: NDArray[np.integer], share: float) -> float:
+    """The latency that so large a share stays under, straight within a bin of the log scale.
+
+    Args:
+        counts: of a `LatencyHistogram`.
+        share: between 0 and 1.
+
+    Returns:
+        ns, at most a bin's width off; the last edge where it lies above; NaN without any count.
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return math.nan
+    cumulated = np.cumsum(counts)
+    i = int(np.searchsorted(cumulated, share * total))
+    if i >= len(EDGES_NS):
+        return float(EDGES_NS[-1])
+    within = (share * total - (cumulated[i] - counts[i])) / max(int(counts[i]), 1)
+    return float(EDGES_NS[i] * 10 ** ((within - 1) / _BINS_A_DECADE))
+
+
+class TickRate:
+    """Ticks in each of the last 60 whole seconds."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._marks: deque[int] = deque([0], maxlen=MINUTE_S + 1)
+
+    def turn(self, seconds: int) -> None:
+        """So many seconds have ended."""
+        for _ in range(min(seconds, MINUTE_S + 1)):
+            self._marks.append(self.total)
+
+    def each_second(self) -> list[int]:
+        """Ticks second by second, oldest first; fewer than 60 in the first minute."""
+        return [later - earlier for earlier, later in pairwise(self._marks)]
+
+    def per_second(self, over_s: int = 5) -> float:
+        """The mean of the last whole seconds; 0 before the first has ended."""
+        latest = self.each_second()[-over_s:]
+        return sum(latest) / len(latest) if latest else 0.0

@@ -1,0 +1,1 @@
+"""The networks: layers, models, what their gradients say, experiments."""

@@ -1,0 +1,220 @@
+"""A look at every n-th step of a training: gradients, updates, dead units, saturated gates.
+
+It reads and never writes: weights, gradients and random numbers are those of a training without
+it, to the last bit. Norms and copies of weights are cheap beside a step, one reduction an
+activation nearly so; gates are computed a second time, for one segment only. So it stays under
+3 % of the time of training (`python -m bench.health`).
+
+In a loop of one's own:
+
+    monitor = Monitor(model)
+    for x, y in batches:
+        monitor.before_step()
+        loss = criterion(model(x), y)
+        loss.backward()
+        monitor.after_backward()
+        norm = clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        monitor.after_step()
+    health = monitor.report(losses, norms, clip_norm)  # the next step begins a new epoch
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from nexttick.networks.gradients.gates import GateWatch, is_saturated, watch_gates
+from nexttick.networks.gradients.verdicts import Layers, judge_health
+from nexttick.networks.layers.block import Block, short_name
+from nexttick.networks.layers.normalisation import ChannelNorm
+from nexttick.networks.layers.residual import Bottleneck, Residual
+
+EVERY = 16  # steps from one look to the next
+
+# They give nothing, or next to nothing, for what is not positive. The residual blocks end in a
+# ReLU that is no module of its own.
+_RECTIFIERS = (nn.ReLU, nn.LeakyReLU, Residual, Bottleneck)
+_SQUASHERS = (nn.Sigmoid, nn.Tanh)
+_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, ChannelNorm, Block)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase)
+Weights = dict[str, list[Tensor]]
+
+
+class Monitor:
+    """Looks at every n-th step of an epoch, and says at its end what it saw.
+
+    Args:
+        model: what is trained.
+        every: steps from one look to the next; 0 for no look at all.
+    """
+
+    def __init__(self, model: nn.Module, every: int = EVERY):
+        self._model, self._every = model, every
+        self._weights = layer_weights(model)
+        self._gates = watch_gates(model)
+        self._look: Look | None = None
+        self._step = 0
+        self._seen: list[Layers] = []
+
+    def before_step(self) -> None:
+        """Call before the forward pass."""
+        self.close()
+        if self._every and self._step % self._every == 0:
+            self._look = Look(self._model, self._weights, self._gates)
+        self._step += 1
+
+    def after_backward(self) -> None:
+        """Call between the backward pass and clipping."""
+        if self._look is not None:
+            self._look.see_gradients()
+
+    def after_step(self) -> None:
+        """Call after the optimizer's step."""
+        if self._look is not None:
+            self._look.see_updates()
+            self._seen.append(self._look.seen)
+            self.close()
+
+    def close(self) -> None:
+        """Take every hook off the model; a step that was cut short is forgotten."""
+        if self._look is not None:
+            self._look.close()
+            self._look = None
+
+    def report(
+        self, losses: ArrayLike, norms: ArrayLike, clip_norm: float = math.inf
+    ) -> dict[str, Any]:
+        """What an epoch was like, in plain numbers and words; the next step begins a new one.
+
+        Args:
+            losses: of every step, nats.
+            norms: of the gradient before clipping, of every step.
+            clip_norm: what gradients were clipped to.
+
+        Returns:
+            `verdict`: what is wrong, by name, or `healthy`; `words`: a sentence and a cure for
+            each; `looks`: steps looked at; `layers`: by layer, medians over the looks: `grad_norm`
+            (before clipping) and `update_ratio` of layers with weights, `dead` of rectifiers,
+            `saturated` of tanh, sigmoid and recurrent layers (of which `GateWatch` says more).
+
+        Raises:
+            ValueError: there was no step.
+        """
+        if np.size(losses) == 0:
+            raise ValueError("no step was taken since the last report: nothing can be said of it")
+        looks = len(self._seen)
+        layers: Layers = _middle(self._seen) if self._seen else {}
+        self._seen, self._step = [], 0
+        verdicts = judge_health(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks)
+        return {
+            "verdict": ", ".join(verdicts) or "healthy",
+            "words": list(verdicts.values()),
+            "looks": looks,
+            "layers": layers,
+        }
+
+
+class Look:
+    """One step looked at, with hooks on the model until `close`.
+
+    Attributes:
+        seen: measures by layer.
+    """
+
+    def __init__(self, model: nn.Module, weights: Weights, gates: list[GateWatch]):
+        self.seen: Layers = {name: {} for name in weights}
+        self._weights, self._gates = weights, gates
+        self._before = {name: [w.detach().clone() for w in own] for name, own in weights.items()}
+        self._channels = 1  # their axis in what the latest layer gave
+        self._dead: dict[str, list[Tensor]] = {}
+        self._handles: list[RemovableHandle] = []
+        for path, module in model.named_modules():
+            hook = self._hook_for(short_name(path) or type(module).__name__, module)
+            if hook is not None:
+                self._handles.append(module.register_forward_hook(hook))
+        for watch in gates:
+            self._handles += watch.attach()
+
+    def see_gradients(self) -> None:
+        """Norm of each layer's gradient; what the forward pass left is summed up too."""
+        for name, own in self._weights.items():
+            grads = [weight.grad for weight in own if weight.grad is not None]
+            self.seen[name]["grad_norm"] = _norm(grads)
+        for name, calls in self._dead.items():
+            self.seen.setdefault(name, {})["dead"] = torch.cat(calls).float().mean().item()
+        for watch in self._gates:
+            for name, measures in watch.measure().items():
+                self.seen.setdefault(name, {}).update(measures)
+
+    def see_updates(self) -> None:
+        """How far the step moved each layer, as a share of its weights' norm."""
+        for name, own in self._weights.items():
+            before = self._before[name]
+            moved = _norm([new.detach() - old for new, old in zip(own, before, strict=True)])
+            if (size := _norm(before)) > 0:
+                self.seen[name]["update_ratio"] = moved / size
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook_for(self, name: str, module: nn.Module) -> Callable[..., None] | None:
+        if isinstance(module, _RECTIFIERS):
+            return lambda module, args, out: self._see_rectified(name, out)
+        if isinstance(module, _SQUASHERS):
+            return lambda module, args, out: self._see_squashed(name, module, out)
+        if isinstance(module, _CHANNELS_FIRST):
+            return lambda module, args, out: setattr(self, "_channels", 1)
+        if isinstance(module, _CHANNELS_LAST):
+            return lambda module, args, out: setattr(self, "_channels", -1)
+        return None
+
+    def _see_rectified(self, name: str, out: Tensor) -> None:
+        """A unit is dead if it is positive nowhere in the batch; calls count by themselves.
+
+        One ReLU may stand behind several layers, of several widths.
+        """
+        axis = self._channels if out.dim() > 2 else -1
+        largest_C = out.detach().movedim(axis, -1).reshape(-1, out.shape[axis]).amax(dim=0)
+        self._dead.setdefault(name, []).append(~(largest_C > 0))
+
+    def _see_squashed(self, name: str, module: nn.Module, out: Tensor) -> None:
+        share = is_saturated(out.detach(), tanh=isinstance(module, nn.Tanh)).float().mean()
+        self.seen.setdefault(name, {})["saturated"] = share.item()
+
+
+def layer_weights(model: nn.Module) -> Weights:
+    """The trainable weights of every module that has its own, a recurrent stack's by layer."""
+    weights: Weights = {}
+    for path, module in model.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            layer = re.search(r"_l(\d+)", name) if isinstance(module, nn.RNNBase) else None
+            parts = [short_name(path) or type(module).__name__, *(layer.groups() if layer else ())]
+            if weight.requires_grad:
+                weights.setdefault(".".join(parts), []).append(weight)
+    return weights
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    if not tensors:
+        return 0.0
+    return torch.stack([torch.linalg.vector_norm(one) for one in tensors]).norm().item()
+
+
+def _middle(values: list[Any]) -> Any:
+    """Medians, to four digits, of numbers or of dicts of them, key by key."""
+    if isinstance(values[0], dict):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _middle([value[key] for value in values if key in value]) for key in keys}
+    middle = float(np.median(values))
+    return float(f"{middle:.4g}") if math.isfinite(middle) else None

@@ -1,0 +1,119 @@
+"""The error signal on its way back: |dE_t/dh_k| against t - k, exactly.
+
+Bengio et al. 1994, "Learning long-term dependencies with gradient descent is difficult", and the
+lecture's sum: dE_t/dW = sum over k of dE_t/dy_t dy_t/ds_t (ds_t/ds_k) ds_k/dW, where ds_t/ds_k is
+the product of the Jacobians of all ticks between. That product is never formed here: one backward
+pass through the unrolled cells gives dE_t/ds_k of every k. `products_of_jacobians` is the formula
+itself, and equal. The state of an LSTM is h and c side by side.
+
+In a stack of convolutions, h_k is what its k-th layer gives, and t is the last. What fades with
+ticks in the one fades with layers in the other, and so does the cure: a way around.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nexttick.networks.lab.nets import ConvNet, RecurrentNet
+from nexttick.networks.lab.tasks import MemoryTask
+from nexttick.networks.layers.block import State
+from nexttick.networks.layers.recurrent import Recurrent
+
+
+@dataclass(frozen=True)
+class Signal:
+    """An error signal on its way back.
+
+    Attributes:
+        back: ticks, or convolutions, between h_k and the loss.
+        norm: |dE_t/dh_k| there, median over sequences.
+    """
+
+    back: list[int]
+    norm: list[float]
+
+
+def signal_through_ticks(net: RecurrentNet, task: MemoryTask, x_BTC: Tensor, y_B: Tensor) -> Signal:
+    """The norm of dE_t/ds_k of every tick k, in double precision.
+
+    Args:
+        net: whose last answer has the error E_t.
+        task: which says the error.
+        x_BTC: sequences.
+        y_B: their answers.
+    """
+    stack = net.unrolled()
+    states = [stack.initial_state(len(x_BTC))]
+    for x_BC in x_BTC.double().unbind(dim=1):
+        _, state = stack.step(x_BC, states[-1])
+        # Copies, so that the parts of a state, of which one is made of the other within a tick,
+        # count as independent inputs of the next.
+        states.append(tuple(part.clone() for part in state))
+    return _signal(task.loss(net.answer(states[-1]), y_B), states[1:], stride=1)
+
+
+def signal_through_layers(net: ConvNet, task: MemoryTask, x_BTC: Tensor, y_B: Tensor) -> Signal:
+    """The norm of dE/dh_k of every stage k, over all ticks of a sequence, in double precision.
+
+    Arguments as in `signal_through_ticks`. Batch norm lets sequences see each other; then E is the
+    sum over the batch.
+    """
+    net = copy.deepcopy(net).double()
+    hs = net.hidden(x_BTC.double())
+    return _signal(task.loss(net.answer(hs[-1]), y_B), [(h,) for h in hs], stride=net.span)
+
+
+def _signal(loss_B: Tensor, states: list[State], stride: int) -> Signal:
+    """Norms of each sequence's gradient, the newest state first; a part without use has none."""
+    flat = [part for state in states for part in state]
+    gradients = torch.autograd.grad(loss_B.sum(), flat, allow_unused=True, materialize_grads=True)
+    parts = len(states[0])
+    norms = []
+    for k in reversed(range(len(states))):
+        own = [gradient.flatten(1) for gradient in gradients[k * parts : (k + 1) * parts]]
+        norms.append(torch.cat(own, dim=1).norm(dim=1).median().item())
+    return Signal([k * stride for k in range(len(states))], norms)
+
+
+def relative(signal: dict[str, Any]) -> list[float]:
+    """The norms of a `Signal`, as plain values, as shares of that of the newest h."""
+    newest = signal["norm"][0]
+    return [norm / newest if newest else math.nan for norm in signal["norm"]]
+
+
+def products_of_jacobians(
+    stack: Recurrent, error: Callable[[Tensor], Tensor], x_1TC: Tensor
+) -> list[Tensor]:
+    """dE_t/ds_k as the lecture writes it: dE_t/ds_t times the Jacobians of all ticks after k.
+
+    Args:
+        stack: the recurrent layers.
+        error: E of a last state, whose parts lie side by side.
+        x_1TC: one sequence.
+
+    Returns:
+        A row for each tick k, from the last to the first.
+    """
+    parts = len(stack.initial_state(1))
+
+    def tick(x_1C: Tensor, s: Tensor) -> Tensor:
+        state = tuple(part.unsqueeze(0) for part in s.chunk(parts))
+        return torch.cat([part[0] for part in stack.step(x_1C, state)[1]])
+
+    s = torch.cat([part[0] for part in stack.initial_state(1)])
+    jacobians = []
+    for x_1C in x_1TC.unbind(dim=1):
+        jacobians.append(torch.func.jacrev(partial(tick, x_1C))(s).detach())
+        s = tick(x_1C, s).detach()
+    rows = [torch.func.grad(error)(s).detach()]
+    for jacobian in reversed(jacobians[1:]):
+        rows.append(rows[-1] @ jacobian)
+    return rows

@@ -1,0 +1,37 @@
+"""The layers: each with its paper, its shapes and its receptive field.
+
+`BLOCKS` names every block. Each class can be made of two small numbers, the channels in and its
+own size (channels out, hidden size, growth or window), and of `nd` and `padding` where its `nds`
+and `paddings` offer a choice.
+"""
+
+from __future__ import annotations
+
+from nexttick.networks.layers.block import Block
+from nexttick.networks.layers.condensenet import CondenseBlock
+from nexttick.networks.layers.convolution import Average, Conv, ConvBlock, Separable
+from nexttick.networks.layers.crf import DenseCRF
+from nexttick.networks.layers.densenet import DenseBlock, Transition
+from nexttick.networks.layers.dilated import AtrousPyramid
+from nexttick.networks.layers.learned_groups import LearnedGroupConv
+from nexttick.networks.layers.recurrent import Recurrent
+from nexttick.networks.layers.residual import Bottleneck, Residual
+from nexttick.networks.layers.transposed import EncoderDecoder, TransposedConv
+
+BLOCKS: dict[str, type[Block]] = {
+    "conv": Conv,
+    "conv-norm": ConvBlock,
+    "average": Average,
+    "residual": Residual,
+    "bottleneck": Bottleneck,
+    "dense": DenseBlock,
+    "transition": Transition,
+    "condense": CondenseBlock,
+    "learned-groups": LearnedGroupConv,
+    "separable": Separable,
+    "pyramid": AtrousPyramid,
+    "transposed": TransposedConv,
+    "encoder-decoder": EncoderDecoder,
+    "crf": DenseCRF,
+    "recurrent": Recurrent,
+}

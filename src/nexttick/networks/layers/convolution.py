@@ -1,0 +1,243 @@
+"""Convolution with causal, symmetric or no padding; with a norm and LeakyReLU; and averages."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from nexttick.networks.layers.block import Block, Chain, PathBlock, State
+from nexttick.networks.layers.normalisation import norm_layer
+from nexttick.networks.layers.shapes import (
+    Padding,
+    check_divides,
+    check_positive,
+    margins,
+    output_length,
+    reach,
+)
+
+
+class Conv(Block):
+    """`torch.nn.Conv1d` or `Conv2d` that also pads causally (LeCun et al. 1989).
+
+    Causal padding is that of van den Oord et al. 2016 (WaveNet, arXiv:1609.03499): zeros before
+    the first tick only, so that output t sees inputs up to t stride.
+
+    Shapes: (B, in_channels, T) to (B, out_channels, T'), T' = ceil(T / stride) with padding and
+    floor((T - dilation (kernel_size - 1) - 1) / stride) + 1 without. Receptive field:
+    1 + dilation (kernel_size - 1).
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: inputs that one output weighs, on each axis.
+        stride: inputs from one output to the next.
+        dilation: inputs from one of the kernel's weights to the next.
+        groups: parts of the channels that do not see each other.
+        bias: whether each channel out has a constant.
+        nd: 1 for ticks, 2 for images.
+        padding: `causal` (ticks only), `symmetric` or `none`.
+
+    Raises:
+        ValueError: for sizes below 1, groups that divide no channels, a padding without sense.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        nd: int = 1,
+        padding: Padding = "causal",
+    ):
+        super().__init__(in_channels, out_channels, nd)
+        check_positive("Conv", kernel_size=kernel_size, stride=stride, dilation=dilation)
+        check_positive("Conv", groups=groups)
+        check_divides(
+            "Conv", in_channels=(in_channels, groups), out_channels=(out_channels, groups)
+        )
+        self.reach = reach(kernel_size, dilation)
+        self.margins = margins(self.reach, padding, nd)
+        self.stride = Fraction(stride)
+        self.parts = 1
+        kind = nn.Conv1d if nd == 1 else nn.Conv2d
+        self.layer = kind(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias)
+        # torch's default shrinks the signal in every layer, and without a norm nothing repairs it.
+        nn.init.kaiming_normal_(self.layer.weight, nonlinearity="leaky_relu", a=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad, then convolve."""
+        return self.layer(pad(x, self.margins, self.nd))
+
+    def initial_state(self, batch: int) -> State:
+        """The ticks before this one that the kernel still covers: zeros."""
+        return (self.layer.weight.new_zeros(batch, self.in_channels, self.reach),)
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The kernel at its newest place."""
+        if self.nd != 1 or self.stride != 1 or self.margins[1]:
+            return super().step(x_BC, state)
+        window = torch.cat([state[0], x_BC.unsqueeze(2)], dim=2)
+        return self.layer(window).squeeze(2), (window[:, :, 1:],)
+
+    def span(self, first: float, last: float) -> tuple[float, float]:
+        """Inputs under the kernel, from its first place to its last."""
+        stride, (before, _) = int(self.stride), self.margins
+        return first * stride - before, last * stride - before + self.reach
+
+    def output_length(self, length: int) -> int:
+        """Places at which the kernel fits."""
+        return output_length(
+            length, self.reach + 1, stride=int(self.stride), padded=sum(self.margins)
+        )
+
+
+class Average(Block):
+    """Mean over windows of `size` inputs, one every `size`: `torch.nn.AvgPool1d` or `AvgPool2d`.
+
+    Shapes: (B, C, T) to (B, C, ceil(T / size)) with padding, floor(T / size) without. With causal
+    padding output i is the mean of inputs (i - 1) size + 1 to i size. Receptive field: `size`.
+
+    Args:
+        channels: channels in and out.
+        size: inputs of a window; 1 leaves all as it is.
+        nd: 1 for ticks, 2 for images.
+        padding: `causal` (ticks only), `symmetric` or `none`. Averages of images have no middle
+            for an even size, so `symmetric` fills up behind the end instead.
+    """
+
+    def __init__(self, channels: int, size: int = 2, *, nd: int = 1, padding: Padding = "causal"):
+        super().__init__(channels, channels, nd)
+        check_positive("Average", size=size)
+        self.size = size
+        self.stride = Fraction(size)
+        self.fills = padding == "symmetric"
+        self.before = 0 if self.fills else margins(size - 1, padding, nd)[0]
+        self.layer = (nn.AvgPool1d if nd == 1 else nn.AvgPool2d)(
+            size, ceil_mode=self.fills, count_include_pad=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad, then average."""
+        return self.layer(pad(x, (self.before, 0), self.nd))
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The tick itself, where an average is over one."""
+        return (x_BC, state) if self.size == 1 else super().step(x_BC, state)
+
+    def span(self, first: float, last: float) -> tuple[float, float]:
+        """The windows from the first to the last."""
+        start = first * self.size - self.before
+        return start, start + (last - first + 1) * self.size - 1
+
+    def output_length(self, length: int) -> int:
+        """Windows, whole ones or with a rest."""
+        if self.fills:
+            return -(-length // self.size)
+        return output_length(length, self.size, stride=self.size, padded=self.before)
+
+
+class ConvBlock(PathBlock):
+    """Convolution, norm, LeakyReLU (Maas et al. 2013) and dropout: the lecture's layer.
+
+    Shapes and receptive field: those of `Conv`.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: as in `Conv`.
+        stride: as in `Conv`.
+        dilation: as in `Conv`.
+        norm: `batch`, `layer` or `none`.
+        dropout: probability with which training silences a value.
+        nd: 1 for ticks, 2 for images.
+        padding: `causal` (ticks only), `symmetric` or `none`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "batch",
+        dropout: float = 0.0,
+        nd: int = 1,
+        padding: Padding = "causal",
+    ):
+        conv = Conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            bias=norm != "batch",  # batch norm has a shift of its own
+            nd=nd,
+            padding=padding,
+        )
+        normalised = norm_layer(norm, out_channels, nd)
+        path = Chain(conv, normalised, nn.LeakyReLU(), nn.Dropout(dropout))
+        super().__init__(in_channels, out_channels, path)
+
+
+def pad(x: Tensor, zeros: tuple[int, int], nd: int) -> Tensor:
+    """`x` with zeros before and after, on each of its `nd` last axes."""
+    return nn.functional.pad(x, zeros * nd) if any(zeros) else x
+
+
+class Separable(PathBlock):
+    """Depthwise convolution, norm, ReLU; pointwise convolution, norm, ReLU.
+
+    Shapes: (B, in_channels, T) to (B, out_channels, T'), T' = ceil(T / stride) with padding.
+    Receptive field: 1 + dilation (kernel_size - 1).
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: of the depthwise half.
+        stride: of the depthwise half.
+        dilation: of the depthwise half.
+        norm: `batch` (the paper's), `layer` or `none`.
+        nd: 1 for ticks, 2 for images.
+        padding: `causal` (ticks only), `symmetric` or `none`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "batch",
+        nd: int = 1,
+        padding: Padding = "causal",
+    ):
+        bias = norm != "batch"
+        depthwise = Conv(
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=in_channels,
+            bias=bias,
+            nd=nd,
+            padding=padding,
+        )
+        pointwise = Conv(in_channels, out_channels, 1, bias=bias, nd=nd, padding="none")
+        path = Chain(
+            *(depthwise, norm_layer(norm, in_channels, nd), nn.ReLU()),
+            *(pointwise, norm_layer(norm, out_channels, nd), nn.ReLU()),
+        )
+        super().__init__(in_channels, out_channels, path)

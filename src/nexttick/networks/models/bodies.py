@@ -1,0 +1,132 @@
+"""The convolutional layers of each architecture, between the encoding and the head.
+
+A body is a chain of blocks without padding, stride 1, so that every tick keeps its own output and
+windows that overlap share their work. All take `--num-layers`, `--hidden-size` and
+`--kernel-size`; what they see of the past is their receptive field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import nn
+
+from nexttick.networks.layers.block import Block, Chain
+from nexttick.networks.layers.condensenet import CondenseBlock
+from nexttick.networks.layers.convolution import ConvBlock, Separable
+from nexttick.networks.layers.densenet import DenseBlock, Transition
+from nexttick.networks.layers.residual import Bottleneck, Residual
+from nexttick.options import ModelOptions
+
+_CONDENSED = 4  # groups, and the factor by which each group's inputs are cut
+
+
+def plain(channels: int, options: ModelOptions) -> Chain:
+    """The lecture's layer, `num_layers` times: convolution, norm, LeakyReLU."""
+    return _convolutions(channels, options, [1] * options.num_layers)
+
+
+def dilated(channels: int, options: ModelOptions) -> Chain:
+    """The same with dilations 1, 2, 4, … as in WaveNet (van den Oord et al. 2016)."""
+    return _convolutions(channels, options, [2**layer for layer in range(options.num_layers)])
+
+
+def _convolutions(channels: int, options: ModelOptions, dilations: list[int]) -> Chain:
+    layers = (
+        ConvBlock(
+            c_in,
+            c_out,
+            options.kernel_size,
+            dilation=dilation,
+            norm=options.norm,
+            dropout=options.dropout,
+            padding="none",
+        )
+        for dilation, (c_in, c_out) in zip(dilations, _widths(channels, options), strict=True)
+    )
+    return Chain(*layers)
+
+
+def residual(channels: int, options: ModelOptions) -> Chain:
+    """`num_layers` blocks of two convolutions and a shortcut (He et al. 2015)."""
+    return _repeated(Residual, channels, options)
+
+
+def bottleneck(channels: int, options: ModelOptions) -> Chain:
+    """`num_layers` blocks that narrow, convolve and widen beside a shortcut (He et al. 2015)."""
+    return _repeated(Bottleneck, channels, options)
+
+
+def separable(channels: int, options: ModelOptions) -> Chain:
+    """`num_layers` depthwise separable convolutions (Howard et al. 2017)."""
+    return _repeated(Separable, channels, options)
+
+
+def _repeated(
+    kind: type[Residual] | type[Bottleneck] | type[Separable], channels: int, options: ModelOptions
+) -> Chain:
+    layers: list[nn.Module] = []
+    for c_in, c_out in _widths(channels, options):
+        block = kind(c_in, c_out, options.kernel_size, norm=options.norm, padding="none")
+        layers += [block, nn.Dropout(options.dropout)]
+    return Chain(*layers)
+
+
+def dense(channels: int, options: ModelOptions) -> Chain:
+    """A dense block of `num_layers` layers, then back to `hidden_size` (Huang et al. 2016)."""
+    block = DenseBlock(
+        channels,
+        _growth(options),
+        options.num_layers,
+        options.kernel_size,
+        norm=options.norm,
+        padding="none",
+    )
+    return _compressed(block, options)
+
+
+def condense(channels: int, options: ModelOptions) -> Chain:
+    """The same whose layers learn which inputs they need (Huang et al. 2017)."""
+    if channels % _CONDENSED:
+        raise ValueError(
+            f"--arch condense drops {channels} channels in {_CONDENSED} equal parts: give a "
+            f"--hidden-size (and with --bins 0 a number of features) that divides by {_CONDENSED}"
+        )
+    block = CondenseBlock(
+        channels,
+        _growth(options),
+        options.num_layers,
+        options.kernel_size,
+        groups=_CONDENSED,
+        factor=_CONDENSED,
+        norm=options.norm,
+        padding="none",
+    )
+    return _compressed(block, options)
+
+
+def _growth(options: ModelOptions) -> int:
+    """Channels that a dense layer adds: near a quarter of the width, in whole groups."""
+    return max(1, options.hidden_size // 16) * _CONDENSED
+
+
+def _compressed(block: Block, options: ModelOptions) -> Chain:
+    # A pool of one tick keeps every tick's output its own; the paper's pool of two would not.
+    transition = Transition(block.out_channels, options.hidden_size, 1, norm=options.norm)
+    return Chain(block, nn.Dropout(options.dropout), transition)
+
+
+def _widths(channels: int, options: ModelOptions) -> list[tuple[int, int]]:
+    return list(pairwise([channels] + [options.hidden_size] * options.num_layers))
+
+
+BODIES: dict[str, Callable[[int, ModelOptions], Chain]] = {
+    "plain": plain,
+    "residual": residual,
+    "bottleneck": bottleneck,
+    "dense": dense,
+    "condense": condense,
+    "dilated": dilated,
+    "separable": separable,
+}

@@ -1,0 +1,1 @@
+"""Ticks to what a model sees."""

@@ -1,0 +1,120 @@
+"""Parts of the events in time order, purged by when their labels are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexttick.options import SplitOptions
+from nexttick.prepare.labels import MISSING, Labels
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of some events, as indices: training, then validation, then test.
+
+    Attributes:
+        valid: where the validation part begins.
+        test: where the test part begins.
+        end: where it ends.
+        embargo: events left out at the end of the training and of the validation part; no label
+            that is known later than these parts' ends is used in them.
+    """
+
+    valid: int
+    test: int
+    end: int
+    embargo: tuple[int, int] = (0, 0)
+
+    @property
+    def train_stop(self) -> int:
+        """Where the training part ends; it begins with the first event."""
+        return self.valid - self.embargo[0]
+
+    @property
+    def valid_stop(self) -> int:
+        """Where the validation part ends."""
+        return self.test - self.embargo[1]
+
+
+def chronological_split(n: int, options: SplitOptions) -> Split:
+    """Split n events in time order: training first, then validation, then test."""
+    test = n - round(n * options.test)
+    return Split(valid=test - round(n * options.valid), test=test, end=n)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a walk-forward.
+
+    Attributes:
+        start: the first event of its past.
+        split: its parts, counted from there.
+    """
+
+    start: int
+    split: Split
+
+
+def walk_forward(
+    time_ns: NDArray[np.int64],
+    folds: int,
+    valid: float,
+    *,
+    sliding: bool = False,
+    embargo_ns: int = 0,
+) -> list[Fold]:
+    """Folds whose test parts follow each other, each with its own past before it.
+
+    The events are cut into `folds + 1` equal stretches. Fold k is tested on stretch k + 1; its
+    past is all before that (expanding), or the one stretch before it (sliding). The last part of
+    the past, `valid` of it, chooses the epoch.
+
+    Args:
+        time_ns: times of all events.
+        folds: number of folds.
+        valid: share of each past that validates.
+        sliding: forget what lies further back than one stretch.
+        embargo_ns: the least time between what is learned from and what comes after it.
+
+    Raises:
+        ValueError: there are fewer events than stretches.
+    """
+    n = len(time_ns)
+    if n < folds + 1:
+        raise ValueError(f"{n} events make no {folds} folds: give fewer folds or more ticks")
+    bounds = np.linspace(0, n, folds + 2).round().astype(int)
+    made = []
+    for k in range(1, folds + 1):
+        start = int(bounds[k - 1]) if sliding else 0
+        test = int(bounds[k])
+        border = test - round((test - start) * valid)
+        kept = [_before(time_ns, at, embargo_ns) for at in (border, test)]
+        lost = (min(border - kept[0], border - start), min(test - kept[1], test - border))
+        made.append(
+            Fold(start, Split(border - start, test - start, int(bounds[k + 1]) - start, lost))
+        )
+    return made
+
+
+def _before(time_ns: NDArray[np.int64], index: int, pause_ns: int) -> int:
+    """The end of the range of events that lie `pause_ns` or more before the event `index`."""
+    if pause_ns == 0:
+        return index
+    return int(np.searchsorted(time_ns, time_ns[index] - pause_ns, side="right"))
+
+
+def purged(labels: Labels, start: int, stop: int) -> NDArray[np.int8]:
+    """Labels of the events [start, stop), those not yet known at `stop` made missing.
+
+    Whoever fits on them at the time of event `stop` sees no answer from then or later.
+
+    Returns:
+        int8 array of all N events; everything outside [start, stop) is missing.
+    """
+    y_NH = np.full_like(labels.y_NH, MISSING)
+    known = labels.known_at_NH[start:stop] < stop
+    y_NH[start:stop] = np.where(known, labels.y_NH[start:stop], MISSING)
+    return y_NH

@@ -1,0 +1,162 @@
+"""All scores of all contestants at one horizon, with intervals and paired differences.
+
+Since every score follows from sums over blocks (`tally`), one matrix product resamples all of a
+contestant. All contestants share the draws, so that differences between them are paired. Blocks
+are as long as the log-loss series of the contestants ask for, and the differences between the
+first one's and each other (`bootstrap`).
+
+Chance alone adds to three scores. Reliability and resolution have reverse percentiles for that,
+and so have all differences. The calibration error is a sum of absolute deviations: it is off by
+no more than the sum of the absolute errors of its bins, whose 95 % quantile over the resamples is
+added and taken off. That is exact for a forecaster without a calibration error, and else too wide.
+
+Bins and the share of ties stay those of all events in every resample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexttick.scores.bootstrap import Estimate, Resampler
+from nexttick.scores.metrics import scores_of, scores_of_sums
+from nexttick.scores.tally import PRODUCT, Array, Losses, Outcomes, Tally, tally
+
+_MEANS = 2**13  # longer loss series are averaged to so many: a block holds 20 of them or more
+_BIASED = ("reliability", "resolution", "ece")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all contestants at one horizon, with intervals.
+
+    Attributes:
+        scores: by contestant, then by score.
+        resampler: the blocks.
+        resampled: the scores of each resample.
+        ece_errors: by contestant, how far the parts of the calibration error are off in each.
+    """
+
+    scores: dict[str, dict[str, float]]
+    resampler: Resampler
+    resampled: dict[str, dict[str, NDArray[np.float64]]] = field(repr=False)
+    ece_errors: dict[str, NDArray[np.float64]] = field(repr=False)
+
+    def intervals(self, name: str) -> dict[str, Estimate]:
+        """All scores of a contestant."""
+        values = {key: self.scores[name][key] for key in self.resampled[name]}
+        told = self.resampler.estimates(values, self.resampled[name], _BIASED)
+        reliability, ece = told["reliability"], told["ece"].value
+        off = self.resampler.bound(self.ece_errors[name])
+        told["reliability"] = reliability._replace(low=max(reliability.low, 0.0))
+        told["ece"] = Estimate(ece, max(ece - off, 0.0), ece + off)
+        return told
+
+    def differences(self, one: str, other: str) -> dict[str, Estimate]:
+        """All scores of one contestant less those of the other, paired by resample."""
+        resampled = {
+            key: self.resampled[one][key] - self.resampled[other][key]
+            for key in self.resampled[one]
+        }
+        values = {key: self.scores[one][key] - self.scores[other][key] for key in resampled}
+        return self.resampler.estimates(values, resampled, _BIASED)
+
+
+def evaluate(
+    y: NDArray[np.integer],
+    p_by: Mapping[str, Array],
+    *,
+    base: str = "base_rate",
+    sign: NDArray[np.integer] | None = None,
+    threshold: float = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
+    threads: int = 1,
+) -> Evaluation:
+    """Score contestants on the same events of one horizon, with intervals.
+
+    Args:
+        y: whether the price rose, 0 or 1, in time order.
+        p_by: probabilities of each contestant, the one that is judged first; taken in single
+            precision, as networks give them.
+        base: the contestant over which `bits`, `bits_moves` and `bits_direction` are gained.
+        sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
+        threshold: above it p says "rise".
+        resamples: how many.
+        seed: of the resamples.
+        threads: that share the contestants.
+
+    Raises:
+        ValueError: there is no event or no base, a p is no probability, or y and sign disagree.
+    """
+    if base not in p_by:
+        raise ValueError(f"no contestant {base!r} to gain bits over: name one of {', '.join(p_by)}")
+    outcomes = Outcomes.of(y, sign)
+    p_by = {name: np.asarray(p, np.float32) for name, p in p_by.items()}
+    groups = _groups(len(y))
+    with ThreadPoolExecutor(threads) as pool:  # compiled loops and sorting let go of the GIL
+        losses = [*pool.map(lambda p: Losses.of(outcomes, p, groups), p_by.values())]
+        means = [one.means() for one in losses]
+        series = means + [means[0] - other for other in means[1:]]
+        resampler = Resampler.fit(series, bounds=groups, resamples=resamples, seed=seed)
+        tallies = pool.map(
+            lambda p, told: tally(outcomes, p, resampler.bounds, threshold, told),
+            p_by.values(),
+            losses,
+        )
+        return _evaluation(dict(zip(p_by, tallies, strict=True)), base, resampler)
+
+
+def _groups(n: int) -> NDArray[np.int64]:
+    """Bounds of groups of consecutive events whose mean losses choose the blocks."""
+    events = math.ceil(n / _MEANS)
+    if events > PRODUCT:
+        events = -(-events // PRODUCT) * PRODUCT  # fewest logarithms
+    return np.append(np.arange(0, n, events), n)
+
+
+def _evaluation(tallies: Mapping[str, Tally], base: str, resampler: Resampler) -> Evaluation:
+    ones = np.ones((1, resampler.blocks))
+    whole = {name: scores_of(told, ones) for name, told in tallies.items()}
+    resampled = _resampled(tallies, resampler.weights_RB)
+    errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
+    for told in (whole, resampled):
+        bits = {name: _bits(scores, told[base]) for name, scores in told.items()}
+        for name in told:
+            told[name] |= bits[name]
+    n = int(resampler.bounds[-1])
+    scores_by = {
+        name: {"n": n} | {key: float(whole[name][key][0]) for key in scores}
+        for name, scores in resampled.items()
+    }
+    return Evaluation(scores_by, resampler, resampled, errors)
+
+
+def _resampled(
+    tallies: Mapping[str, Tally], weights_RB: NDArray[np.float32]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """`scores_of` all contestants by a single matrix product, whose threads meet only once."""
+    sums_RM = weights_RB @ np.concatenate(
+        [told.sums_BM.astype(np.float32) for told in tallies.values()], axis=1
+    )
+    ends = np.cumsum([told.sums_BM.shape[1] for told in tallies.values()])
+    parts = np.split(sums_RM, ends[:-1], axis=1)
+    return {
+        name: scores_of_sums(told, part)
+        for (name, told), part in zip(tallies.items(), parts, strict=True)
+    }
+
+
+def _bits(
+    scores: Mapping[str, NDArray[np.float64]], base: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    return {
+        key.replace("log_loss", "bits"): (base[key] - loss) / math.log(2)
+        for key, loss in scores.items()
+        if key.startswith("log_loss")
+    }

@@ -1,0 +1,1 @@
+"""The tick record, and all that comes before an event."""

@@ -1,0 +1,220 @@
+"""A market made from a user's own events in which nothing can be known beyond the bounce.
+
+Times, amounts and the number of ticks an event stay as they are, so bursts, gaps and sizes are
+the market's own. The price path is drawn anew and knows nothing of them:
+
+    price = mid + side · half spread       on the lattice of the market's tick size (Roll 1984)
+    side: a Markov chain, P(side stays) = `same_side`
+    mid: a random walk, P(it stays) = 1 - `moves`, else up or down by `step` with equal chance
+
+Measured on the events: the spread is the median price change where the side changes, the step the
+median change where it doesn't, `same_side` the share of events on the side of the one before, and
+`moves` is such that as many prices stay as in the market. Where the venue doesn't tell sides, the
+sign of the last price change stands for them (the tick rule of Lee & Ready 1991).
+
+Side and price of an event are all that its future depends on, and sides don't depend on the mid,
+so the probability of a rise after h events follows from the side alone. With λ = 2 · same_side - 1
+and M the walk after h steps,
+
+    P(the side is the same after h events) = (1 + λ^h) / 2
+    P(rise) = Σ over that side, same or other, of P(it) · P(step · M + change by the spread > 0)
+
+This is what the best forecaster of all would say. Where the venue doesn't tell sides the placebo
+doesn't either, and then nobody can know as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nexttick.ticks.record import TickError
+
+_DECIMALS = 9
+_ROUNDING = 1e-9  # of a price: finer decimals than this make no tick size
+_SAFE_DEVIATIONS, _SAFE_STEPS = 12, 48  # the walk ends lower with less than 1e-28 (Bernstein)
+
+
+@dataclass(frozen=True)
+class Bounce:
+    """What a placebo's prices have in common with a market's.
+
+    Attributes:
+        decimals: of the tick size, which is a tenth to this power.
+        spread: in tick sizes.
+        step: of the mid, in tick sizes.
+        same_side: P(an event is of the side of the one before).
+        moves: P(the mid moves between two events).
+    """
+
+    decimals: int
+    spread: int
+    step: int
+    same_side: float
+    moves: float
+
+    def truth(
+        self, side_N: NDArray[np.int8], horizon: int, ties: str = "down"
+    ) -> NDArray[np.float64]:
+        """P(the price is higher `horizon` events ahead | all until now).
+
+        Args:
+            side_N: side of each event, +1 or -1.
+            horizon: number of events.
+            ties: `down`; or `skip`, for the probability given that the price is another one.
+        """
+        p_seller, p_buyer = (self._p_rise(side, horizon, ties) for side in (-1, 1))
+        return np.where(side_N > 0, p_buyer, p_seller)
+
+    def _p_rise(self, side: int, horizon: int, ties: str) -> float:
+        p_M = _walk(self.moves, horizon)
+        move_M = np.arange(-horizon, horizon + 1) * self.step
+        p_same = (1 + (2 * self.same_side - 1) ** horizon) / 2
+        rise = fall = 0.0
+        for p, bounce in ((p_same, 0), (1 - p_same, -side * self.spread)):
+            rise += p * float(p_M[move_M + bounce > 0].sum())
+            fall += p * float(p_M[move_M + bounce < 0].sum())
+        if ties == "down":
+            return rise
+        return rise / (rise + fall) if rise + fall > 0 else 0.5
+
+
+@dataclass(frozen=True)
+class Placebo:
+    """A placebo market and what is true of it.
+
+    Attributes:
+        bounce: what it was made with.
+        ticks: the tick record, with `truth` at `rise@1`.
+        side_N: the side of each event, whether its ticks tell it or not.
+    """
+
+    bounce: Bounce
+    ticks: pl.DataFrame
+    side_N: NDArray[np.int8]
+
+    def truth(self, horizon: int, ties: str = "down") -> NDArray[np.float64]:
+        """The true probability of a rise `horizon` events ahead, for each event."""
+        return self.bounce.truth(self.side_N, horizon, ties)
+
+
+def make_placebo(ticks: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Placebo:
+    """Draw a placebo of a market.
+
+    Args:
+        ticks: the market's tick record.
+        events: of these ticks, from `merge_events`.
+        seed: of the price path.
+
+    Returns:
+        As many ticks, which merge into as many events. Ticks of one event have one price; events
+        of one time stamp are set a nanosecond apart, or those of one side would merge. A market
+        that could fall to zero starts higher than the median price.
+
+    Raises:
+        TickError: the price never changes.
+    """
+    bounce = measure_bounce(events)
+    rng, n = np.random.default_rng(seed), len(events)
+    side_N, price_N = _draw(bounce, float(np.median(events["price"])), n, rng)
+    count, index = events["count"].to_numpy(), np.arange(n)
+    time_N = np.maximum.accumulate(events["time"].to_numpy() - index) + index
+    told_N = np.where(events["side"].to_numpy() != 0, side_N, np.int8(0))
+    table = pl.DataFrame(
+        {
+            "time": np.repeat(time_N, count),
+            "price": np.repeat(price_N, count),
+            "amount": ticks["amount"],
+            "side": np.repeat(told_N, count),
+            "truth": np.repeat(bounce.truth(side_N, 1), count),
+        }
+    )
+    return Placebo(bounce, table, side_N)
+
+
+def measure_bounce(events: pl.DataFrame) -> Bounce:
+    """What a placebo takes over of a market's prices.
+
+    Raises:
+        TickError: the price never changes.
+    """
+    price, told = events["price"].to_numpy(), events["side"].to_numpy()
+    decimals = _decimals(price)
+    change = np.diff(price)
+    if not change.any():
+        raise TickError(f"all {len(price)} prices are {price[0]:g}: there is no bounce to copy")
+    rule = _tick_rule(price)
+    same = np.diff(np.where(told != 0, told, rule)) == 0
+    ties = float((change == 0).mean())
+    if same.mean() < ties:  # most orders of the other side leave the price: no bounce of theirs
+        same = np.diff(rule) == 0
+    spread, step = _sizes(np.abs(change) * 10**decimals, same)
+    moves = _moves(float(same.mean()), ties, spread == step)
+    if moves is None:
+        spread, moves = spread + 1, _moves(float(same.mean()), ties, False)
+    return Bounce(decimals, spread, step, float(same.mean()), moves or 0.0)
+
+
+def _decimals(price: NDArray[np.float64]) -> int:
+    """The fewest decimals in which all prices can be written."""
+    for decimals in range(_DECIMALS):
+        if (np.abs(np.round(price, decimals) - price) <= _ROUNDING * price).all():
+            return decimals
+    return _DECIMALS
+
+
+def _tick_rule(price: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Sign of the last price change before or at each event; 0 before the first."""
+    sign = np.sign(np.diff(price, prepend=price[0])).astype(np.int8)
+    last = np.maximum.accumulate(np.where(sign != 0, np.arange(len(price)), 0))
+    return sign[last]
+
+
+def _sizes(change: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[int, int]:
+    """Median change where the side changes and where not, in tick sizes; one may stand for both."""
+    medians = [
+        max(1, round(float(np.median(some)))) if some.any() else None
+        for some in (change[~same & (change > 0)], change[same & (change > 0)])
+    ]
+    spread, step = medians
+    return spread or step or 1, step or spread or 1
+
+
+def _moves(same_side: float, ties: float, alike: bool) -> float | None:
+    """How often the mid moves where so many prices stay; None where it can't be.
+
+    A price stays where neither side nor mid change, and, where spread and step are alike, where
+    half of all moves make up for the bounce.
+    """
+    per_move = same_side - (1 - same_side) / 2 if alike else same_side
+    if per_move <= 0:
+        return None if alike else 0.0
+    moves = (same_side - ties) / per_move
+    return moves if moves <= 1 else None
+
+
+def _draw(
+    bounce: Bounce, typical_price: float, n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Sides and prices of n events."""
+    changes = np.cumsum(rng.random(n) >= bounce.same_side)
+    side_N = np.where(changes % 2 == 0, 1, -1).astype(np.int8)
+    uniform = rng.random(n)
+    up, down = uniform < bounce.moves / 2, uniform >= 1 - bounce.moves / 2
+    mid_N = np.cumsum(up.astype(np.int64) - down) * bounce.step
+    deviation = np.sqrt(bounce.moves * n)
+    lowest = (_SAFE_DEVIATIONS * deviation + _SAFE_STEPS) * bounce.step + bounce.spread
+    start = max(round(typical_price * 10**bounce.decimals), int(lowest))
+    level_N = start + mid_N + bounce.spread * (side_N > 0)
+    return side_N, np.round(level_N / 10**bounce.decimals, bounce.decimals)
+
+
+def _walk(moves: float, steps: int) -> NDArray[np.float64]:
+    """Distribution of the walk from -steps to steps, by its characteristic function."""
+    n = 2 * steps + 1
+    angle = 2 * np.pi * np.arange(steps + 1) / n
+    p = np.fft.irfft((1 - moves + moves * np.cos(angle)) ** steps, n)
+    return np.fft.fftshift(np.maximum(p, 0))

@@ -1,0 +1,281 @@
+"""Which column of a file is what: recognised from names or content, or told by the user.
+
+A column plays a *role*: `time`, `price`, `amount`, `side` (the taker's), `buyer_maker` (true: the
+seller took), `id`, `truth`, `market`. Names decide where there is a header; the kinds of the
+values where there is none. Recognition that is not sure is an error that shows what was seen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nexttick.ticks.reading.values import (
+    INFERRED_FROM,
+    TOLD_FROM,
+    UNITS_NS,
+    dates_by_unit,
+    plausible,
+)
+from nexttick.ticks.record import TickError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "time": (
+        *("time", "timestamp", "ts", "date", "datetime", "trade_time", "exec_date", "unix"),
+        *("transact_time", "created_time", "created_at", "executed_at", "unixtime", "time_ns"),
+    ),
+    "price": ("price", "px", "rate", "trade_price", "last_price"),
+    "amount": ("amount", "size", "qty", "quantity", "volume", "vol", "trade_size"),
+    "side": ("side", "taker_side", "aggressor", "aggressor_side", "taker_direction"),
+    "buyer_maker": (
+        *("is_buyer_maker", "buyer_maker", "is_buyer_market_maker", "buyer_is_maker"),
+        *("is_buyer_the_maker", "was_buyer_maker", "buyer_market_maker"),
+    ),
+    "id": (
+        *("id", "trade_id", "tid", "execution_id", "exec_id", "agg_trade_id", "aggregate_trade_id"),
+        *("trd_match_id", "match_id"),
+    ),
+    "truth": ("truth",),
+    "market": ("market", "symbol", "product_code", "instrument_name", "instrument_id", "pair"),
+}
+REQUIRED = ("time", "price", "amount")
+_ROLE_OF = {name.replace("_", ""): role for role, names in NAMES.items() for name in names}
+
+# Headerless layouts by the kinds of their columns: n a number, i an integer, t a time, b a
+# boolean, x text or blank. Binance's trades and aggregated trades, spot and futures, differ so.
+_BY_KINDS: tuple[tuple[str, dict[str, int]], ...] = (
+    (r"t[ni][ni]", {"time": 0, "price": 1, "amount": 2}),
+    (r"t[ni][ni]x", {"time": 0, "price": 1, "amount": 2, "side": 3}),
+    (r"i[ni][ni][ni]tbb?", {"id": 0, "price": 1, "amount": 2, "time": 4, "buyer_maker": 5}),
+    (r"i[ni][ni]iitbb?", {"id": 0, "price": 1, "amount": 2, "time": 5, "buyer_maker": 6}),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column of a text file is what.
+
+    Attributes:
+        roles: Role to column, from 0.
+        names: The file's own names of all columns; for a file without a header, column 1, ….
+        kinds: Of each column's values: int, float, bool, iso, text or blank.
+        has_header: The first line is no data.
+    """
+
+    roles: dict[str, int]
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    has_header: bool
+
+
+def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Return role to column name from `"time=exec_date,price=px"` or a mapping.
+
+    Raises:
+        ValueError: All mistakes at once, each unknown role with the nearest one.
+    """
+    if columns is None:
+        return {}
+    if isinstance(columns, str):
+        pairs = [pair.partition("=") for pair in columns.split(",") if pair.strip()]
+        told = [(role.strip(), name.strip()) for role, _, name in pairs]
+    else:
+        told = [(role, str(name)) for role, name in columns.items()]
+    roles = [role for role, _ in told]
+    wrong = [f"{role!r} is no role{_nearest(role, NAMES)}" for role in roles if role not in NAMES]
+    wrong += [f"{role!r} names no column" for role, name in told if not name]
+    wrong += [f"{role!r} is told twice" for role in sorted(set(roles)) if roles.count(role) > 1]
+    if wrong:
+        example = "'time=exec_date,price=px,amount=qty'"
+        raise ValueError(f"columns: {'; '.join(wrong)}; write it like {example}")
+    return dict(told)
+
+
+def check_time_unit(time_unit: str | None) -> None:
+    """Raise `ValueError`, with the nearest unit, where the unit is none of `UNITS_NS`."""
+    if time_unit is not None and time_unit not in UNITS_NS:
+        near = _nearest(time_unit, UNITS_NS)
+        raise ValueError(f"time_unit {time_unit!r} is none of {', '.join(UNITS_NS)}{near}")
+
+
+def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
+    found = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def recognise(
+    rows: list[list[str]], told: Mapping[str, str], time_unit: str | None, file: str
+) -> Layout:
+    """Find out which column is what from a file's first rows, split into fields.
+
+    Raises:
+        TickError: Not sure; the message shows the first rows and how to tell.
+    """
+    seen = "; it starts\n" + "\n".join("  " + ",".join(row) for row in rows[:3])
+    if _is_header(rows[0], told):
+        names = tuple(name.strip() for name in rows[0])
+        kinds = kinds_of(rows[1:], len(names))
+        return Layout(roles_by_name(names, told, file, seen), names, kinds, has_header=True)
+    names = tuple(f"column {number}" for number in range(1, len(rows[0]) + 1))
+    kinds = kinds_of(rows, len(names))
+    if told:
+        roles = _roles_by_number(told, len(names), file, seen)
+    else:
+        roles = _roles_by_kinds(rows, kinds, time_unit, file, seen)
+    return Layout(roles, names, kinds, has_header=False)
+
+
+def _is_header(row: list[str], told: Mapping[str, str]) -> bool:
+    names = {_plain(name) for name in row}
+    if names & (_ROLE_OF.keys() | {_plain(name) for name in told.values() if not name.isdigit()}):
+        return True
+    # No name is known, but a first line without any number can't be a trade.
+    return all(kind_of([field]) in ("text", "blank") for field in row)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def roles_by_name(
+    names: Sequence[str], told: Mapping[str, str], file: str, seen: str = ""
+) -> dict[str, int]:
+    """Return role to column, from 0, by the columns' names and what the user told.
+
+    Raises:
+        TickError: A told column is missing, a required role has none, or a role has several.
+    """
+    roles: dict[str, int] = {}
+    wrong: list[str] = []
+    for role, name in told.items():
+        if name in names:
+            roles[role] = list(names).index(name)
+        else:
+            wrong.append(f"there is no column {name!r} for {role}{_nearest(name, names)}")
+    for role, columns in _known_columns(names, roles, told).items():
+        if len(columns) > 1:
+            which = ", ".join(repr(names[k]) for k in columns)
+            wrong.append(f"{which} could each be {role}")
+        roles[role] = columns[0]
+    if {"side", "buyer_maker"} <= roles.keys() - told.keys():
+        wrong.append("there are both a side and a buyer-is-maker column")
+    wrong += [f"there is no {role} column" for role in REQUIRED if role not in {*roles, *told}]
+    if wrong:
+        _fail(file, f"{'; '.join(wrong)}; the columns are {', '.join(map(repr, names))}", seen)
+    if {"side", "buyer_maker"} <= roles.keys():
+        del roles["side" if "buyer_maker" in told else "buyer_maker"]
+    return roles
+
+
+def _known_columns(
+    names: Sequence[str], roles: Mapping[str, int], told: Mapping[str, str]
+) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for k, name in enumerate(names):
+        role = _ROLE_OF.get(_plain(name))
+        if role is not None and role not in told and k not in roles.values():
+            found.setdefault(role, []).append(k)
+    # Two names of a market (a symbol and its pair) say nothing against each other.
+    return {role: ks[:1] if role == "market" else ks for role, ks in found.items()}
+
+
+def _roles_by_number(told: Mapping[str, str], width: int, file: str, seen: str) -> dict[str, int]:
+    wrong = [
+        f"there is no header, so {role} takes a column number from 1 to {width}, not {name!r}"
+        for role, name in told.items()
+        if not (name.isdigit() and 1 <= int(name) <= width)
+    ]
+    wrong += [f"{role} is not told" for role in REQUIRED if role not in told]
+    if wrong:
+        _fail(file, "; ".join(wrong), seen)
+    return {role: int(name) - 1 for role, name in told.items()}
+
+
+def _roles_by_kinds(
+    rows: list[list[str]], kinds: tuple[str, ...], time_unit: str | None, file: str, seen: str
+) -> dict[str, int]:
+    letters = {"int": "i", "float": "n", "bool": "b", "iso": "t", "text": "x", "blank": "x"}
+    kind_text = "".join(letters[kind] for kind in kinds)
+    matches = []
+    for pattern, roles in _BY_KINDS:
+        k = roles["time"]
+        if k < len(kinds) and (kinds[k] == "iso" or _is_time(rows, k, time_unit)):
+            with_time = kind_text[:k] + "t" + kind_text[k + 1 :]
+            if re.fullmatch(pattern, with_time):
+                matches.append(roles)
+    if len(matches) == 1:
+        return dict(matches[0])
+    _fail(file, _no_layout(rows, kinds, time_unit), seen)
+
+
+def _no_layout(rows: list[list[str]], kinds: tuple[str, ...], time_unit: str | None) -> str:
+    what = f"there is no header, and {len(kinds)} columns of {', '.join(kinds)} are no known layout"
+    middle = _middle(rows, 0)
+    if middle is None or _is_time(rows, 0, time_unit):
+        return what
+    first = TOLD_FROM if time_unit else INFERRED_FROM
+    dates = dates_by_unit(middle)
+    return f"{what}: column 1 has no times from {first} to two years from now ({dates})"
+
+
+def _middle(rows: list[list[str]], k: int) -> float | None:
+    """Return the middle value of a column's numbers."""
+    fields = [row[k].strip() for row in rows if k < len(row)]
+    values = sorted(float(field) for field in fields if _NUMBER.fullmatch(field))
+    return values[len(values) // 2] if values else None
+
+
+def _is_time(rows: list[list[str]], k: int, time_unit: str | None) -> bool:
+    """Say whether the middle value of a column is a plausible time in the unit, or in some."""
+    if time_unit is None:
+        return sample_unit(rows, k) is not None
+    middle = _middle(rows, k)
+    first, last = plausible(time_unit, told=True)
+    return middle is not None and first <= middle <= last
+
+
+def sample_unit(rows: list[list[str]], k: int) -> str | None:
+    """Return the unit in which the middle value of a column is a plausible time, or None."""
+    middle = _middle(rows, k)
+    if middle is None:
+        return None
+    spans = {unit: plausible(unit, told=False) for unit in UNITS_NS}
+    return next((unit for unit, (a, b) in spans.items() if a <= middle <= b), None)
+
+
+def _fail(file: str, what: str, seen: str) -> NoReturn:
+    cure = "tell which is which, as in --columns time=exec_date,price=px,amount=qty"
+    numbers = " (or by number, from 1, where there is no header)"
+    raise TickError(f"{file}: {what}{seen}\n{cure}{numbers}")
+
+
+# --- kinds of values
+
+_INT = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
+_BOOL = re.compile(r"true|false", re.IGNORECASE)
+_NEARLY_ALL = 0.7
+
+
+def kinds_of(rows: Sequence[Sequence[str]], width: int) -> tuple[str, ...]:
+    """Return the kind of each column's values; short rows lack their last ones."""
+    return tuple(kind_of([row[k] for row in rows if k < len(row)]) for k in range(width))
+
+
+def kind_of(values: Sequence[str]) -> str:
+    """Return blank, int, float, bool, iso or text: the narrowest kind of nearly all values.
+
+    A few others don't change the layout; the reader finds their lines.
+    """
+    filled = [value.strip() for value in values if value.strip()]
+    if not filled:
+        return "blank"
+    kinds = (("int", _INT), ("float", _NUMBER), ("bool", _BOOL), ("iso", _ISO))
+    for kind, pattern in kinds:
+        if sum(bool(pattern.fullmatch(value)) for value in filled) >= _NEARLY_ALL * len(filled):
+            return kind
+    return "text"

@@ -1,0 +1,215 @@
+"""Finding files and opening them: plain, gzip, zip or zstd, told apart by their first bytes."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from nexttick.ticks.record import TickError
+
+SUFFIXES = (".csv", ".txt", ".json", ".parquet", ".gz", ".zip", ".zst")
+_GZIP, _ZIP, _ZSTD, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"PAR1"
+_ZIP_EMPTY = b"PK\x05\x06"
+_PACKED = {".gz": "gzip", ".zip": "zip", ".zst": "zstd", ".parquet": "Parquet"}
+_HEAD_BYTES = 1 << 16
+_DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.parquet")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file's content, unpacked or ready for Polars to unpack.
+
+    Attributes:
+        name: The file, for errors.
+        body: Its bytes; or its path, where it is plain or zstd, which Polars reads by itself.
+        head: The first bytes, unpacked; whole lines of them.
+        zstd: Whether the path is of a zstd file.
+    """
+
+    name: str
+    body: bytes | Path
+    head: bytes
+    zstd: bool = False
+
+    def lines(self) -> Iterator[str]:
+        """Go through the lines of text without their ends."""
+        if self.zstd:
+            yield from (line or "" for line in _zstd_frame(self.body).to_series(0))
+        elif isinstance(self.body, Path):
+            with self.body.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+                yield from (line.rstrip("\r\n") for line in file)
+        else:
+            text = self.body.decode("utf-8-sig", errors="replace")
+            yield from (line.rstrip("\r") for line in text.removesuffix("\n").split("\n"))
+
+    def last_line(self) -> tuple[str, bool]:
+        """Return the last line that is not blank, and whether it ends in a line feed."""
+        if self.zstd:
+            lines = [line for line in _zstd_frame(self.body).to_series(0).tail(9) if line]
+            return (lines[-1] if lines else ""), True
+        tail = _tail(self.body)
+        text = tail.decode("utf-8", errors="replace")
+        lines = [line for line in text.split("\n") if line.strip()]
+        return (lines[-1].rstrip("\r") if lines else ""), tail.endswith(b"\n")
+
+
+def _tail(body: bytes | Path) -> bytes:
+    if isinstance(body, bytes):
+        return body[-_HEAD_BYTES:]
+    with body.open("rb") as file:
+        file.seek(max(body.stat().st_size - _HEAD_BYTES, 0))
+        return file.read()
+
+
+def _zstd_frame(body: bytes | Path, n_rows: int | None = None) -> pl.DataFrame:
+    # No byte of a text file is 1, so each line is one field.
+    return pl.read_csv(
+        body,
+        has_header=False,
+        separator="\x01",
+        quote_char=None,
+        infer_schema=False,
+        n_rows=n_rows,
+        glob=False,
+    )
+
+
+def expand(path: str | Path, skipped: list[str]) -> list[Path]:
+    """Return the files that a path, a folder or a pattern stands for, sorted by name.
+
+    Args:
+        path: A file; a folder, whose files with a suffix of `SUFFIXES` count, and of a store's
+            series its days only; or a pattern.
+        skipped: Takes the names of a folder's other files.
+
+    Raises:
+        TickError: There is no such file.
+    """
+    where = Path(path).expanduser()
+    if where.is_dir():
+        return _in_folder(where, skipped)
+    if where.exists():
+        return [where]
+    if glob.has_magic(str(path)):
+        found = [Path(name) for name in sorted(glob.glob(str(where), recursive=True))]  # noqa: PTH207
+        if files := [name for name in found if name.is_file()]:
+            return files
+        raise TickError(f"{path}: no file matches this pattern; check the folder and the pattern")
+    raise TickError(f"{path}: there is no such file{_near(where)}")
+
+
+def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
+    files = sorted(name for name in folder.iterdir() if name.is_file())
+    if days := _days_of_store(files):
+        skipped += [str(name) for name in files if name not in days and not _is_stores(name)]
+        return days
+    found = [name for name in files if name.suffix.lower() in SUFFIXES]
+    skipped += [str(name) for name in files if name not in found]
+    if not found:
+        deep = ("*/*/*/", "*/*/", "*/")  # a store, a venue's folder, a symbol's
+        found_in = (day.parent for up in deep for day in folder.glob(f"{up}????-??-??.parquet"))
+        stored = next(found_in, None)
+        cure = f"; name a series of this store, such as {stored}" if stored else ""
+        raise TickError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}{cure}")
+    return found
+
+
+def _days_of_store(files: list[Path]) -> list[Path]:
+    """The days of a series in a store, where the folder holds one; see `nexttick.ticks.store`."""
+    days = [name for name in files if _DAY_FILE.fullmatch(name.name)]
+    return days if any(map(_is_stores, files)) else []
+
+
+def _is_stores(file: Path) -> bool:
+    """Whether a store keeps it beside the days: the manifest, the lock, a temporary file."""
+    return file.name == "manifest.json" or file.name.startswith(".")
+
+
+def _near(where: Path) -> str:
+    if not where.parent.is_dir():
+        return f", nor the folder {where.parent}; check the path"
+    names = [name.name for name in where.parent.iterdir()]
+    close = difflib.get_close_matches(where.name, names, n=1)
+    return f"; did you mean {where.parent / close[0]}?" if close else "; check the path"
+
+
+def open_file(path: Path) -> Opened:
+    """Open a file and unpack it.
+
+    Raises:
+        TickError: It is empty, truncated or corrupt, or a zip of several files; or may not be
+            read.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if not magic:
+            raise TickError(f"{path}: the file is empty; fetch it again")
+        return _unpacked(path, magic)
+    except PermissionError as error:
+        raise TickError(f"{path}: no permission to read it; change its mode or owner") from error
+
+
+def _unpacked(path: Path, magic: bytes) -> Opened:
+    name = str(path)
+    if magic[:2] == _GZIP:
+        return _of_bytes(name, _gunzip(path))
+    if magic in (_ZIP, _ZIP_EMPTY):
+        return _of_bytes(*_unzip(path))
+    if magic == _ZSTD:
+        return _of_zstd(path)
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    packing = _PACKED.get(path.suffix.lower())
+    if packing and magic != PARQUET and (b"\0" in head or packing == "Parquet"):
+        raise TickError(f"{name}: corrupt: it does not start as {packing}; fetch it again")
+    return Opened(name, path, head)
+
+
+def _of_bytes(name: str, body: bytes) -> Opened:
+    if not body:
+        raise TickError(f"{name}: the file inside is empty; fetch it again")
+    return Opened(name, body, body[:_HEAD_BYTES])
+
+
+def _gunzip(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TickError(f"{path}: truncated or corrupt gzip ({error}); fetch it again") from error
+
+
+def _unzip(path: Path) -> tuple[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [
+                info.filename
+                for info in archive.infolist()
+                if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+            ]
+            if len(members) != 1:
+                shown = ", ".join(members[:5]) or "nothing"
+                raise TickError(
+                    f"{path}: the zip holds {len(members)} files ({shown}); unpack it and give "
+                    "the files"
+                )
+            return f"{path}/{members[0]}", archive.read(members[0])
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise TickError(f"{path}: truncated or corrupt zip ({error}); fetch it again") from error
+
+
+def _of_zstd(path: Path) -> Opened:
+    try:
+        lines = _zstd_frame(path, n_rows=1000).to_series(0).fill_null("")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TickError(f"{path}: truncated or corrupt zstd ({error}); fetch it again") from error
+    return Opened(str(path), path, "".join(f"{line}\n" for line in lines).encode(), zstd=True)

@@ -1,0 +1,327 @@
+"""Reading every file or frame that holds ticks, whatever its dialect, into the record.
+
+`read_ticks` finds out what a file is from its content: the packing from the first bytes, the
+columns from their names or, without a header, from the kinds of their values, and the unit of
+times from the years it would put them in. Where that is not sure it raises `TickError`, shows
+what it saw and says how to tell it. Known dialects: lecture CSV, bitcoincharts, bitFlyer
+executions, Binance trades and aggregated trades (spot and futures), QuestDB and GoCryptoTrader
+exports, freqtrade's JSON and Parquet, Parquet in any layout with named columns, the record's own
+CSV and Parquet, and pandas and Polars frames.
+
+What it cannot know: whether `side` is the taker's, as it is on most venues (Coinbase's is the
+maker's), and which of two columns that could be the amount is in units of the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import polars as pl
+
+from nexttick.ticks.cleaning import clean_parts
+from nexttick.ticks.reading.delimited import read_delimited
+from nexttick.ticks.reading.dialects import check_time_unit, parse_columns, roles_by_name
+from nexttick.ticks.reading.files import PARQUET, Opened, expand, open_file
+from nexttick.ticks.reading.values import Origin, Raw, to_record
+from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError, check_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STORED = [*SCHEMA, "id"]  # a store's day without trades is a file of no rows
+_FREQTRADE = ("timestamp", "id", "type", "side", "price", "amount", "cost")
+
+
+def read_ticks(
+    paths: Any,
+    *,
+    columns: str | Mapping[str, str] | None = None,
+    time_unit: str | None = None,
+    outliers: bool = True,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read ticks of one market, clean them and say what was set aside.
+
+    Args:
+        paths: A file, a folder, a pattern like `"data/*.csv.gz"`, a Polars or pandas frame, or a
+            list or tuple of these. Files may be plain, gzip, zip or zstd.
+        columns: Which column is what where names don't say it: `"time=exec_date,price=px"`, or a
+            mapping. Without a header, columns are numbered from 1.
+        time_unit: `"s"`, `"ms"`, `"us"` or `"ns"`; inferred from the years 2009 to two from now
+            where not told. Told, times from 1990 on are taken.
+        outliers: Set isolated price outliers aside (see `nexttick.ticks.outliers`).
+
+    Returns:
+        ticks: Columns `time` (int64, ns since 1970, UTC), `price`, `amount` (float64), `side`
+            (int8: +1 the buyer took, -1 the seller took, 0 unknown), `id` (int64) and `truth`
+            where known; sorted by (time, id).
+        set_aside: One row a file and reason: `file`, `reason`, `kept` (true for repairs and
+            remarks), `rows`, `first` (line in the file) and `example`.
+
+    Raises:
+        TickError: Bad data; the message names file, line, column, value and cure.
+        ValueError: A mistake in `columns` or `time_unit`.
+    """
+    told = parse_columns(columns)
+    check_time_unit(time_unit)
+    ledger, parts = Ledger(), list[Part]()
+    markets: dict[str, str] = {}
+    still: list[str] = []
+    for source in _sources(paths, ledger):
+        raw = _read_raw(source, told, time_unit, ledger)
+        if raw.frame.is_empty():
+            still.append(raw.origin.file)
+            continue
+        _check_market(raw, markets)
+        parts.append(_part(raw, ledger))
+    if still and not parts:
+        raise TickError(f"{', '.join(still)}: days without a single trade; give others too")
+    return clean_parts(parts, ledger, outliers=outliers)
+
+
+def _sources(paths: Any, ledger: Ledger) -> Iterator[Path | tuple[str, pl.DataFrame]]:
+    """Go through files, and frames with a name for each."""
+    many = paths if isinstance(paths, list | tuple) else [paths]
+    skipped: list[str] = []
+    for number, source in enumerate(many, start=1):
+        if isinstance(source, str | Path):
+            yield from expand(source, skipped)
+        else:
+            yield f"frame {number}", _as_polars(source)
+    for name in skipped:
+        ledger.note(name, "no file of ticks by its ending: not read", 0, 0, "", kept=False)
+
+
+def _read_raw(
+    source: Path | tuple[str, pl.DataFrame],
+    told: Mapping[str, str],
+    time_unit: str | None,
+    ledger: Ledger,
+) -> Raw:
+    if isinstance(source, tuple):
+        return _by_role(source[1].lazy(), source[0], told, time_unit)
+    opened = open_file(source)
+    if opened.head.startswith(PARQUET):
+        return _read_parquet(opened, told, time_unit)
+    if opened.head.lstrip()[:1] in (b"[", b"{"):
+        return _by_role(_read_json(opened).lazy(), opened.name, told, time_unit)
+    return read_delimited(opened, told, time_unit, ledger)
+
+
+def _part(raw: Raw, ledger: Ledger) -> Part:
+    record, earliest_ns, remarks = to_record(raw)
+    origin = raw.origin
+    for remark in remarks:
+        role = "id" if remark.startswith("ids") else "time"
+        values = raw.frame[role].drop_nulls()
+        ledger.note(origin.file, remark, len(record), origin.first_line, values[0], kept=True)
+    return Part(origin.file, record, origin.first_line, earliest_ns)
+
+
+def _check_market(raw: Raw, markets: dict[str, str]) -> None:
+    """Refuse rows of several markets: one price series is one market's."""
+    if "market" not in raw.frame.columns:
+        return
+    origin = raw.origin
+    for market in raw.frame["market"].cast(pl.String).unique(maintain_order=True).drop_nulls():
+        known, file = next(iter(markets.items()), (market, origin.file))
+        if market != known:
+            raise TickError(
+                f"{origin.file}, column {origin.columns['market']!r}: {market!r} beside {known!r} "
+                f"(in {file}); ticks are of one market, so split them first"
+            )
+        markets.setdefault(market, origin.file)
+
+
+# --- frames, Parquet, JSON
+
+
+def _by_role(lazy: pl.LazyFrame, name: str, told: Mapping[str, str], time_unit: str | None) -> Raw:
+    """Pick a frame's columns by their names; its rows count from 0."""
+    columns = lazy.collect_schema().names()
+    roles = roles_by_name(columns, told, name)
+    names = {role: columns[k] for role, k in roles.items()}
+    frame = lazy.select(pl.col(column).alias(role) for role, column in names.items()).collect()
+    if frame.is_empty() and columns != _STORED:
+        raise TickError(f"{name}: there are columns and no tick")
+    return Raw(frame, Origin(name, names, 0, time_unit))
+
+
+def _read_parquet(opened: Opened, told: Mapping[str, str], time_unit: str | None) -> Raw:
+    try:
+        return _by_role(pl.scan_parquet(opened.body, glob=False), opened.name, told, time_unit)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise TickError(
+            f"{opened.name}: truncated or corrupt Parquet ({reason}); fetch it again"
+        ) from error
+
+
+def _read_json(opened: Opened) -> pl.DataFrame:
+    body = opened.body if isinstance(opened.body, bytes) else opened.body.read_bytes()
+    try:
+        rows = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise TickError(
+            f"{opened.name}, line {error.lineno}, column {error.colno}: no valid JSON "
+            f"({error.msg}); fetch it again, or unpack it"
+        ) from error
+    if isinstance(rows, list) and rows:
+        if all(isinstance(row, dict) for row in rows):
+            return pl.from_dicts(rows, infer_schema_length=None)
+        if all(isinstance(row, list) and len(row) == len(_FREQTRADE) for row in rows):
+            return _freqtrade(rows, opened.name)
+    raise TickError(
+        f"{opened.name}: {body[:80]!r} starts no list of trades that is known; expected a list "
+        f"of objects, or of lists of {', '.join(_FREQTRADE)}"
+    )
+
+
+def _freqtrade(rows: list[list[Any]], file: str) -> pl.DataFrame:
+    try:
+        table = dict(zip(_FREQTRADE, zip(*rows, strict=True), strict=True))
+        return pl.DataFrame({name: table[name] for name in _FREQTRADE if name != "type"})
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        reason = str(error).split("\n")[0]
+        raise TickError(
+            f"{file}: the lists are no {', '.join(_FREQTRADE)} ({reason}); correct the rows"
+        ) from error
+
+
+def _as_polars(frame: Any) -> pl.DataFrame:
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect()
+    if type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
+        return _from_pandas(frame)
+    raise TypeError(f"no path, nor a frame: {type(frame)}; give paths, or Polars or pandas frames")
+
+
+def _from_pandas(frame: Any) -> pl.DataFrame:
+    """Convert a pandas frame; a date-time index counts as a column. Needs no Arrow library."""
+    if frame.index.dtype.kind == "M":
+        frame = frame.rename_axis(frame.index.name or "time").reset_index()
+    return pl.DataFrame({str(name): _pandas_column(frame[name]) for name in frame.columns})
+
+
+def _pandas_column(column: Any) -> pl.Series:
+    if column.dtype.kind == "M":
+        zone = getattr(column.dtype, "tz", None)
+        naive = column.dt.tz_convert("UTC").dt.tz_localize(None) if zone is not None else column
+        series = pl.Series(naive.to_numpy(dtype="datetime64[ns]"))
+        return series.dt.replace_time_zone("UTC") if zone is not None else series
+    if column.dtype.kind in "iufb" and not column.hasnans:
+        return pl.Series(column.to_numpy())
+    if column.dtype.kind == "f":
+        return pl.Series(column.to_numpy(dtype=float))
+    return pl.Series(
+        [None if missing else v for v, missing in zip(column, column.isna(), strict=True)]
+    )
+
+
+def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
+    """Go through a Parquet file of clean ticks, as `write_table` writes it, in flat memory.
+
+    Args:
+        path: The file. Other files are converted first: cleaning has to see all ticks.
+        rows: Ticks a chunk.
+
+    Yields:
+        The record's columns, in the file's order.
+
+    Raises:
+        TickError: The file is no Parquet of the record, or its times step back.
+    """
+    lazy, last_ns = pl.scan_parquet(path, glob=False), 0
+    try:
+        for start in range(0, lazy.select(pl.len()).collect().item(), rows):
+            chunk = check_record(lazy.slice(start, rows).collect())
+            if chunk["time"][0] < last_ns or not chunk["time"].is_sorted():
+                raise TickError(f"{path}, rows {start} on: times step back; read_ticks sorts them")
+            last_ns = chunk["time"][-1]
+            yield chunk
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise TickError(f"{path}: no Parquet of ticks ({reason}); convert it first") from error
+
+
+# --- pandas out
+
+
+def read_pandas(paths: Any, **options: Any) -> pd.DataFrame:
+    """Read ticks as `read_ticks` does, with its options, into a pandas frame.
+
+    The table of what was set aside stands in the frame's `attrs["set_aside"]`, as a list of dicts.
+    """
+    ticks, set_aside = read_ticks(paths, **options)
+    frame = to_pandas(ticks)
+    frame.attrs["set_aside"] = set_aside.to_dicts()
+    return frame
+
+
+def to_pandas(ticks: pl.DataFrame) -> pd.DataFrame:
+    """Return ticks as a pandas frame.
+
+    Returns:
+        Columns `time` (datetime64[ns, UTC]), `price`, `amount`; `side` where any side is known,
+        `id` and `truth` where the ticks have them (`id` as nullable Int64 where some are blank).
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("this needs pandas: pip install 'nexttick[pandas]'") from error
+    columns = {name: ticks[name].to_numpy() for name in ("price", "amount")}
+    frame = pd.DataFrame({"time": pd.to_datetime(ticks["time"].to_numpy(), unit="ns", utc=True)})
+    frame = frame.assign(**columns)
+    if (ticks["side"] != 0).any():
+        frame["side"] = ticks["side"].to_numpy()
+    if "id" in ticks.columns:
+        blank = ticks["id"].null_count() > 0
+        frame["id"] = pd.array(ticks["id"].to_list(), "Int64") if blank else ticks["id"].to_numpy()
+    if "truth" in ticks.columns:
+        frame["truth"] = ticks["truth"].to_numpy()
+    return frame
+
+
+# --- describing
+
+
+def describe(ticks: pl.DataFrame) -> dict[str, Any]:
+    """Return what one asks first of a set of ticks, as plain values for JSON.
+
+    Shares are of rows: `ties_share` of consecutive prices that are equal, `same_time_share` of
+    rows whose time another row has too, `sides_known_share`. `median_pause_s` is over pauses
+    between different times.
+    """
+    if ticks.is_empty():
+        return {"rows": 0}
+    time, price = pl.col("time"), pl.col("price")
+    pause = time.diff().filter(time.diff() > 0) / 1e9
+    shared = (time.diff() == 0).fill_null(value=False)
+    shared = shared | shared.shift(-1, fill_value=False)
+    first, last = ticks["time"][0], ticks["time"][-1]
+    stats = ticks.select(
+        price_min=price.min(),
+        price_max=price.max(),
+        amount_median=pl.col("amount").median(),
+        amount_total=pl.col("amount").sum(),
+        ties_share=(price.diff() == 0).mean(),
+        same_time_share=shared.mean(),
+        sides_known_share=(pl.col("side") != 0).mean(),
+        median_pause_s=pause.median(),
+        longest_pause_s=pause.max(),
+    ).row(0, named=True)
+    when = {"first": time_text(first), "last": time_text(last), "span_s": (last - first) / 1e9}
+    return {"rows": len(ticks), **when, **stats, "has_ids": "id" in ticks.columns}
+
+
+def time_text(time_ns: int) -> str:
+    """A time in ISO 8601, to the nanosecond, UTC."""
+    when = pl.Series([time_ns]).cast(pl.Datetime("ns"))
+    return str(when.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")[0])

@@ -1,0 +1,256 @@
+"""Where a store's files lie: a local folder, or one that fsspec reaches (`s3://…`, `memory://…`).
+
+Both write a file whole. Locally it is a temporary file beside, forced to the disk and renamed; an
+object store takes it in one put. A kill leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from nexttick.ticks.writing import explained, write_whole
+
+Fill = Callable[[IO[bytes]], object]
+LOCK = ".lock"
+_LOCAL = "file://"
+
+
+class LockedError(RuntimeError):
+    """Another process has the lock: where, and the cure."""
+
+
+class Folder(Protocol):
+    """A folder of a store."""
+
+    def __str__(self) -> str:
+        """Path or URL, as messages name it."""
+        ...
+
+    def child(self, name: str) -> Folder:
+        """A folder in it, which need not be there."""
+        ...
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it, sorted."""
+        ...
+
+    def files(self) -> dict[str, str]:
+        """Names of the files in it, sorted, each with a stamp that changes with its content."""
+        ...
+
+    def stamp(self, name: str) -> str:
+        """The stamp of one file."""
+        ...
+
+    def open(self, name: str) -> Path | io.BytesIO:
+        """A file in the form in which Polars reads it.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        ...
+
+    def write(self, name: str, fill: Fill) -> None:
+        """Let `fill` write a file, and put it in the place of an earlier one at once.
+
+        Raises:
+            OSError: with the path and a cure.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+    def lock(
+        self, on_wait: Callable[[str], None], wait_s: float
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep other writers out, where that can be done.
+
+        Raises:
+            LockedError: another process had the lock for `wait_s`.
+        """
+        ...
+
+
+def open_folder(url: str | Path) -> Folder:
+    """A local path or an fsspec URL.
+
+    Raises:
+        ValueError: fsspec does not know such URLs, or a library for them is not installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith(_LOCAL):
+        return LocalFolder(Path(text.removeprefix(_LOCAL)).expanduser())
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{text}: {error}; give a local folder, or install what it needs"
+        ) from error
+    return RemoteFolder(fs, path, text.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder of this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def child(self, name: str) -> LocalFolder:
+        """A folder in it."""
+        return LocalFolder(self.path / name)
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it."""
+        return sorted(one.name for one in self._entries() if one.is_dir())
+
+    def files(self) -> dict[str, str]:
+        """Names of the files in it; size and time of change are the stamp."""
+        stamps = {}
+        for one in sorted(self._entries()):
+            with contextlib.suppress(FileNotFoundError):  # a writer's temporary file, gone by now
+                if one.is_file():
+                    stamps[one.name] = self.stamp(one.name)
+        return stamps
+
+    def stamp(self, name: str) -> str:
+        """Size and time of change."""
+        status = (self.path / name).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def _entries(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []
+
+    def open(self, name: str) -> Path:
+        """The file's path."""
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such file")
+        return path
+
+    def write(self, name: str, fill: Fill) -> None:
+        """By a temporary file in the same folder, fsync and rename."""
+        self._make()
+        write_whole(self.path / name, fill)
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explained(error, self.path) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        (self.path / name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self, on_wait: Callable[[str], None], wait_s: float) -> Iterator[None]:
+        """By a file lock, which the system frees when its process ends, however it ends."""
+        self._make()
+        lock = FileLock(self.path / LOCK)
+        try:
+            _acquire(lock, str(self), on_wait, wait_s)
+        except OSError as error:
+            if isinstance(error, Timeout):
+                raise LockedError(
+                    f"{self}: another process has been writing here for {wait_s:g} s; wait for it "
+                    "to end, or stop it, and try again"
+                ) from error
+            raise explained(error, self.path / LOCK) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _acquire(lock: FileLock, where: str, on_wait: Callable[[str], None], wait_s: float) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait(f"{where}: another process is writing here; waiting for it, {wait_s:g} s at most")
+        lock.acquire(timeout=wait_s)
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder that fsspec reaches; it has no lock, so one process may write a series at a time.
+
+    Two that do lose no committed day's file to a half-written one, but the later put of a day wins,
+    whatever the earlier one had added.
+    """
+
+    fs: Any
+    path: str
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def child(self, name: str) -> RemoteFolder:
+        """A folder in it."""
+        return RemoteFolder(self.fs, f"{self.path.rstrip('/')}/{name}", f"{self.url}/{name}")
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it."""
+        return sorted(_name(one) for one in self._entries() if one["type"] == "directory")
+
+    def files(self) -> dict[str, str]:
+        """Names of the files in it; size and what the store tells of changes are the stamp."""
+        files = (one for one in self._entries() if one["type"] == "file")
+        return {_name(one): _stamp(one) for one in sorted(files, key=_name)}
+
+    def stamp(self, name: str) -> str:
+        """Size, and what the store tells of changes."""
+        return _stamp(self.fs.info(f"{self.path}/{name}"))
+
+    def _entries(self) -> list[dict[str, Any]]:
+        self.fs.invalidate_cache()
+        try:
+            return self.fs.ls(self.path, detail=True)
+        except FileNotFoundError:
+            return []
+
+    def open(self, name: str) -> io.BytesIO:
+        """The file's bytes."""
+        return io.BytesIO(self.fs.cat_file(f"{self.path}/{name}"))
+
+    def write(self, name: str, fill: Fill) -> None:
+        """By one put."""
+        buffer = io.BytesIO()
+        fill(buffer)
+        self.fs.makedirs(self.path, exist_ok=True)
+        self.fs.pipe_file(f"{self.path}/{name}", buffer.getvalue())
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.path}/{name}")
+
+    @contextlib.contextmanager
+    def lock(self, on_wait: Callable[[str], None], wait_s: float) -> Iterator[None]:
+        """No lock: object stores have none."""
+        yield
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return str(entry["name"]).rstrip("/").rpartition("/")[2]
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    told = (
+        entry.get(key) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "created")
+    )
+    return f"{entry['size']} {next((one for one in told if one is not None), '')}"

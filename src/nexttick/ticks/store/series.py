@@ -1,0 +1,296 @@
+"""The days of one series: what is stored, what is missing, and reading it lazily.
+
+`manifest.json` holds the records of all days for whoever wants them at a glance. It is derived: a
+day's own file is what counts, and a manifest that is missing or says otherwise is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from nexttick.ticks.days import Span, without
+from nexttick.ticks.outliers import believed_chunks
+from nexttick.ticks.record import TickError, check_record
+from nexttick.ticks.source import Series
+from nexttick.ticks.store.folders import LOCK, Folder, LocalFolder
+from nexttick.ticks.store.records import STORED, DayRecord, from_json, read_day, read_record
+from nexttick.ticks.writing import check_table_path, translated, write_whole
+
+MANIFEST = "manifest.json"
+_DAY_FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.parquet")
+PARTS = re.compile(r"\..*\.part")
+
+
+@dataclass(frozen=True)
+class Days:
+    """What stands in a series' folder.
+
+    Attributes:
+        records: of the days that can be read, in order.
+        stamps: of their files.
+        damaged: days whose file says nothing that can be read, and why.
+        strange: names of files that no store writes.
+    """
+
+    records: dict[date, DayRecord]
+    stamps: dict[date, str]
+    damaged: dict[date, str]
+    strange: tuple[str, ...]
+
+    def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
+        """Spans that no record covers."""
+        covered = [span for record in self.records.values() for span in record.covered]
+        return without((start_ns, stop_ns), covered)
+
+
+@dataclass(frozen=True)
+class StoredSeries:
+    """One series of a store.
+
+    Attributes:
+        series: whose ticks.
+        folder: where.
+    """
+
+    series: Series
+    folder: Folder
+
+    def __str__(self) -> str:
+        return str(self.series)
+
+    # --- what is there
+
+    def look(self) -> Days:
+        """All days there, with their records; the manifest spares reading files it knows."""
+        known = self._known()
+        records, stamps, damaged = {}, {}, {}
+        strange = []
+        for name, stamp in self.folder.files().items():
+            day = day_of_file(name)
+            if day is None:
+                strange.append(name)
+                continue
+            try:
+                record = known.get((day, stamp)) or self.record(day)
+                records[day], stamps[day] = record, stamp
+            except TickError as error:
+                damaged[day] = str(error)
+        own = (MANIFEST, LOCK)
+        others = tuple(one for one in strange if one not in own and not PARTS.fullmatch(one))
+        return Days(records, stamps, damaged, others)
+
+    def _known(self) -> dict[tuple[date, str], DayRecord]:
+        """Records that the manifest holds, by day and stamp of the file."""
+        known = {}
+        for name, entry in self.manifest().get("days", {}).items():
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                day = date.fromisoformat(name)
+                known[day, entry["stamp"]] = from_json(entry["record"])
+        return known
+
+    def manifest(self) -> dict[str, Any]:
+        """What manifest.json says; nothing where it cannot be read."""
+        try:
+            file = self.folder.open(MANIFEST)
+            text = file.read_bytes() if isinstance(file, Path) else file.read()
+            told = orjson.loads(text)
+        except (FileNotFoundError, ValueError):
+            return {}
+        return told if isinstance(told, dict) and isinstance(told.get("days"), dict) else {}
+
+    def record(self, day: date) -> DayRecord:
+        """The record in a day's file.
+
+        Raises:
+            TickError: the day is not stored, or its file is damaged.
+        """
+        record = read_record(self._open(day), self.name(day))
+        if record.day != day.isoformat():
+            raise TickError(
+                f"{self.name(day)}: it is the file of {record.day}, renamed; move it back, or "
+                "delete it and fetch the day again"
+            )
+        return record
+
+    def records(self) -> dict[date, DayRecord]:
+        """Records of all days that can be read, in order."""
+        return self.look().records
+
+    def days(self) -> list[date]:
+        """The days stored, in order."""
+        return list(self.look().records)
+
+    def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
+        """Spans that are not stored yet; a day whose file is damaged is one."""
+        return self.look().missing(start_ns, stop_ns)
+
+    def name(self, day: date) -> str:
+        """A day's file as messages name it."""
+        return f"{self.folder}/{file_of(day)}"
+
+    # --- reading
+
+    def read(self, day: date) -> pl.DataFrame:
+        """The ticks of one day, columns as in `records.STORED`.
+
+        Raises:
+            TickError: the day is not stored, or its file is damaged.
+        """
+        return read_day(self._open(day), self.name(day))
+
+    def _open(self, day: date) -> Path | io.BytesIO:
+        try:
+            return self.folder.open(file_of(day))
+        except FileNotFoundError as error:
+            raise TickError(f"{self.name(day)}: this day is not stored; fetch it") from error
+
+    def scan(self, first_day: date | None = None, last_day: date | None = None) -> pl.LazyFrame:
+        """All ticks of some days as a lazy frame, in time order.
+
+        Args:
+            first_day: the first one; by default the first stored.
+            last_day: the last one, included.
+
+        Raises:
+            TickError: the file of such a day is damaged, or none is stored.
+        """
+        records = self._readable(first_day, last_day)
+        if isinstance(self.folder, LocalFolder):
+            paths = [self.folder.path / file_of(day) for day in records]
+            lazy = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+        else:
+            lazy = register_io_source(_reader(self, list(records)), schema=STORED)
+        return lazy if _has_ids(records) else lazy.drop("id")
+
+    def chunks(
+        self,
+        rows: int,
+        first_day: date | None = None,
+        last_day: date | None = None,
+        *,
+        outliers: bool = False,
+    ) -> Iterator[pl.DataFrame]:
+        """Go through the ticks of some days in flat memory.
+
+        Args:
+            rows: ticks a chunk; the last one, and only that, may have fewer.
+            first_day: as in `scan`.
+            last_day: as in `scan`.
+            outliers: set isolated price outliers aside, as `read_ticks` does; chunks may then have
+                fewer rows.
+
+        Yields:
+            The tick record, in time order.
+        """
+        records = self._readable(first_day, last_day)
+        pieces = (piece for day in records for piece in self._slices(day, records[day].rows, rows))
+        unknown = [] if _has_ids(records) else ["id"]
+        frames = (check_record(frame.drop(unknown)) for frame in _even(pieces, rows))
+        yield from believed_chunks(frames) if outliers else frames
+
+    def _slices(self, day: date, length: int, rows: int) -> Iterator[pl.DataFrame]:
+        lazy = pl.scan_parquet(self._open(day), glob=False, hive_partitioning=False)
+        for start in range(0, length, rows):
+            yield lazy.slice(start, rows).collect()
+
+    def _readable(self, first_day: date | None, last_day: date | None) -> dict[date, DayRecord]:
+        days = self.look()
+        first, last = first_day or date.min, last_day or date.max
+        for day, reason in days.damaged.items():
+            if first <= day <= last:
+                raise TickError(reason)
+        records = {day: one for day, one in days.records.items() if first <= day <= last}
+        if not records:
+            raise TickError(f"{self.folder}: {_no_day(first_day, last_day)} is stored; fetch it")
+        return records
+
+
+def _no_day(first: date | None, last: date | None) -> str:
+    since, until = (f" from {first}" if first else ""), (f" to {last}" if last else "")
+    return f"no day{since}{until}"
+
+
+def file_of(day: date) -> str:
+    """Name of a day's file."""
+    return f"{day.isoformat()}.parquet"
+
+
+def day_of_file(name: str) -> date | None:
+    """The day whose file has this name; None where it is no such name."""
+    match = _DAY_FILE.fullmatch(name)
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None
+
+
+def _even(pieces: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Pieces of at most `rows` joined and cut, so that each but the last has as many."""
+    held: list[pl.DataFrame] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= rows:
+            frame = pl.concat(held)
+            yield frame[:rows]
+            held = [frame[rows:]]
+    if sum(map(len, held)):
+        yield pl.concat(held)
+
+
+def _has_ids(records: Mapping[date, DayRecord]) -> bool:
+    return any(record.first_id is not None for record in records.values())
+
+
+def _reader(stored: StoredSeries, days: list[date]) -> Callable[..., Iterator[pl.DataFrame]]:
+    """Days one after the other, for a lazy frame over files that Polars cannot open itself."""
+
+    def read(
+        columns: list[str] | None, where: pl.Expr | None, rows: int | None, batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        left = rows
+        for day in days:
+            frame = stored.read(day) if left is None else stored.read(day).head(left)
+            left = None if left is None else left - len(frame)
+            frame = frame if where is None else frame.filter(where)
+            yield frame if columns is None else frame.select(columns)
+            if left == 0:
+                return
+
+    return read
+
+
+_SINKS: dict[str, Callable[[pl.LazyFrame, IO[bytes]], object]] = {
+    ".parquet": lambda lazy, file: lazy.sink_parquet(file),
+    ".csv": lambda lazy, file: lazy.sink_csv(file),
+}
+
+
+def export(
+    stored: StoredSeries, path: Path, first_day: date | None = None, last_day: date | None = None
+) -> int:
+    """Write the ticks of some days to a Parquet or CSV file, by its ending.
+
+    Returns:
+        How many ticks.
+
+    Raises:
+        TickError: no such day is stored, or its file is damaged.
+        ValueError: another ending.
+        OSError: no such folder, no permission, a full disk; no part of the file is left.
+    """
+    check_table_path(path)
+    lazy, sink = stored.scan(first_day, last_day), _SINKS[path.suffix.lower()]
+    write_whole(path, lambda file: translated(lambda: sink(lazy, file)))
+    first, last = first_day or date.min, last_day or date.max
+    return sum(one.rows for day, one in stored.records().items() if first <= day <= last)

@@ -1,0 +1,164 @@
+"""Writing a series: one writer at a time, a day at once, and the manifest after it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+import orjson
+import polars as pl
+
+from nexttick.ticks.cleaning import sorted_by_time
+from nexttick.ticks.days import Span, by_day, union, without
+from nexttick.ticks.record import TickError, check_record
+from nexttick.ticks.store.records import STORED, DayRecord, Origin, measure, write_day
+from nexttick.ticks.store.series import MANIFEST, PARTS, Days, StoredSeries, file_of
+from nexttick.ticks.writing import translated
+
+WAIT_S = 600.0
+_MANIFEST_S = 2.0  # between two manifests: one of ten years' days takes a tenth of a second
+
+
+@contextlib.contextmanager
+def writing(
+    stored: StoredSeries,
+    on_wait: Callable[[str], None] = lambda message: None,
+    wait_s: float = WAIT_S,
+) -> Iterator[Writer]:
+    """Keep other writers out, clear away what a killed one left, and see to the manifest.
+
+    On a remote store nothing keeps other writers out: see `folders.RemoteFolder`.
+
+    Args:
+        stored: the series.
+        on_wait: told once where another process writes it.
+        wait_s: how long to wait for that.
+
+    Raises:
+        LockedError: another process was writing all that time.
+    """
+    with stored.folder.lock(on_wait, wait_s):
+        for name in stored.folder.files():
+            if PARTS.fullmatch(name):
+                stored.folder.remove(name)
+        writer = Writer(stored)
+        try:
+            yield writer
+        finally:
+            writer.write_manifest()
+
+
+class Writer:
+    """Writes days of a series; from `writing`.
+
+    Attributes:
+        days: what is stored, kept up to date.
+    """
+
+    def __init__(self, stored: StoredSeries):
+        self.days: Days = stored.look()
+        self._stored = stored
+        self._manifest_s = time.monotonic()
+
+    def write(self, ticks: pl.DataFrame, covered: Span, origin: Origin) -> tuple[DayRecord, int]:
+        """Add the ticks of a span of one day to what is stored of it; one rename commits them.
+
+        Ticks of a time that was covered already are left out, so writing twice changes nothing.
+
+        Args:
+            ticks: columns of `ticks.SCHEMA` and maybe `id`; none outside the span counts.
+            covered: the span whose ticks these are, all of them.
+            origin: where they come from.
+
+        Returns:
+            The day's record, and how many of the ticks are new.
+
+        Raises:
+            ValueError: the span is empty or of several days.
+            OSError: the file cannot be written: path and cure.
+        """
+        cut = list(by_day(covered))
+        if len(cut) != 1:
+            raise ValueError(f"the span {covered} is of {len(cut)} days, and must be of one")
+        day = cut[0][0]
+        old = self._old(day)
+        before = old[1].covered if old else ()
+        if old and not without(covered, before):
+            self._note(day, old[1])
+            return old[1], 0
+        new = within(as_stored(ticks), without(covered, before))
+        joined, repeated = join([*([old[0]] if old else []), new])
+        aside = Counter(old[1].set_aside if old else {}) + Counter(origin.set_aside)
+        origin = Origin(
+            origin.source, origin.consecutive_ids, aside + Counter({"id repeated": repeated})
+        )
+        record = measure(day, joined, union([*before, covered]), origin)
+        self._commit(day, joined, record)
+        return record, len(new) - repeated
+
+    def _old(self, day: date) -> tuple[pl.DataFrame, DayRecord] | None:
+        """Ticks and record of a day; None where there is none, or none that can be read."""
+        try:
+            return self._stored.read(day), self._stored.record(day)
+        except TickError:
+            return None
+
+    def _commit(self, day: date, ticks: pl.DataFrame, record: DayRecord) -> None:
+        folder, name = self._stored.folder, file_of(day)
+        folder.write(name, lambda file: translated(lambda: write_day(ticks, record, file)))
+        self._note(day, record)
+        if time.monotonic() - self._manifest_s >= _MANIFEST_S:
+            self.write_manifest()
+
+    def _note(self, day: date, record: DayRecord) -> None:
+        stamp = self._stored.folder.stamp(file_of(day))
+        self.days.records[day], self.days.stamps[day] = record, stamp
+        self.days.damaged.pop(day, None)
+
+    def write_manifest(self) -> None:
+        """Write the manifest, where it does not say already what it should."""
+        wanted = _manifest(self.days)
+        if self.days.records and self._stored.manifest() != wanted:
+            text = orjson.dumps(wanted, option=orjson.OPT_INDENT_2)
+            self._stored.folder.write(MANIFEST, lambda file: file.write(text))
+        self._manifest_s = time.monotonic()
+
+
+def as_stored(ticks: pl.DataFrame) -> pl.DataFrame:
+    """Ticks in the columns of `records.STORED`; `truth` is no venue's and is left out."""
+    record = check_record(ticks)
+    if "id" not in record.columns:
+        record = record.with_columns(id=pl.lit(None, pl.Int64()))
+    return record.select(list(STORED))
+
+
+def within(ticks: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:
+    """The ticks of these spans."""
+    time_ns = pl.col("time")
+    inside = [(time_ns >= start) & (time_ns < stop) for start, stop in spans]
+    return ticks.filter(pl.any_horizontal(inside)) if inside else ticks.clear()
+
+
+def join(pieces: list[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
+    """Pieces in time order as one, the first of each id kept; and how many ids were repeated."""
+    ticks = sorted_by_time(pl.concat(pieces)) if len(pieces) > 1 else sorted_by_time(pieces[0])
+    if ticks.select((pl.col("id").diff() > 0).all()).item():
+        return ticks.rechunk(), 0
+    kept = ticks.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
+    return kept.rechunk(), len(ticks) - len(kept)
+
+
+def _manifest(days: Days) -> dict[str, Any]:
+    entries = {
+        day.isoformat(): {
+            "stamp": days.stamps[day],
+            "bytes": int(days.stamps[day].split()[0]),
+            "record": record.to_json(),
+        }
+        for day, record in sorted(days.records.items())
+    }
+    return orjson.loads(orjson.dumps({"days": entries}))  # lists, where records have tuples

@@ -1,0 +1,209 @@
+"""bitcoincharts, where the lecture's ticks came from: `unixtime,price,amount` in whole seconds.
+
+Trades come in pages from a second on, and neither they nor the pages have numbers, so only a
+second that another one follows is known to be whole. The last second of each page is held back and
+the next page asked for from it. A second that fills a page alone cannot be read to its end, nor
+passed over in silence: it is missing.
+
+After its last trade nothing is known: the market may have been quiet, or bitcoincharts may have
+stopped listening. That span is missing too.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from nexttick.ticks.record import SCHEMA, TickError, latest_ns, year_ns
+from nexttick.ticks.source import Missing, Page, Series, SourceError, TransientError
+from nexttick.venues.archives.spool import DAY_NS, Days, make_page, within
+from nexttick.venues.archives.unpacking import gzip_lines, read_columns
+from nexttick.venues.http import Http
+from nexttick.venues.retrying import ATTEMPTS, retrying
+
+BASE_URL = "http://api.bitcoincharts.com/v1"
+_S_NS = 1_000_000_000
+_SETTLED_S = 3600  # trades come some 15 minutes late, and a second this old gets no more
+_NAME = re.compile(r"([a-z0-9]+)([A-Z]{3})")
+_PAIR = re.compile(r"BTC/([A-Z]{3})")
+_COLUMNS = {
+    0: ("time", pl.Int64()),
+    1: ("price", pl.Float64()),
+    2: ("amount", pl.Float64()),
+}
+
+
+class Bitcoincharts:
+    """Trades of one market, by pages, or by its whole history first.
+
+    Args:
+        symbol: bitcoincharts' own name, `bitstampUSD`; or `BTC/USD` with a venue.
+        venue: `bitstamp`, where the symbol doesn't say it.
+        history: get the file of all trades first, and by pages only what came after it.
+        base_url: of the API or of a mirror that keeps its form.
+        timeout_s: longest silence of a connection.
+        attempts: how often a request is tried that fails in passing.
+
+    Raises:
+        ValueError: the symbol is none of theirs.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        venue: str | None = None,
+        *,
+        history: bool = False,
+        base_url: str = BASE_URL,
+        timeout_s: float = 60.0,
+        attempts: int = ATTEMPTS,
+    ):
+        pair = _PAIR.fullmatch(symbol.upper()) if venue else None
+        self._own = f"{(venue or '').lower()}{pair[1]}" if pair else symbol
+        found = _NAME.fullmatch(self._own)
+        if found is None:
+            raise ValueError(
+                f"symbol {symbol!r} is none of bitcoincharts': give it like bitstampUSD, or "
+                "BTC/USD with a venue; all its markets are of BTC"
+            )
+        self._base, self._history, self._attempts = base_url.rstrip("/"), history, attempts
+        self._http = Http(timeout_s=timeout_s, attempts=attempts)
+        self.name = "bitcoincharts"
+        self.series = Series(found[1], f"BTC/{found[2]}")
+        self.consecutive_ids = False
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through the ticks with start_ns <= time < stop_ns.
+
+        Raises:
+            TickError: what comes is no list of trades.
+            SourceError: it cannot be reached, refuses, or answers with other pages than asked for.
+        """
+        from_s = start_ns // _S_NS
+        if self._history:
+            from_s = max(from_s, (yield from self._all_of_file(start_ns, stop_ns)))
+        for part in self._from(from_s, stop_ns):
+            yield within(part, start_ns, stop_ns)
+
+    # --- pages
+
+    def _from(self, from_s: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Pages whose last second is held back, up to the last trade or the stop."""
+        held = False
+        while from_s * _S_NS < stop_ns:
+            ticks, received = self._ask(from_s, held)
+            if _last_s(ticks) == from_s:
+                later, more = self._ask(from_s + 1, held=False)
+                received += more
+                if later.is_empty():
+                    yield from self._end(ticks, from_s, stop_ns, received)
+                    return
+                # A trade may have come between the two questions.
+                ticks, more = self._ask(from_s, held=True)
+                received += more
+            if ticks.is_empty():
+                yield from self._end(ticks, from_s, stop_ns, received)
+                return
+            last_s = _last_s(ticks)
+            if last_s == from_s:
+                yield self._full(from_s, len(ticks))
+                from_s, held = from_s + 1, False
+                continue
+            whole = ticks.filter(pl.col("time") < last_s * _S_NS)
+            yield make_page(whole, self._what(from_s), last_s * _S_NS, received)
+            from_s, held = last_s, True
+
+    def _ask(self, from_s: int, held: bool) -> tuple[pl.DataFrame, int]:
+        """Trades from a second on; `held` says that there are some in that very second."""
+        try:
+            return retrying(lambda: self._asked(from_s, held), self._attempts)
+        except TransientError as error:
+            raise SourceError(f"{error}, {self._attempts} times; try later") from error
+
+    def _asked(self, from_s: int, held: bool) -> tuple[pl.DataFrame, int]:
+        what = self._what(from_s)
+        params: dict[str, str | int] = {"symbol": self._own, "start": from_s}
+        answer = self._http.get(f"{self._base}/trades.csv", what, params)
+        page = _parsed(answer.body, what)
+        ticks = page.filter(pl.col("time") >= from_s * _S_NS)
+        stale = len(ticks) < len(page) and _last_s(ticks) <= from_s
+        if stale or (held and (ticks.is_empty() or ticks["time"].min() != from_s * _S_NS)):
+            raise TransientError(f"{what}: a page of other seconds came than was asked for")
+        return ticks, answer.received
+
+    def _end(
+        self, ticks: pl.DataFrame, last_s: int, stop_ns: int, received: int
+    ) -> Iterator[Page | Missing]:
+        """The newest second, where it is settled, and what nobody knows after it."""
+        until_s = last_s
+        if len(ticks) and last_s <= _now_s() - _SETTLED_S:
+            until_s = last_s + 1
+            yield make_page(ticks, self._what(last_s), until_s * _S_NS, received)
+        if until_s * _S_NS < stop_ns:
+            reason = f"{self._what(until_s)}: there are no trades from there on, or not yet"
+            yield Missing(until_s * _S_NS, stop_ns, reason, fault=False)
+
+    def _full(self, second: int, rows: int) -> Missing:
+        reason = (
+            f"{self._what(second)}: this one second fills a page of {rows:,} trades, and the rest "
+            "of it cannot be asked for; the file of the whole history has it (history=True)"
+        )
+        return Missing(second * _S_NS, (second + 1) * _S_NS, reason)
+
+    def _what(self, from_s: int) -> str:
+        return f"bitcoincharts {self._own} from {_iso(from_s)}"
+
+    # --- the whole history
+
+    def _all_of_file(self, start_ns: int, stop_ns: int) -> Generator[Page, None, int]:
+        """Pages of the whole history, a day each; returns its last second, which is held back."""
+        with tempfile.TemporaryDirectory(prefix="nexttick-") as folder:
+            path, days, last_ns = Path(folder) / f"{self._own}.csv.gz", Days(Path(folder)), 0
+            url, what = f"{self._base}/csv/{path.name}", f"bitcoincharts {self._own}, all trades"
+            received = self._http.download(url, what, path).received
+            for text in gzip_lines(path):
+                ticks = _parsed(text, what)
+                last_ns = max(last_ns, _last_s(ticks) * _S_NS)
+                days.add(ticks.filter(pl.col("time").is_between(start_ns, stop_ns - 1)))
+            path.unlink()
+            end_ns = min(stop_ns, last_ns)
+            for day in range(start_ns // DAY_NS, -(-end_ns // DAY_NS)):
+                ticks = days.take(day).filter(pl.col("time") < last_ns)
+                until_ns = min((day + 1) * DAY_NS, end_ns)
+                yield make_page(ticks, what, until_ns, received)
+                received = 0
+        return last_ns // _S_NS
+
+
+def _parsed(text: bytes, what: str) -> pl.DataFrame:
+    """Trades in the record's columns, in the order of their times."""
+    if not text.strip():
+        return pl.DataFrame(schema=SCHEMA)
+    whole = text if text.endswith(b"\n") else text + b"\n"
+    seconds = read_columns(whole, _COLUMNS, len(_COLUMNS), what)
+    first, last = year_ns(2009) // _S_NS, latest_ns() // _S_NS
+    strange = seconds.filter(~pl.col("time").is_between(first, last))
+    if len(strange):
+        raise TickError(
+            f"{what}: {strange['time'][0]} is no Unix second of a trade; check the file"
+        )
+    ticks = seconds.with_columns(pl.col("time") * _S_NS, side=pl.lit(0, SCHEMA["side"]))
+    return ticks.sort("time", maintain_order=True)
+
+
+def _last_s(ticks: pl.DataFrame) -> int:
+    """The last second, or -1 where there is none."""
+    return int(ticks["time"].max()) // _S_NS if len(ticks) else -1  # type: ignore[arg-type]
+
+
+def _iso(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+
+
+def _now_s() -> int:
+    return int(time.time())

@@ -1,0 +1,323 @@
+"""Any files of ticks, here or at an address, in a dialect that `read_ticks` knows.
+
+Files are gone through in the order of their times, two of them in memory. Of an address with
+`{date}` in it there is a file a date, as archives have them. A date is a UTC day where all ticks
+of its file lie in that day; else it is a day by the venue's own clock, and the file is known to
+cover its ticks only, up to the first of the next file.
+
+Where files overlap, ticks with ids are told apart by them. Without ids only the same stretch at
+the end of one file and at the start of the next is known to be the same ticks.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import tempfile
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import polars as pl
+
+from nexttick.ticks.reading.files import expand
+from nexttick.ticks.reading.read import read_ticks
+from nexttick.ticks.record import TickError
+from nexttick.ticks.source import Missing, Page, Series, SourceError
+from nexttick.venues.archives.spool import DAY_NS, within
+from nexttick.venues.archives.unpacking import check_size
+from nexttick.venues.http import Http, NotThereError, UnreachableError, shown
+from nexttick.venues.retrying import ATTEMPTS
+
+_FIELDS = ("date", "symbol")
+_HOPELESS = 3  # files on end that are wrong: so are the others
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A file that was read, and from when to when it is known to have all ticks."""
+
+    path: Path
+    ticks: pl.DataFrame
+    start_ns: int
+    stop_ns: int
+    received: int = 0
+    noted: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def first_ns(self) -> int:
+        return int(self.ticks["time"][0])
+
+    @property
+    def last_ns(self) -> int:
+        return int(self.ticks["time"][-1])
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A file that is not there, or is wrong."""
+
+    reason: str
+    fault: bool
+
+
+class Files:
+    """Ticks of one market from files.
+
+    Args:
+        where: a file, a folder or a pattern; or an address (http, https) that may hold `{symbol}`
+            (the symbol without its slash) and `{date}`, or `{date:%Y%m%d}` in any form of
+            `strftime`.
+        symbol: base and quote, such as `BTC/USDT`.
+        venue: where the trades happened; by default `files`.
+        kind: as in `Series`.
+        columns: as for `read_ticks`.
+        time_unit: as for `read_ticks`.
+        timeout_s: longest silence of a connection.
+        attempts: how often a request is tried that fails in passing.
+
+    Raises:
+        ValueError: an address of another kind or with other fields.
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        symbol: str,
+        venue: str | None = None,
+        *,
+        kind: str = "trades",
+        columns: str | Mapping[str, str] | None = None,
+        time_unit: str | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = ATTEMPTS,
+    ):
+        self._where, self._is_address = str(where), "://" in str(where)
+        if self._is_address:
+            _check_address(self._where)
+        self._options: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
+        self._http = Http(timeout_s=timeout_s, attempts=attempts)
+        self.name = shown(self._where) if self._is_address else self._where
+        self.series = Series((venue or "files").lower(), symbol, kind)
+        self.consecutive_ids = False
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through the ticks with start_ns <= time < stop_ns, a page a file and UTC day.
+
+        Missing is what lies before the first file, after the last, and where one is not there or
+        wrong.
+
+        Raises:
+            TickError: a file here holds no ticks that can be read; or files overlap and have no
+                ids, or go back in time.
+            SourceError: the address refuses, or three files on end are wrong.
+        """
+        with tempfile.TemporaryDirectory(prefix="nexttick-") as name:
+            if self._is_address:
+                found = self._from_address(start_ns, stop_ns, Path(name))
+            else:
+                found = self._in_order(start_ns, stop_ns)
+            with closing(found) as files:
+                for part in self._joined(files, start_ns, stop_ns):
+                    if not isinstance(part, Missing) or _common(part, start_ns, stop_ns):
+                        yield within(part, start_ns, stop_ns)
+
+    # --- from files to pages
+
+    def _joined(
+        self, files: Iterator[_Loaded | _Failed], start_ns: int, stop_ns: int
+    ) -> Iterator[Page | Missing]:
+        """Pages of files in the order of time, and the gaps before, between and after them."""
+        held: _Loaded | None = None
+        failed: list[_Failed] = []
+        known_ns = start_ns
+        for file in files:
+            if isinstance(file, _Failed):
+                failed.append(file)
+                continue
+            after = file
+            if held is not None:
+                held, after = self._parted(held, file, bool(failed))
+                yield from _pages(held, start_ns, stop_ns)
+                known_ns = held.stop_ns
+            yield from _gap(known_ns, after.start_ns, failed, f"{self.name} begins later")
+            held, failed = after, []
+        if held is not None:
+            yield from _pages(held, start_ns, stop_ns)
+            known_ns = max(start_ns, held.stop_ns)
+        yield from _gap(known_ns, stop_ns, failed, f"{self.name} ends earlier")
+
+    def _parted(self, earlier: _Loaded, later: _Loaded, apart: bool) -> tuple[_Loaded, _Loaded]:
+        """Two files on end, such that no tick without an id is in both.
+
+        Args:
+            earlier: the one.
+            later: the other.
+            apart: whether a file between them failed; else nothing lies between them.
+        """
+        first_ns = later.first_ns
+        if first_ns < earlier.first_ns:
+            raise TickError(
+                f"{later.path.name} starts before {earlier.path.name} does: name the files such "
+                "that their order is that of their times"
+            )
+        ids = "id" in earlier.ticks.columns and "id" in later.ticks.columns
+        if first_ns <= earlier.last_ns and not ids:
+            both, table = self._read_ticks([earlier.path, later.path])
+            same = pl.col("reason").str.starts_with("same rows as")
+            before, after = pl.col("time") < first_ns, pl.col("time") >= first_ns
+            earlier = replace(earlier, ticks=earlier.ticks.filter(before))
+            noted = (*later.noted, *_noted(table.filter(same)))
+            later = replace(later, ticks=both.filter(after), noted=noted)
+        if apart:
+            return earlier, later
+        return replace(earlier, stop_ns=first_ns), replace(later, start_ns=first_ns)
+
+    # --- files here
+
+    def _in_order(self, start_ns: int, stop_ns: int) -> Generator[_Loaded | _Failed]:
+        """Read files here in the order of their first ticks; more than one are read twice."""
+        paths = expand(self._where, [])
+        if len(paths) > 1:
+            first_of = {path: self._read(path).first_ns for path in paths}
+            paths.sort(key=lambda path: first_of[path])
+            firsts = [first_of[path] for path in paths]
+            # One before that holds the start, for overlaps, and the first beyond the stop.
+            paths = paths[max(0, bisect_right(firsts, start_ns) - 2) :]
+            paths = paths[: bisect_left([first_of[path] for path in paths], stop_ns) + 1]
+        for path in paths:
+            yield self._read(path)
+
+    def _read(self, path: Path, received: int = 0) -> _Loaded:
+        """Read a file; it is taken to hold the whole days of its ticks."""
+        ticks, table = self._read_ticks([path])
+        start_ns = ticks["time"][0] // DAY_NS * DAY_NS
+        stop_ns = (ticks["time"][-1] // DAY_NS + 1) * DAY_NS
+        return _Loaded(path, ticks, start_ns, stop_ns, received, _noted(table))
+
+    def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Read files and name them without their folder, which may be a temporary one."""
+        folder = f"{paths[0].parent}/" if self._is_address else ""
+        try:
+            ticks, table = read_ticks(paths, outliers=False, **self._options)
+        except TickError as error:
+            raise TickError(str(error).replace(folder, "")) from error
+        return ticks, table.with_columns(pl.col("reason").str.replace_all(folder, "", literal=True))
+
+    # --- files at an address
+
+    def _from_address(
+        self, start_ns: int, stop_ns: int, folder: Path
+    ) -> Generator[_Loaded | _Failed]:
+        """Download files one after the other; each is deleted when the second after it is asked."""
+        wrong, kept = 0, list[Path]()
+        for number, (url, days) in enumerate(self._addresses(start_ns, stop_ns)):
+            path = folder / f"{number}-{_base_name(url)}"
+            file = self._fetched(url, path, days)
+            wrong = wrong + 1 if isinstance(file, _Failed) and file.fault else 0
+            if isinstance(file, _Failed) and wrong == _HOPELESS:
+                raise SourceError(f"{file.reason}; nor could the files before it be read")
+            yield file
+            kept.append(path)
+            if len(kept) > 1:
+                kept.pop(0).unlink(missing_ok=True)
+
+    def _fetched(self, url: str, path: Path, days: list[date]) -> _Loaded | _Failed:
+        what = f"{self.series.symbol} {days[0] if days else ''}".strip()
+        try:
+            received = self._http.download(url, what, path).received
+            check_size(path)
+            file = self._read(path, received)
+        except NotThereError as error:
+            return _Failed(str(error), fault=False)
+        except (UnreachableError, TickError) as error:
+            path.unlink(missing_ok=True)
+            named = isinstance(error, UnreachableError)
+            return _Failed(str(error) if named else f"{what}: {error}", fault=True)
+        return _of_days(file, days) if days else file
+
+    def _addresses(self, start_ns: int, stop_ns: int) -> Iterator[tuple[str, list[date]]]:
+        """Addresses and the days that each is of; a day more at both ends, for other clocks."""
+        first, last = start_ns // DAY_NS - 1, -(-stop_ns // DAY_NS)
+        symbol = self.series.symbol.replace("/", "")
+        if "date" not in _fields(self._where):
+            yield self._where.format(symbol=symbol), []
+            return
+        days = [_EPOCH + timedelta(days=k) for k in range(first, last + 1)]
+        of: dict[str, list[date]] = {}
+        for day in days:
+            if day < _today():
+                of.setdefault(self._where.format(date=day, symbol=symbol), []).append(day)
+        yield from of.items()
+
+
+def _pages(file: _Loaded, start_ns: int, stop_ns: int) -> Iterator[Page]:
+    """A file's ticks of a span by day; the last page tells up to when the file is whole."""
+    if file.stop_ns <= start_ns:
+        return
+    received, noted = file.received, file.noted
+    ticks = file.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
+    days = [day for _, day in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)]
+    for day in days[:-1]:
+        end_ns = (day["time"][0] // DAY_NS + 1) * DAY_NS
+        yield Page(day, min(end_ns, file.stop_ns), received, noted)
+        received, noted = 0, ()
+    yield Page(days[-1] if days else ticks, file.stop_ns, received, noted)
+
+
+def _gap(start_ns: int, stop_ns: int, failed: list[_Failed], else_reason: str) -> Iterator[Missing]:
+    if start_ns < stop_ns:
+        reasons = [file.reason for file in failed] or [else_reason]
+        more = f" (and so on, to: {reasons[-1]})" if len(reasons) > 1 else ""
+        fault = any(file.fault for file in failed)
+        yield Missing(start_ns, stop_ns, f"{reasons[0]}{more}", fault)
+
+
+def _common(gap: Missing, start_ns: int, stop_ns: int) -> bool:
+    return gap.start_ns < stop_ns and gap.stop_ns > start_ns
+
+
+def _of_days(file: _Loaded, days: list[date]) -> _Loaded:
+    """What a file of some dates covers: those UTC days, or only its ticks where others are in."""
+    start_ns = (days[0] - _EPOCH).days * DAY_NS
+    stop_ns = (days[-1] - _EPOCH).days * DAY_NS + DAY_NS
+    if start_ns <= file.first_ns and file.last_ns < stop_ns:
+        return replace(file, start_ns=start_ns, stop_ns=stop_ns)
+    return replace(file, start_ns=file.first_ns, stop_ns=file.last_ns + 1)
+
+
+def _noted(table: pl.DataFrame) -> tuple[tuple[str, int], ...]:
+    """What `read_ticks` set aside or mended, by reason."""
+    return tuple(table.group_by("reason", maintain_order=True).agg(pl.sum("rows")).iter_rows())
+
+
+def _fields(address: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(address) if name is not None}
+
+
+def _check_address(address: str) -> None:
+    try:
+        scheme, fields = urlsplit(address).scheme, _fields(address)
+    except ValueError as error:
+        raise ValueError(f"{shown(address)}: no address ({error}); write it anew") from error
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{address}: give a path, or an address of http or https")
+    if strange := sorted(fields - set(_FIELDS)):
+        names = ", ".join(f"{{{name}}}" for name in strange)
+        raise ValueError(f"{shown(address)}: {names} is unknown; there are {{date}} and {{symbol}}")
+
+
+def _base_name(url: str) -> str:
+    """A name for the file here that no address can lead out of its folder."""
+    name = urlsplit(url).path.rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:] or "ticks"
+
+
+def _today() -> date:
+    return datetime.now(tz=UTC).date()

@@ -1,0 +1,102 @@
+"""Ticks cut into UTC days, and pages made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from nexttick.ticks.cleaning import clean_parts
+from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError, year_ns
+from nexttick.ticks.source import Missing, Page
+
+DAY_NS = 86_400_000_000_000
+MAX_ROWS = 4_000_000  # that are kept in memory, some 150 MB; more go to disk
+
+
+def day_name(time_ns: int) -> str:
+    """The UTC day of a time, such as `2024-01-05`."""
+    return f"{datetime.fromtimestamp(time_ns // 10**9, tz=UTC):%Y-%m-%d}"
+
+
+def make_page(
+    ticks: pl.DataFrame,
+    name: str,
+    until_ns: int,
+    received: int = 0,
+    noted: Iterable[tuple[str, int]] = (),
+) -> Page:
+    """A page of ticks that are cleaned as `ticks.clean` does, outliers kept.
+
+    Args:
+        ticks: in the record's columns; may be empty.
+        name: where they come from, for errors.
+        until_ns: see `Page`.
+        received: see `Page`.
+        noted: what has been set aside already.
+    """
+    ledger = Ledger()
+    if len(ticks):
+        part = Part(name, ticks, first_line=0, earliest_ns=year_ns(1990))
+        try:
+            ticks, _ = clean_parts([part], ledger, outliers=False)
+        except TickError:  # none is left, and the ledger says why
+            ticks = ticks.clear()
+    dropped = [(reason, rows) for _, reason, kept, rows, _, _ in ledger.entries if not kept]
+    return Page(ticks, until_ns, received, (*noted, *dropped))
+
+
+def within(part: Page | Missing, start_ns: int, stop_ns: int) -> Page | Missing:
+    """The part of a page or of a gap with start_ns <= time < stop_ns; they have one in common."""
+    if isinstance(part, Missing):
+        starts, stops = max(part.start_ns, start_ns), min(part.stop_ns, stop_ns)
+        return replace(part, start_ns=starts, stop_ns=stops)
+    kept = part.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
+    return replace(part, ticks=kept, until_ns=min(part.until_ns, stop_ns))
+
+
+class Days:
+    """Ticks by UTC day, in the order in which they came; many of them wait on disk.
+
+    Args:
+        folder: takes files while there are more than `MAX_ROWS` ticks; must exist.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._files: dict[int, list[Path]] = {}
+        self._frames: dict[int, list[pl.DataFrame]] = {}
+        self._rows = 0
+
+    def add(self, ticks: pl.DataFrame) -> None:
+        """Add ticks in the record's columns, of any days."""
+        by_day = ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)
+        for (day,), frame in by_day:
+            self._frames.setdefault(int(str(day)), []).append(frame)
+        self._rows += len(ticks)
+        if self._rows > MAX_ROWS:
+            self._put_away()
+
+    def take(self, day: int) -> pl.DataFrame:
+        """Take the ticks of a day (counted from 1970) out; an empty frame where there are none."""
+        files, frames = self._files.pop(day, []), self._frames.pop(day, [])
+        self._rows -= sum(map(len, frames))
+        frames = [*(pl.read_ipc(file) for file in files), *frames]
+        for file in files:
+            file.unlink()
+        return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+    def left(self) -> list[int]:
+        """The days that there are ticks of, in order."""
+        return sorted(self._files.keys() | self._frames.keys())
+
+    def _put_away(self) -> None:
+        for day, frames in self._frames.items():
+            files = self._files.setdefault(day, [])
+            path = self._folder / f"{day}-{len(files)}.ipc"
+            pl.concat(frames).write_ipc(path, compression="lz4")
+            files.append(path)
+        self._frames, self._rows = {}, 0

@@ -1,0 +1,1 @@
+"""Live feeds: each trade once and in order, or a gap."""

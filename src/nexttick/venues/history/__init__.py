@@ -1,0 +1,1 @@
+"""Past trades from a venue's REST interface, page by page."""

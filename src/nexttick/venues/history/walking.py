@@ -1,0 +1,133 @@
+"""Walking forward through a venue's trades, page after page, losing and doubling none.
+
+Venues answer under the reader's feet: rows come late, pages repeat or shift, a cache answers with
+what it said before. So no answer is believed for what it lacks. Where ids jump, or nothing new
+comes, the same is asked again; what two answers in a row say is taken for what the venue has, and
+"nothing" must come three times.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import polars as pl
+
+from nexttick.ticks.source import Missing, Page, Series
+from nexttick.venues.history.connection import Connection
+from nexttick.venues.trades import Rows, once_by_id
+
+SETTLE_NS = 60_000_000_000  # trades this old are all published, whatever our clock and theirs say
+DISORDER_NS = 1_000_000_000  # by so much times may step back while ids go on
+LOOKS = 3
+_NOT_YET = "trades of the last minute and of the future are not there yet; fetch again later"
+
+
+class Place(NamedTuple):
+    """Where a walk stands.
+
+    Attributes:
+        next_id: of the trade to come, None where not even the first is known.
+        time_ns: trades to come are not older, but for some disorder.
+    """
+
+    next_id: int | None
+    time_ns: int
+
+
+class Walked(ABC):
+    """A source: one market of a venue that ccxt reaches; see `Source`.
+
+    Args:
+        connection: to the venue.
+        series: whose ticks.
+    """
+
+    consecutive_ids = False
+
+    def __init__(self, connection: Connection, series: Series):
+        self.name = f"ccxt {connection.exchange.id}"
+        self.series = series
+        self._connection = connection
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through what of a span lies `SETTLE_NS` back; the rest is not there yet."""
+        end_ns = max(start_ns, min(stop_ns, self._connection.now_ns() - SETTLE_NS))
+        if start_ns < end_ns:
+            yield from self._past(start_ns, end_ns)
+        if end_ns < stop_ns:
+            reason = (
+                "trades of the last minute and of the future are not there yet; fetch again later"
+            )
+            yield Missing(end_ns, stop_ns, reason, fault=False)
+
+    @abstractmethod
+    def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
+        """Go through a span that is all past."""
+
+
+def walk(
+    connection: Connection,
+    ask: Callable[[Place], Rows],
+    place: Place,
+    span: tuple[int, int],
+    further: Callable[[Place], Place | None] = lambda place: None,
+) -> Iterator[Page]:
+    """Go from a place to the end of a span, or to the venue's last trade.
+
+    Args:
+        connection: for the bytes received.
+        ask: for the trades from a place on, in an answer of any length.
+        place: of the first trade that may be in the span.
+        span: start and stop, ns; all of it past.
+        further: where to go on when nothing came from a place on; None where nothing follows.
+    """
+    start_ns, stop_ns = span
+    until_ns = start_ns
+    while until_ns < stop_ns:
+        rows = believed(ask, place)
+        if rows.ticks.is_empty():
+            on = further(place)
+            place, until_ns = on or place, until_ns if on else stop_ns
+        else:
+            place = _after(rows.ticks, place)
+            until_ns = max(until_ns, min(place.time_ns - DISORDER_NS, stop_ns))
+        inside = rows.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
+        yield Page(inside, until_ns, connection.received(), rows.set_aside)
+
+
+def _after(ticks: pl.DataFrame, place: Place) -> Place:
+    latest: int = ticks["time"].max()  # type: ignore[assignment]
+    return Place(ticks["id"][-1] + 1, max(place.time_ns, latest))
+
+
+def believed(ask: Callable[[Place], Rows], place: Place) -> Rows:
+    """Ask for the trades from a place on until the answer can be believed.
+
+    That is when it is whole, or the same again, or nothing for the third time.
+    """
+    last = _new(ask(place), place)
+    seen = last.ticks
+    for _ in range(LOOKS - 1):
+        if _whole(seen, place):
+            break
+        again = _new(ask(place), place)
+        agree = not seen.is_empty() and again.ticks.equals(last.ticks)
+        last, seen = again, once_by_id(pl.concat([seen, again.ticks]))
+        if agree:
+            break
+    return Rows(seen, last.set_aside)
+
+
+def _new(rows: Rows, place: Place) -> Rows:
+    if place.next_id is None:
+        return rows
+    return Rows(rows.ticks.filter(pl.col("id") >= place.next_id), rows.set_aside)
+
+
+def _whole(ticks: pl.DataFrame, place: Place) -> bool:
+    """Whether ids begin at the next one and go on without holes."""
+    if ticks.is_empty() or place.next_id is None:
+        return False
+    return int(ticks["id"][-1]) - place.next_id + 1 == len(ticks)

@@ -1,0 +1,375 @@
+"""Bytes over HTTP: what may pass is tried again, sizes are bounded, and keys stay unsaid.
+
+Messages show an address without its query and a refusal's body without keys. An exception of the
+library below is never the cause of one raised here, for its text holds the query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple, NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+import aiohttp
+import orjson
+import requests
+import tenacity
+
+from nexttick.ticks.record import TickError
+from nexttick.ticks.source import SourceError, TransientError
+from nexttick.ticks.writing import explained
+from nexttick.venues.retrying import ATTEMPTS, Respite, retry_after_s, retrying, system_words
+
+MAX_BODY_BYTES = 64 << 20  # of what is kept in memory
+MAX_FILE_BYTES = 32 << 30  # of what goes to a file
+_PIECE_BYTES = 1 << 18
+_EXCERPT_BYTES = 2000
+_EXCERPT_CHARS = 200
+_CURE = "check the network, or try later: what has come is kept"
+_SECRET_NAME = re.compile(r"key|token|secret|sign|auth|pass|credential", re.IGNORECASE)
+_FAILURES: tuple[tuple[type[Exception], str], ...] = (
+    (requests.Timeout, "no answer in time"),
+    (requests.exceptions.ChunkedEncodingError, "the body was cut off"),
+    (requests.exceptions.ContentDecodingError, "the body cannot be unpacked"),
+    (requests.ConnectionError, "the connection failed"),
+)
+
+
+class NotThereError(SourceError):
+    """The address is known to hold nothing: 404 or 410."""
+
+
+class UnreachableError(SourceError):
+    """It failed each time it was tried."""
+
+
+class Answer(NamedTuple):
+    """A body.
+
+    Attributes:
+        body: the bytes.
+        received: bytes that came over the network, those of attempts that failed too.
+    """
+
+    body: bytes
+    received: int
+
+    def json(self, what: str) -> Any:
+        """The body's JSON.
+
+        Raises:
+            TickError: it is none; `what` says whose.
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            start = self.body[:60].decode(errors="replace")
+            raise TickError(
+                f"{what}: {start!r} starts no JSON ({error.msg}); try again, or check the address"
+            ) from error
+
+
+class Downloaded(NamedTuple):
+    """A file that was downloaded.
+
+    Attributes:
+        sha256: of its bytes, in hexadecimal.
+        received: bytes that came over the network, those of attempts that failed too.
+    """
+
+    sha256: str
+    received: int
+
+
+class Http:
+    """A client that may be used from several threads.
+
+    Args:
+        headers: sent with each request. Their values are secret: no message shows them, and no
+            redirection takes them elsewhere.
+        timeout_s: longest silence while connecting and between two pieces of a body.
+        attempts: how often one request is tried.
+    """
+
+    def __init__(
+        self,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+        attempts: int = ATTEMPTS,
+    ):
+        self._session = requests.Session()
+        # Not packed: then the length that is announced is the length that must come.
+        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "nexttick"})
+        self._session.headers.update(headers or {})
+        self._secrets = tuple((headers or {}).values())
+        self._timeout_s, self._attempts = timeout_s, attempts
+        self._closed = threading.Event()
+        self._received, self._counting = 0, threading.Lock()
+
+    def close(self) -> None:
+        """Refuse all that is asked from now on, and stop what is under way at its next piece."""
+        self._closed.set()
+        self._session.close()
+
+    def received(self) -> int:
+        """Bytes that came over the network for all threads since this was last asked."""
+        with self._counting:
+            received, self._received = self._received, 0
+        return received
+
+    def get(
+        self,
+        url: str,
+        what: str,
+        params: Mapping[str, str | int] | None = None,
+        max_bytes: int = MAX_BODY_BYTES,
+    ) -> Answer:
+        """Get a body into memory.
+
+        Args:
+            url: where it is.
+            what: what is got, for messages, such as `BTCUSDT 2024-01-05`.
+            params: the query.
+            max_bytes: a longer body is an error.
+
+        Raises:
+            NotThereError: 404 or 410.
+            UnreachableError: a connection fails or is cut, there is no answer in time, or one of
+                429, 408 and 5xx comes, each time it is tried.
+            SourceError: refused, or too long.
+        """
+        sink = io.BytesIO()
+        done = self._copy(url, what, params, sink, max_bytes)
+        return Answer(sink.getvalue(), done.received)
+
+    def download(
+        self, url: str, what: str, path: Path, max_bytes: int = MAX_FILE_BYTES
+    ) -> Downloaded:
+        """Get a body into a file, which is replaced; arguments and errors as for `get`.
+
+        Raises:
+            OSError: the file cannot be written: which, and the cure.
+        """
+        try:
+            with path.open("wb") as sink:
+                return self._copy(url, what, None, sink, max_bytes)
+        except OSError as error:
+            raise explained(error, path) from error
+
+    def _copy(
+        self,
+        url: str,
+        what: str,
+        params: Mapping[str, str | int] | None,
+        sink: IO[bytes],
+        max_bytes: int,
+    ) -> Downloaded:
+        request = _Request(url, dict(params or {}), f"{what}: {shown(url)}", max_bytes)
+        received: list[int] = []
+        try:
+            sha256 = retrying(lambda: self._once(request, sink, received.append), self._attempts)
+        except TransientError as error:
+            times = f"tried {self._attempts} times" if self._attempts > 1 else "tried once"
+            message = f"{error}; {times}; {_CURE}"
+        else:
+            return Downloaded(sha256, sum(received))
+        raise UnreachableError(message)
+
+    def _once(self, request: _Request, sink: IO[bytes], count: Callable[[int], None]) -> str:
+        """One attempt; returns the SHA-256 of what is in the sink."""
+        sink.seek(0)
+        sink.truncate()
+        digest = hashlib.sha256()
+        try:
+            with self._answer(request) as response:
+                self._check(response, request)
+                for piece in self._pieces(response, request):
+                    count(len(piece))
+                    digest.update(piece)
+                    sink.write(piece)
+                return digest.hexdigest()
+        except requests.RequestException as error:
+            kind, reason = type(error), system_words(error)
+        _fail(kind, reason, request)
+
+    def _answer(self, request: _Request) -> requests.Response:
+        if self._closed.is_set():
+            raise SourceError(f"{request.where}: broken off")
+        return self._session.get(
+            request.url,
+            params=request.params,
+            stream=True,
+            timeout=self._timeout_s,
+            allow_redirects=not self._secrets,
+        )
+
+    def _pieces(self, response: requests.Response, request: _Request) -> Iterator[bytes]:
+        told, size = response.headers.get("Content-Length", ""), 0
+        announced = int(told) if told.isdigit() else 0
+        for piece in response.iter_content(_PIECE_BYTES):
+            size += len(piece)
+            if max(size, announced) > request.max_bytes:
+                raise SourceError(
+                    f"{request.where}: longer than the {request.max_bytes:,} bytes that it may "
+                    "have; check the address"
+                )
+            if self._closed.is_set():
+                raise SourceError(f"{request.where}: broken off")
+            with self._counting:
+                self._received += len(piece)
+            yield piece
+
+    def _check(self, response: requests.Response, request: _Request) -> None:
+        status = response.status_code
+        if status == requests.codes.ok:
+            return
+        text = f"{request.where}: status {status}{self._excerpt(response, request)}"
+        if status in (404, 410):
+            raise NotThereError(f"{text}; nothing is there: check the name, or try later")
+        if status in (408, 429) or status >= 500:
+            raise TransientError(text, retry_after_s(response.headers.get("Retry-After")))
+        if response.is_redirect:
+            raise SourceError(f"{text}; it redirects, and a key is sent to one address only")
+        raise SourceError(f"{text}; it refuses: check the address and what is asked of it")
+
+    def _excerpt(self, response: requests.Response, request: _Request) -> str:
+        piece = next(response.iter_content(_EXCERPT_BYTES), b"")
+        text = " ".join(piece.decode(errors="replace").split())
+        for secret in (*self._secrets, *request.secrets()):
+            text = text.replace(secret, "***")
+        return f" ({text[:_EXCERPT_CHARS]})" if text else ""
+
+
+class _Request(NamedTuple):
+    url: str
+    params: dict[str, str | int]
+    where: str
+    max_bytes: int
+
+    def secrets(self) -> list[str]:
+        """Values that must not be shown: of the query's keys, and a password in the address."""
+        split = urlsplit(self.url)
+        pairs = [*parse_qsl(split.query), *((k, str(v)) for k, v in self.params.items())]
+        found = [value for name, value in pairs if _SECRET_NAME.search(name)]
+        return [value for value in (*found, split.password) if value]
+
+
+def shown(url: str) -> str:
+    """An address without the parts that may hold a key."""
+    split = urlsplit(url)
+    return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
+
+
+def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:
+    if reason == "certificate":
+        raise SourceError(
+            f"{request.where}: its certificate is not valid; check the address, the clock and the "
+            "certificates of this machine"
+        )
+    failure = next((words for known, words in _FAILURES if issubclass(kind, known)), None)
+    if failure is None:
+        raise SourceError(f"{request.where}: {kind.__name__}; check the address")
+    raise TransientError(f"{request.where}: {failure}{f' ({reason})' if reason else ''}")
+
+
+_ATTEMPTS = 4
+_ASK_TO_WAIT = (418, 429)
+_TOLD = 200  # characters of a refusal
+
+
+class Rest:
+    """Asks one venue, and not before it wants to be asked again: who does is shut out for longer.
+
+    Args:
+        url: what all paths begin with.
+        headers: sent with every question.
+        timeout_s: for each answer.
+        first_wait_s: before the second attempt; grows twofold, at random.
+        longest_wait_s: between two attempts.
+
+    Attributes:
+        respite: in which nothing is asked; made longer where the venue wants to be left alone.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+        first_wait_s: float = 0.5,
+        longest_wait_s: float = 30.0,
+    ):
+        self.url, self._headers = url.rstrip("/"), dict(headers or {})
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+        self._longest_wait_s, self.respite = longest_wait_s, Respite(self.url)
+        self._backing_off = tenacity.wait_random_exponential(first_wait_s, longest_wait_s)
+
+    async def get(
+        self,
+        path: str,
+        params: Mapping[str, str | int],
+        loads: Callable[[bytes], Any] = orjson.loads,
+    ) -> Any:
+        """Return what a path answers, tried again where an error may pass.
+
+        Raises:
+            TransientError: the last of several errors that may pass.
+            SourceError: the venue refuses: what, where, in its own words.
+        """
+        async for attempt in tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=self._wait_s,
+            retry=tenacity.retry_if_exception_type(TransientError),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._once(path, params, loads)
+        raise AssertionError("tenacity returns or raises")
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _once(
+        self, path: str, params: Mapping[str, str | int], loads: Callable[[bytes], Any]
+    ) -> Any:
+        self.respite.check()
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers, timeout=self._timeout, trust_env=True
+            )
+        try:
+            async with self._session.get(self.url + path, params=params) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # or a bad redirect
+            what = system_words(error) or repr(error)
+            raise TransientError(f"{self.url}{path}: {what}") from error
+        self._check(answer, body)
+        try:
+            return loads(body)
+        except (ValueError, RecursionError) as error:
+            raise TransientError(f"{self.url}{path}: its answer is no JSON: {error}") from error
+
+    def _check(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        if answer.status < 400:
+            return
+        said = body[:_TOLD].decode(errors="replace")
+        what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
+        if answer.status in _ASK_TO_WAIT or answer.status >= 500:
+            wait_s = retry_after_s(answer.headers.get("Retry-After"))
+            self.respite.extend(wait_s or 0.0)
+            raise TransientError(what, wait_s)
+        raise SourceError(what)
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        told_s = error.retry_after_s if isinstance(error, TransientError) else None
+        return self._backing_off(state) if told_s is None else min(told_s, self._longest_wait_s)

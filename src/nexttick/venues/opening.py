@@ -1,0 +1,214 @@
+"""Sources by the name that a command gives: archives, files, and every exchange that ccxt knows."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nexttick.options import nearest
+from nexttick.ticks.source import Source
+from nexttick.venues.messages import Feed
+from nexttick.venues.retrying import Waits
+
+if TYPE_CHECKING:
+    from nexttick.venues.feeds.stream import Venue
+
+Factory = Callable[..., Source]
+
+
+def _binance_archive() -> Factory:
+    from nexttick.venues.archives.binance_archive import BinanceArchive
+
+    return BinanceArchive
+
+
+def _coinmarketcap() -> Factory:
+    from nexttick.venues.archives.coinmarketcap import CoinMarketCap
+
+    return CoinMarketCap
+
+
+def _bitcoincharts() -> Factory:
+    from nexttick.venues.archives.bitcoincharts import Bitcoincharts
+
+    return Bitcoincharts
+
+
+SOURCES: dict[str, Callable[[], Factory]] = {
+    "binance-archive": _binance_archive,
+    "coinmarketcap": _coinmarketcap,
+    "bitcoincharts": _bitcoincharts,
+}
+"""Sources with a name of their own; each is imported when it is asked for."""
+
+
+def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None) -> Source:
+    """The source of that name for one symbol.
+
+    Args:
+        name: one of `SOURCES`, a URL, a file or folder of ticks, or an exchange that ccxt knows.
+        symbol: base and quote, as the source takes them: `BTC/USDT`.
+        options: of the source, by name: `{"kind": "aggTrades"}`.
+
+    Raises:
+        ValueError: no such source, or it has no such option.
+        SourceError: the source refuses what it was given.
+    """
+    given = dict(options or {})
+    if name in SOURCES:
+        return _made(SOURCES[name](), name, (symbol,), given)
+    if "://" in name or Path(name).expanduser().exists():
+        from nexttick.venues.archives.files import Files
+
+        return _made(Files, name, (name, symbol), given)
+    if "/" in name or name.startswith((".", "~")):
+        raise ValueError(f"{name}: no such file or folder; check the path")
+    from ccxt import exchanges
+
+    if name not in exchanges:
+        close = difflib.get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(
+            f"source {name!r} is unknown: {hint}Known: {', '.join(SOURCES)}, URLs, files and "
+            f"folders of ticks, and {len(exchanges)} exchanges by their ccxt names, as kraken"
+        )
+    from nexttick.venues.exchanges import open_exchange
+
+    return _made(open_exchange, name, (name, symbol), given)
+
+
+def _made(factory: Factory, name: str, first: tuple[str, ...], given: dict[str, str]) -> Source:
+    """Call a factory with options that came as text.
+
+    Raises:
+        ValueError: an option is unknown, or its text is no value of its kind.
+    """
+    parameters = list(inspect.signature(factory).parameters.values())[len(first) :]
+    kinds = {one.name: kind for one in parameters if (kind := _kind(one)) is not None}
+    values: dict[str, Any] = {}
+    for option, text in given.items():
+        if option not in kinds:
+            raise ValueError(f"source {name} has no option {option!r}: {nearest(option, kinds)}")
+        try:
+            values[option] = _PARSERS[kinds[option]](text)
+        except (ValueError, KeyError) as error:
+            what = _KINDS[kinds[option]]
+            raise ValueError(f"option {option} of source {name}: {text!r} is no {what}") from error
+    return factory(*first, **values)
+
+
+_KINDS: dict[type, str] = {
+    str: "text", int: "whole number", float: "number", bool: "yes or no"
+}  # fmt: skip
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: lambda text: {"yes": True, "true": True, "no": False, "false": False}[text.lower()],
+}
+_SECRET = "key"  # a command line is seen by all: keys come from the environment
+
+
+def _kind(parameter: inspect.Parameter) -> type | None:
+    """The type of an option that can be given as text; None where it is no such option."""
+    if parameter.name == _SECRET:
+        return None
+    if parameter.default is None and "str" in str(parameter.annotation):
+        return str
+    return type(parameter.default) if type(parameter.default) in _KINDS else None
+
+
+OWN = ("binance", "kraken", "replay", "stdin")
+
+
+def open_feed(
+    source: str,
+    symbol: str = "",
+    *,
+    file: str | Path | None = None,
+    speed: float | None = 1.0,
+    ws_url: str | None = None,
+    rest_url: str | None = None,
+    waits: Waits | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Feed:
+    """Return a feed; nothing is connected before its batches are gone through.
+
+    Args:
+        source: `binance`, `kraken`, `replay`, `stdin`, or an exchange as ccxt names it.
+        symbol: base and quote, `BTC/USDT`; of `replay` and `stdin` what to call the market.
+        file: what `replay` plays: a file, folder or pattern that `read_ticks` takes.
+        speed: of `replay`: 1, 10, …, None for full speed.
+        ws_url: another address of `binance` or `kraken`, without the path (Binance.US, a testnet);
+            otherwise $NEXTTICK_BINANCE_WS or $NEXTTICK_KRAKEN_WS, otherwise the venue's own.
+        rest_url: likewise, $NEXTTICK_BINANCE_REST or $NEXTTICK_KRAKEN_REST.
+        waits: how long for what.
+        options: for ccxt's class, e.g. other `urls`.
+
+    Raises:
+        ValueError: no such source (with the nearest names), or an argument that it cannot use.
+        TickError: `file` holds no ticks.
+    """
+    if source == "replay":
+        if file is None:
+            raise ValueError("source replay needs a file")
+        from nexttick.venues.feeds.replay import Replay
+
+        return Replay(file, speed, symbol)
+    if source == "stdin":
+        from nexttick.venues.feeds.stdin import Stdin
+
+        return Stdin(symbol)
+    if not all(symbol.partition("/")):
+        raise ValueError(f"symbol={symbol!r}: give base and quote, e.g. BTC/USDT")
+    if source in OWN and ":" not in symbol:  # BTC/USDT:USDT is a future
+        from nexttick.venues.feeds.stream import Stream
+
+        waits = waits or Waits()
+        return Stream(_venue(source, symbol, ws_url, rest_url, waits), symbol, waits)
+    return _through_ccxt(source, symbol, waits or Waits(delay_s=0.1), options)
+
+
+def _venue(
+    source: str, symbol: str, ws_url: str | None, rest_url: str | None, waits: Waits
+) -> Venue:
+    from nexttick.venues import binance, kraken
+    from nexttick.venues.http import Rest
+
+    module = {"binance": binance, "kraken": kraken}[source]
+    name = source.upper()
+    ws_url = ws_url or os.environ.get(f"NEXTTICK_{name}_WS") or module.WS_URL
+    rest_url = rest_url or os.environ.get(f"NEXTTICK_{name}_REST") or module.REST_URL
+    _check_url(ws_url, ("ws://", "wss://"))
+    _check_url(rest_url, ("http://", "https://"))
+    times = waits.open_s, waits.first_s, waits.longest_s
+    if source == "kraken":
+        return kraken.KrakenStream(symbol, ws_url, Rest(rest_url, {}, *times))
+    headers = {"X-MBX-TIME-UNIT": "MICROSECOND"}
+    if key := os.environ.get("NEXTTICK_BINANCE_KEY"):
+        headers["X-MBX-APIKEY"] = key
+    return binance.BinanceStream(symbol, ws_url, Rest(rest_url, headers, *times))
+
+
+def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+    if not url.startswith(schemes):
+        raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
+
+
+def _through_ccxt(
+    source: str, symbol: str, waits: Waits, options: Mapping[str, Any] | None
+) -> Feed:
+    import ccxt.pro
+
+    if source not in ccxt.pro.exchanges:
+        near = get_close_matches(source.lower(), {*OWN, *ccxt.pro.exchanges}, 3)
+        likely = ", ".join(near) or f"{', '.join(OWN)}, or an exchange that ccxt streams"
+        raise ValueError(f"source={source!r} is not known; did you mean {likely}?")
+    from nexttick.venues.feeds.ccxt_feed import CcxtFeed
+
+    return CcxtFeed(source, symbol, waits, options)

@@ -1,0 +1,280 @@
+"""The test: all contestants on the same events, and what could have been known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from helpers.markets import (
+    FINITE_TAMPERINGS,
+    S_NS,
+    random_ticks,
+    simulated_ticks,
+    tampered,
+    tiny_recipe,
+)
+from nexttick.judge.held_out import Tested as Judged  # pytest takes Test… for its own
+from nexttick.judge.held_out import fit_on_training, judge
+from nexttick.learn.baselines import CHEAP, Fitted, lecture
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.train import train_network
+from nexttick.networks.models import MODELS
+from nexttick.options import EventOptions, LabelOptions, SplitOptions
+from nexttick.prepare.dataset import Prepared, prepare_for, prepare_ticks
+from nexttick.prepare.labels import MISSING
+from nexttick.scores.metrics import log_losses, score
+from nexttick.ticks.record import TickError
+
+N = 1000
+HORIZONS = ("rise@1", "rise@5", "rise@5s", "rise@move")
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@cache
+def market() -> pl.DataFrame:
+    """Simulated ticks with an outage in the test part."""
+    return simulated_ticks(N).with_columns(
+        time=pl.col("time") + (pl.col("id") >= 900).cast(pl.Int64) * 3600 * S_NS
+    )
+
+
+@cache
+def run(kind: str = "cnn") -> tuple[Prepared, Predictor, Fitted, Judged]:
+    recipe = replace(tiny_recipe(kind, epochs=1), events=EventOptions(max_gap="10m"))
+    prepared = prepare_ticks(market(), recipe)
+    predictor = train_network(prepared, recipe)
+    fitted = fit_on_training(prepared)
+    return prepared, predictor, fitted, judge(predictor, fitted, prepared, prepared.split.test)
+
+
+def scored(kind: str, h: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the test part that can be scored, their labels and the network's answers."""
+    prepared, predictor, _, _ = run(kind)
+    table = predictor.predict(market())
+    p = table[f"p_{HORIZONS[h]}"].to_numpy()
+    y = prepared.labels.y_NH[:, h]
+    rows = np.array(
+        [i for i in range(prepared.split.test, N) if y[i] != MISSING and not np.isnan(p[i])]
+    )
+    return rows, y[rows], p[rows]
+
+
+every_kind = pytest.mark.parametrize("kind", MODELS)
+every_horizon = pytest.mark.parametrize("h", range(len(HORIZONS)))
+
+
+@every_kind
+@every_horizon
+def test_all_contestants_are_scored_on_the_same_events(kind: str, h: int) -> None:
+    prepared, _, fitted, tested = run(kind)
+    rows, y, p = scored(kind, h)
+    assert 0 < len(rows) < N - prepared.split.test  # the outage and the end cost some
+    contestants = [tested.scores_of(name) for name in ("network", *CHEAP)]
+    assert [one[HORIZONS[h]]["n"] for one in contestants] == [len(rows)] * 5
+    assert {one[HORIZONS[h]]["base_rate"] for one in contestants} == {float(y.mean())}
+    base = log_losses(y, np.full(len(y), fitted["base_rate"][h].rate)).mean()  # type: ignore[union-attr]
+    assert tested.scores_of("network")[HORIZONS[h]] == pytest.approx(
+        score(y, p, base), abs=1e-6, nan_ok=True
+    )
+    assert tested.scores_of("base_rate")[HORIZONS[h]]["bits"] == 0
+
+
+@every_kind
+def test_predictions_of_the_part_are_those_of_the_predictor(kind: str) -> None:
+    prepared, predictor, _, tested = run(kind)
+    expected = predictor.predict(market())[prepared.split.test :]
+    assert tested.predictions.columns == ["time", "price", *(f"p_{name}" for name in HORIZONS)]
+    # Where an array begins in memory may change the last bit of a convolution.
+    assert_frame_equal(tested.predictions, expected, rel_tol=1e-5)
+    assert tested.predictions["p_rise@1"].null_count() > 0
+
+
+@every_kind
+def test_the_network_is_compared_with_the_baseline_of_the_lowest_loss(kind: str) -> None:
+    *_, tested = run(kind)
+    for horizon in HORIZONS:
+        losses = {name: tested.scores_of(name)[horizon]["log_loss"] for name in CHEAP}
+        comparison = tested.horizons[horizon].comparison
+        assert losses[comparison.baseline] == min(losses.values())
+        bits = (min(losses.values()) - tested.scores_of("network")[horizon]["log_loss"]) / np.log(2)
+        assert comparison.bits == pytest.approx(bits, abs=1e-9)
+
+
+@every_kind
+def test_the_attainable_share_is_what_the_truth_would_gain(kind: str) -> None:
+    prepared, _, _, tested = run(kind)
+    rows, y, p = scored(kind, 0)
+    truth = market()["truth"].to_numpy()[rows]
+    base = tested.scores_of("base_rate")["rise@1"]["log_loss"]
+
+    def loss(p: np.ndarray) -> float:
+        return float(-np.mean(np.where(y == 1, np.log(p), np.log(1 - p))))
+
+    share = (base - loss(p)) / (base - loss(truth))
+    assert tested.attainable_of("network")["rise@1"] == pytest.approx(share, rel=1e-5)
+    assert tested.attainable_of("base_rate")["rise@1"] == 0
+    assert set(tested.attainable_of("network")) == {"rise@1"}
+    assert prepared.labels.names[0] == "rise@1"
+
+
+def test_who_knows_the_truth_gets_all_that_is_attainable(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, predictor, fitted, _ = run()
+    truth = market()["truth"].to_numpy().astype(np.float32)
+    known = np.tile(truth[:, None], len(HORIZONS))
+    monkeypatch.setattr(predictor, "score", lambda x_NF, starts: known)
+    tested = judge(predictor, fitted, prepared, prepared.split.test)
+    assert tested.attainable_of("network")["rise@1"] == pytest.approx(1, abs=1e-5)
+
+
+def test_real_ticks_have_no_attainable_share() -> None:
+    _, predictor, fitted, _ = run()
+    prepared = prepare_for(
+        market().drop("truth"), tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
+    )
+    tested = judge(predictor, fitted, prepared, 0)
+    assert tested.attainable_of("network") == {}
+    assert "attainable" not in tested.metrics()
+
+
+@pytest.mark.parametrize("labels", [LabelOptions(("1",), "skip"), LabelOptions(("5",))])
+def test_a_truth_about_another_question_is_no_measure(labels: LabelOptions) -> None:
+    """`truth` is the probability that the next price is higher, of all next prices."""
+    recipe = replace(tiny_recipe(epochs=1), labels=labels)
+    prepared = prepare_ticks(market(), recipe)
+    predictor = train_network(prepared, recipe)
+    tested = judge(predictor, fit_on_training(prepared), prepared, prepared.split.test)
+    assert tested.attainable_of("network") == {}
+
+
+def test_another_file_is_judged_with_what_was_fitted_before() -> None:
+    _, predictor, fitted, _ = run()
+    other = random_ticks(7, 400, sides="known")
+    prepared = prepare_for(
+        other, tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
+    )
+    tested = judge(predictor, fitted, prepared, 0)
+    assert len(tested.predictions) == len(prepared.events)
+    assert tested.scores_of("network")["rise@1"]["n"] > 100
+
+
+def test_a_part_without_a_scorable_event_is_refused() -> None:
+    _, predictor, fitted, _ = run()
+    short = prepare_for(
+        market()[:7], tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
+    )
+    with pytest.raises(TickError, match=r"rise@1.*8 events of history"):
+        judge(predictor, fitted, short, 0)
+
+
+@pytest.mark.parametrize("how", FINITE_TAMPERINGS)
+def test_baselines_see_the_training_part_only(how: str) -> None:
+    prepared, _, fitted, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare_ticks(tampered(market(), prepared.split.valid, how), recipe)
+    assert other.split == prepared.split
+    assert fit_on_training(other) == fitted
+
+
+@pytest.mark.parametrize("how", ["noise", "stretch"])
+def test_trees_see_training_and_validation_part_only(how: str) -> None:
+    prepared, _, _, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare_ticks(tampered(market(), prepared.split.test, how), recipe)
+    fitted, again = (fit_on_training(one, ["trees"]) for one in (prepared, other))
+    assert again["trees"] == fitted["trees"]
+    before = prepare_ticks(tampered(market(), prepared.split.valid - 200, how), recipe)
+    assert fit_on_training(before, ["trees"])["trees"] != fitted["trees"]
+
+
+def test_the_lectures_model_does_see_the_test_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scaling is that of the whole file: this is what makes it leaky."""
+    monkeypatch.setattr(lecture, "SAMPLES", 100)
+    prepared, _, _, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare_ticks(tampered(market(), prepared.split.test, "noise"), recipe)
+    fitted, again = (fit_on_training(one, ["lecture_2018_leaky"]) for one in (prepared, other))
+    assert again["lecture_2018_leaky"] != fitted["lecture_2018_leaky"]
+    assert again["logistic"] == fitted["logistic"]
+
+
+def test_the_best_baseline_is_never_a_leaky_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, predictor, fitted, _ = run()
+    y_NH = prepared.labels.y_NH
+
+    def knows(self: object, seen: object, rows: np.ndarray) -> np.ndarray:
+        return np.clip(y_NH[rows, 0].astype(float), 0.01, 0.99)
+
+    monkeypatch.setattr(lecture.Lecture2018, "predict", knows)
+    leaky = [lecture.Lecture2018([], [], 0.5, 0.7, "")] * len(HORIZONS)
+    with_leaky = {**fitted, "lecture_2018_leaky": leaky}
+    tested = judge(predictor, with_leaky, prepared, prepared.split.test)
+    told = tested.horizons["rise@1"]
+    assert min(told.scores, key=lambda name: told.scores[name]["log_loss"]) == "lecture_2018_leaky"
+    assert told.comparison.baseline in CHEAP
+    assert "lecture_2018_leaky" in tested.metrics()["baselines"]
+
+
+def test_baselines_do_see_the_training_part() -> None:
+    prepared, _, fitted, _ = run()
+    recipe = replace(tiny_recipe(), events=EventOptions(max_gap="10m"))
+    other = prepare_ticks(tampered(market(), prepared.split.valid - 200, "noise"), recipe)
+    refitted = fit_on_training(other)
+    for name, ones in fitted.items():
+        assert refitted[name] != ones
+
+
+# metrics.json
+
+
+def test_metrics_are_json_and_hold_every_horizon_and_baseline() -> None:
+    *_, tested = run()
+    told = json.loads(json.dumps(tested.metrics(), allow_nan=False))
+    names = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
+    names |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv"}
+    assert set(told["baselines"]) == set(CHEAP)
+    for scores in (told["test"], *told["baselines"].values()):
+        assert set(scores) == set(HORIZONS)
+        assert all(set(one) == names for one in scores.values())
+    assert set(told["attainable"]) == {"rise@1"}
+    assert set(told["attainable_baselines"]) == set(told["baselines"])
+    assert set(told["comparison"]["rise@1"]) == {"best_baseline", "bits_more", "margin_95"}
+
+
+def test_scores_that_are_not_defined_are_null_in_json() -> None:
+    """One scorable event: its AUC is undefined, and the interval knows no bounds."""
+    _, predictor, fitted, _ = run()
+    labels = LabelOptions(("1", "1", "1", "1"))
+    one = prepare_for(
+        market()[:9],
+        replace(tiny_recipe(), labels=labels),
+        predictor.spec,
+        predictor.scaler,
+        predictor.raw_ticks,
+    )
+    told = judge(predictor, fitted, one, 0).metrics()
+    assert told["test"]["rise@1"]["n"] == 1
+    assert told["test"]["rise@1"]["auc"] is None
+    assert told["comparison"]["rise@1"]["margin_95"] is None
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_market_that_only_rises_is_judged() -> None:
+    rising = market().with_columns(price=100.0 + pl.col("id"))
+    recipe = replace(
+        tiny_recipe(epochs=1), labels=LabelOptions(("1",)), split=SplitOptions(0.1, 0.2)
+    )
+    prepared = prepare_ticks(rising, recipe)
+    predictor = train_network(prepared, recipe)
+    tested = judge(predictor, fit_on_training(prepared), prepared, prepared.split.test)
+    for scores in (tested.scores_of(name) for name in ("network", *CHEAP)):
+        assert scores["rise@1"]["base_rate"] == 1
+        assert np.isnan(scores["rise@1"]["auc"])
+    assert tested.scores_of("logistic")["rise@1"]["log_loss"] < 1e-3
