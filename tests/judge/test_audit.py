@@ -31,14 +31,13 @@ from nexttick.judge.audit.answers import plain_answer
 from nexttick.judge.audit.shifted import Said, check_shifted_labels, judge_shifts
 from nexttick.judge.held_out import fit_on_training
 from nexttick.learn.predictor import predictor
-from nexttick.prepare import dataset
 from nexttick.learn.predictor.calibration import Platt
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import train_network
 from nexttick.networks.models import MODELS
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import EventOptions, LabelOptions, Recipe, SplitOptions
-from nexttick.prepare import features
+from nexttick.prepare import dataset, features
 from nexttick.prepare.dataset import Prepared, prepare_for, prepare_ticks
 from nexttick.prepare.labels import MISSING, make_labels
 from nexttick.prepare.scaler import Scaler
