@@ -331,6 +331,7 @@ def test_metrics_say_what_the_boards_know():
     def value(name: str, **labels: str) -> float:
         return samples[f"nexttick_{name}", frozenset({"market": odd, **labels}.items())]
 
+    assert all(name.startswith("nexttick_") for name in types)  # none of the process
     assert types["nexttick_ticks_total"] == "counter"
     assert (value("ticks_total"), value("feed_duplicates_total")) == (6, 2)
     assert (value("up"), value("feed_skew_seconds"), value("resets_total")) == (1, -0.0125, 1)

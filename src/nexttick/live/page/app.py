@@ -170,8 +170,8 @@ def _health(board: Board) -> dict[str, Any]:
 
 
 async def _metrics(request: Request) -> Response:
-    text = exposition(request.app.state.boards)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE})
+    families = exposition(request.app.state.boards)
+    return Response(families, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _json(values: object, status: int) -> Response:

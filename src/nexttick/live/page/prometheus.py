@@ -1,22 +1,26 @@
-"""The boards' numbers in Prometheus' text format, version 0.0.4.
-
-https://prometheus.io/docs/instrumenting/exposition_formats/
-"""
+"""The boards' numbers for Prometheus, in its text format (version 0.0.4)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from nexttick.live.page.board import Board
 from nexttick.live.page.rings import EDGES_NS, S_NS
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-Labels = Mapping[str, str]
-Sample = tuple[Labels, float]
 Value = Callable[[Board], float]
 
 _FEED = {
@@ -32,114 +36,81 @@ _FEED = {
     "gaps": "Gaps declared.",
     "silences": "Silent connections that the watchdog ended.",
 }
+_COUNTERS: dict[str, tuple[str, Value]] = {
+    "ticks": ("Ticks predicted.", attrgetter("ticks")),
+    "resets": ("Resets of the predictor.", attrgetter("resets")),
+} | {f"feed_{name}": (words, attrgetter(f"feed.{name}")) for name, words in _FEED.items()}
+_GAUGES: dict[str, tuple[str, Value]] = {
+    "up": ("Whether the feed is connected and not silent.", attrgetter("up")),
+    "feed_connected": ("Whether the feed is connected.", attrgetter("feed.connected")),
+    "feed_skew_seconds": ("Arrival less exchange time.", lambda board: board.feed.skew_ms / 1e3),
+    "last_tick_age_seconds": ("Since the last tick, or the start.", attrgetter("age_s")),
+    "warnings": ("Warnings that hold now.", lambda board: len(board.warnings)),
+}
 
 
-def exposition(boards: Mapping[str, Board]) -> str:
+def _skill(name: str, board: Board) -> dict[str, float]:
+    return {horizon: getattr(skill, name) for horizon, skill in board.skill.items()}
+
+
+# What a market has for each horizon or feature: the second label, help, values by that label.
+_KEYED: dict[str, tuple[str, str, Callable[[Board], Mapping[str, float]]]] = {
+    "probability": (
+        "horizon",
+        "The last probability of a rise.",
+        lambda board: dict(zip(board.horizons, board.last_p(), strict=True)),
+    ),
+    **{
+        f"skill_{name}": ("horizon", words, partial(_skill, name))
+        for name, words in (
+            ("bits", "Bits gained an event over the base rate, running."),
+            ("low", "Lower end of the band for the bits."),
+            ("high", "Upper end of the band for the bits."),
+            ("log_loss", "Log loss, running, nats."),
+            ("events", "Events scored."),
+            ("auc", "AUC, running."),
+        )
+    },
+    "drift_psi": (
+        "feature",
+        "Population stability index against training.",
+        attrgetter("drift"),
+    ),
+    "drift_limit": ("feature", "Index beyond any stretch of training.", attrgetter("drift_limits")),
+}
+
+
+@dataclass(frozen=True)
+class _Families:
+    """Collects from boards; asked without a registry, so that no metric of the process joins in."""
+
+    boards: Mapping[str, Board]
+
+    def collect(self) -> Iterator[Metric]:
+        for kind, table in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
+            for name, (words, value) in table.items():
+                family = kind(f"nexttick_{name}", words, labels=["market"])
+                for market, board in self.boards.items():
+                    family.add_metric([market], value(board))
+                yield family
+        for name, (label, words, values) in _KEYED.items():
+            family = GaugeMetricFamily(f"nexttick_{name}", words, labels=["market", label])
+            for market, board in self.boards.items():
+                for key, number in values(board).items():
+                    family.add_metric([market, key], number)
+            yield family
+        latency = HistogramMetricFamily(
+            "nexttick_latency_seconds",
+            "From a tick's arrival to its prediction.",
+            labels=["market"],
+        )
+        edges = [*(f"{edge / S_NS:.12g}" for edge in EDGES_NS), "+Inf"]
+        for market, board in self.boards.items():
+            buckets = list(zip(edges, accumulate(board.latency.counts), strict=True))
+            latency.add_metric([market], buckets, board.latency.sum_ns / S_NS)
+        yield latency
+
+
+def exposition(boards: Mapping[str, Board]) -> bytes:
     """All boards, one family of metrics after the other, each sample labelled with its market."""
-    return "\n".join(
-        [*_counters(boards), *_gauges(boards), *_scores(boards), *_latency(boards), ""]
-    )
-
-
-def _counters(boards: Mapping[str, Board]) -> Iterable[str]:
-    yield from _family(
-        "ticks_total", "counter", "Ticks predicted.", _each(boards, lambda b: b.ticks)
-    )
-    yield from _family(
-        "resets_total", "counter", "Resets of the predictor.", _each(boards, lambda b: b.resets)
-    )
-    for name, told in _FEED.items():
-        samples = _each(boards, attrgetter(f"feed.{name}"))
-        yield from _family(f"feed_{name}_total", "counter", told, samples)
-
-
-def _gauges(boards: Mapping[str, Board]) -> Iterable[str]:
-    gauges: tuple[tuple[str, str, Value], ...] = (
-        ("up", "Whether the feed is connected and not silent.", lambda b: b.up),
-        ("feed_connected", "Whether the feed is connected.", lambda b: b.feed.connected),
-        ("feed_skew_seconds", "Arrival less exchange time.", lambda b: b.feed.skew_ms / 1e3),
-        ("last_tick_age_seconds", "Since the last tick, or the start.", lambda b: b.age_s),
-        ("warnings", "Warnings that hold now.", lambda b: len(b.warnings)),
-    )
-    for name, told, value in gauges:
-        yield from _family(name, "gauge", told, _each(boards, value))
-
-
-def _scores(boards: Mapping[str, Board]) -> Iterable[str]:
-    said = [
-        ({"market": market, "horizon": horizon}, p)
-        for market, board in boards.items()
-        for horizon, p in zip(board.horizons, board.last_p(), strict=True)
-    ]
-    yield from _family("probability", "gauge", "The last probability of a rise.", said)
-    for name, told in (
-        ("bits", "Bits gained an event over the base rate, running."),
-        ("low", "Lower end of the band for the bits."),
-        ("high", "Upper end of the band for the bits."),
-        ("log_loss", "Log loss, running, nats."),
-        ("events", "Events scored."),
-        ("auc", "AUC, running."),
-    ):
-        samples = [
-            ({"market": market, "horizon": horizon}, getattr(skill, name))
-            for market, board in boards.items()
-            for horizon, skill in board.skill.items()
-        ]
-        yield from _family(f"skill_{name}", "gauge", told, samples)
-    yield from _by_feature(boards)
-
-
-def _by_feature(boards: Mapping[str, Board]) -> Iterator[str]:
-    drift = [
-        ({"market": market, "feature": feature}, psi)
-        for market, board in boards.items()
-        for feature, psi in board.drift.items()
-    ]
-    limits = [
-        ({"market": market, "feature": feature}, limit)
-        for market, board in boards.items()
-        for feature, limit in board.drift_limits.items()
-    ]
-    yield from _family("drift_psi", "gauge", "Population stability index against training.", drift)
-    yield from _family("drift_limit", "gauge", "Index beyond any stretch of training.", limits)
-
-
-def _latency(boards: Mapping[str, Board]) -> Iterable[str]:
-    name = "nexttick_latency_seconds"
-    yield f"# HELP {name} From a tick's arrival to its prediction."
-    yield f"# TYPE {name} histogram"
-    for market, board in boards.items():
-        edges = [*(_number(edge / S_NS) for edge in EDGES_NS), "+Inf"]
-        cumulated = list(accumulate(board.latency.counts))
-        for edge, count in zip(edges, cumulated, strict=True):
-            yield f"{name}_bucket{_labels({'market': market, 'le': edge})} {count}"
-        yield f"{name}_sum{_labels({'market': market})} {_number(board.latency.sum_ns / S_NS)}"
-        yield f"{name}_count{_labels({'market': market})} {cumulated[-1]}"
-
-
-def _each(boards: Mapping[str, Board], value: Value) -> list[Sample]:
-    return [({"market": market}, value(board)) for market, board in boards.items()]
-
-
-def _family(name: str, kind: str, told: str, samples: Sequence[Sample]) -> Iterable[str]:
-    yield f"# HELP nexttick_{name} {told}"
-    yield f"# TYPE nexttick_{name} {kind}"
-    for labels, value in samples:
-        yield f"nexttick_{name}{_labels(labels)} {_number(value)}"
-
-
-def _labels(labels: Labels) -> str:
-    told = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return f"{{{told}}}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    return generate_latest(_Families(boards))
