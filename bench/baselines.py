@@ -18,9 +18,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.judge.held_out import see
 from nexttick.learn.baselines import BASELINES
-from nexttick.learn.baselines.base import Known
+from nexttick.learn.baselines.base import Known, Seen
 from nexttick.options import Recipe
 from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING
@@ -35,7 +34,7 @@ def measure_one(prepared: Prepared, name: str, h: int) -> dict[str, object]:
     train, valid = purged(labels, 0, split.valid), purged(labels, split.valid, split.test)
     rows = np.arange(split.test, split.end)
     rows = rows[labels.y_NH[rows, h] != MISSING]
-    seen, y, start = see(prepared, h), labels.y_NH[rows, h], time.perf_counter()
+    seen, y, start = Seen.of(prepared, h), labels.y_NH[rows, h], time.perf_counter()
     fitted = BASELINES[name].fit(seen, Known.of(train[:, h]), Known.of(valid[:, h]))
     fitted_s = time.perf_counter() - start
     p = fitted.predict(seen, rows)

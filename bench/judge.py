@@ -33,7 +33,9 @@ from threadpoolctl import threadpool_limits  # scikit-learn's
 from nexttick.judge.costs.backtest import backtest
 from nexttick.judge.costs.spread import estimate_spread
 from nexttick.judge.costs.trading import Market, Thresholds
-from nexttick.judge.held_out import NETWORK, fit_on_training, see
+from nexttick.judge.held_out import NETWORK
+from nexttick.learn.baselines import fit_on_training
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.networks.models import build_model
 from nexttick.networks.models.encoding import fit_encodings
@@ -69,7 +71,7 @@ def contest(events: int) -> Contest:
     fitted, rows = fit_on_training(prepared), np.arange(len(p_NH))
     p_by_H = [
         {NETWORK: p_NH[:, h]}
-        | {name: fitted[name][h].predict(see(prepared, h), rows) for name in BASELINES}
+        | {name: fitted[name][h].predict(Seen.of(prepared, h), rows) for name in BASELINES}
         for h in range(len(horizons))
     ]
     labels = prepared.labels

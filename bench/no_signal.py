@@ -21,8 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.judge.held_out import fit_on_training, see
-from nexttick.learn.baselines import BASELINES
+from nexttick.learn.baselines import BASELINES, fit_on_training
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.train import train_network
 from nexttick.options import LabelOptions, Recipe
 from nexttick.prepare.dataset import Prepared, prepare_ticks
@@ -56,7 +56,7 @@ def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[st
     prepared = prepare_ticks(simulate(SimulatedMarket(ticks, seed, signal=0.0)), recipe)
     rows = np.arange(prepared.split.test, prepared.split.end)
     rows = rows[prepared.labels.y_NH[rows, 0] != MISSING]
-    seen, fitted = see(prepared, 0), fit_on_training(prepared, BASELINES)
+    seen, fitted = Seen.of(prepared, 0), fit_on_training(prepared, BASELINES)
     told = {
         name: against_truth(prepared, one.predict(seen, rows), rows)
         for name, (one,) in fitted.items()

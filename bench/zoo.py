@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nexttick.judge.held_out import fit_on_training, judge
+from nexttick.judge.held_out import judge
+from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.checkpoint import EpochRecord
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.stepper import Stepper

@@ -29,7 +29,7 @@ from nexttick.judge.audit import AuditOptions, Finding, answers, audit, passed, 
 from nexttick.judge.audit import placebo as placebo_check
 from nexttick.judge.audit.answers import plain_answer
 from nexttick.judge.audit.shifted import Said, check_shifted_labels, judge_shifts
-from nexttick.judge.held_out import fit_on_training
+from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.predictor import predictor
 from nexttick.learn.predictor.calibration import Platt
 from nexttick.learn.predictor.predictor import Predictor

@@ -20,8 +20,8 @@ from helpers.markets import (
     tiny_recipe,
 )
 from nexttick.judge.held_out import Tested as Judged  # pytest takes Test… for its own
-from nexttick.judge.held_out import fit_on_training, judge
-from nexttick.learn.baselines import CHEAP, Fitted, lecture
+from nexttick.judge.held_out import judge
+from nexttick.learn.baselines import CHEAP, Fitted, fit_on_training, lecture
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import train_network
 from nexttick.networks.models import MODELS

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from helpers.markets import SIDES, few, quick, random_ticks, seeds, simulated_ticks, tiny_recipe
-from nexttick.judge.held_out import fit_on_training, see
+from nexttick.learn.baselines import fit_on_training
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.baselines.tables import LastMoves
 from nexttick.prepare.dataset import prepare_ticks
 from nexttick.prepare.events import merge_events
@@ -260,7 +261,7 @@ def test_no_table_knows_more_than_the_truth(market: str) -> None:
         y, truth = prepared.labels.y_NH[rows, h], placebo.truth(horizon)[rows]
         table = fitted["last_moves"][h]
         assert isinstance(table, LastMoves)
-        told = compare("truth", y, table.predict(see(prepared, h), rows), truth)
+        told = compare("truth", y, table.predict(Seen.of(prepared, h), rows), truth)
         assert told.bits < told.margin
         rate = compare("base rate", y, truth, np.full(len(rows), y.mean()))
         assert rate.bits > rate.margin  # the bounce is there, and worth knowing

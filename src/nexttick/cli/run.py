@@ -14,8 +14,9 @@ from nexttick.checks import validate
 from nexttick.cli import screen, screen_scores
 from nexttick.cli.ticks import check_output, read_named
 from nexttick.judge import held_out
-from nexttick.judge.held_out import fit_on_training, judge
+from nexttick.judge.held_out import judge
 from nexttick.learn import run_folder
+from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.epochs import DivergenceError, pick_device
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import check_model, check_parts, train_network

@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.judge.held_out import fit_on_training, see
 from nexttick.learn import run_folder
+from nexttick.learn.baselines import fit_on_training
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.checkpoint import EpochRecord
 from nexttick.learn.train import train_network
 from nexttick.options import EvaluateOptions, Recipe, parse_duration_ns
@@ -160,5 +161,5 @@ def run_baselines(task: Task, prepared: Prepared) -> pl.DataFrame:
         columns[f"y_{horizon}"] = labels.y_NH[rows, h]
         columns[f"tie_{horizon}"] = labels.tie_NH[rows, h]
         for name, ones in fitted.items():
-            columns[f"{name}_{horizon}"] = ones[h].predict(see(prepared, h), rows)
+            columns[f"{name}_{horizon}"] = ones[h].predict(Seen.of(prepared, h), rows)
     return pl.DataFrame(columns)

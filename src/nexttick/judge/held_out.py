@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.learn.baselines import Fitted, fit_baselines, is_leaky
-from nexttick.learn.baselines.base import DIRECTION, Seen, newest_known
+from nexttick.learn.baselines import Fitted, is_leaky
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.predictor.predictor import Predictor, as_table
 from nexttick.learn.run_folder import write_json
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.labels import MISSING
-from nexttick.prepare.splits import purged
 from nexttick.scores.metrics import Comparison, compare, log_losses, score
 from nexttick.ticks.record import TickError
 from nexttick.ticks.writing import with_nulls, write_table
@@ -90,30 +88,6 @@ class Tested:
         return with_nulls(told)
 
 
-def see(prepared: Prepared, h: int) -> Seen:
-    """What baselines see of the events when they are asked about the h-th horizon."""
-    events = prepared.events
-    return Seen(
-        prepared.x_NF,
-        prepared.starts,
-        prepared.features_NF[:, DIRECTION].astype(np.int8),
-        newest_known(prepared.labels, h),
-        events["price"].to_numpy(),
-        events["amount"].to_numpy(),
-    )
-
-
-def fit_on_training(prepared: Prepared, names: Iterable[str] = ()) -> Fitted:
-    """The cheap baselines and those named, fitted with the labels known at each part's end."""
-    split, horizons = prepared.split, range(len(prepared.labels.names))
-    return fit_baselines(
-        [see(prepared, h) for h in horizons],
-        purged(prepared.labels, 0, split.train_stop),
-        purged(prepared.labels, split.valid, split.valid_stop),
-        names,
-    )
-
-
 def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) -> Tested:
     """Score the network and the baselines on the events from `begin` on.
 
@@ -131,7 +105,7 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
                 f"no event can be scored at {name}: none has {predictor.model.context} events of "
                 f"history and a known label; give more ticks"
             )
-        seen = see(prepared, h)
+        seen = Seen.of(prepared, h)
         p_by = {NETWORK: p_NH[rows, h]}
         p_by |= {baseline: ones[h].predict_all(seen, rows) for baseline, ones in fitted.items()}
         horizons[name] = _judge_horizon(prepared, rows, h, p_by)

@@ -18,8 +18,7 @@ from nexttick.judge.audit.fitted import check_fitted
 from nexttick.judge.audit.placebo import check_placebo
 from nexttick.judge.audit.shifted import check_shifted_labels
 from nexttick.judge.audit.tampering import check_features, check_predictions
-from nexttick.judge.held_out import fit_on_training
-from nexttick.learn.baselines import Fitted
+from nexttick.learn.baselines import Fitted, fit_on_training
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.options import Recipe
 from nexttick.prepare.dataset import Prepared

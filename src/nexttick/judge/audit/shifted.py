@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexttick.judge.audit.facts import Finding
-from nexttick.judge.held_out import see
 from nexttick.learn.baselines import Fitted, is_leaky
+from nexttick.learn.baselines.base import Seen
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.labels import MISSING
@@ -74,7 +74,7 @@ def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepare
     honest = [ones for name, ones in fitted.items() if not is_leaky(name)]
     asked = []
     for h, name in enumerate(predictor.horizons):
-        seen = see(prepared, h)
+        seen = Seen.of(prepared, h)
         said = [ones[h].predict(seen, rows) for ones in honest]
         asked.append(Said(name, prepared.labels.y_NH[rows, h], p_NH[rows, h], said))
     return judge_shifts(asked)

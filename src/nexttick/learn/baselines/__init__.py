@@ -1,4 +1,4 @@
-"""What a network must beat: `BASELINES` names them, `fit_baselines` fits those that are asked for.
+"""What a network must beat: `BASELINES` names them, `fit_on_training` fits those asked for.
 
 All see the same ticks, the same parts and the same labels as the network.
 """
@@ -17,6 +17,8 @@ from nexttick.learn.baselines.lecture import Lecture2018
 from nexttick.learn.baselines.tables import BaseRate, LastMoves, Logistic, Persistence
 from nexttick.learn.baselines.trees import Trees, import_lightgbm
 from nexttick.options import nearest
+from nexttick.prepare.dataset import Prepared
+from nexttick.prepare.splits import purged
 
 BASELINES: dict[str, type[Baseline]] = {
     "base_rate": BaseRate,
@@ -45,6 +47,17 @@ def choose(names: Iterable[str]) -> tuple[str, ...]:
     if "trees" in names:
         import_lightgbm()
     return tuple(name for name in BASELINES if name in CHEAP or name in names)
+
+
+def fit_on_training(prepared: Prepared, names: Iterable[str] = ()) -> Fitted:
+    """The cheap baselines and those named, fitted with the labels known at each part's end."""
+    labels, split = prepared.labels, prepared.split
+    return fit_baselines(
+        [Seen.of(prepared, h) for h in range(len(labels.names))],
+        purged(labels, 0, split.train_stop),
+        purged(labels, split.valid, split.valid_stop),
+        names,
+    )
 
 
 def fit_baselines(

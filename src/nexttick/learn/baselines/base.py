@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.features import FIXED
 from nexttick.prepare.labels import MISSING, Labels
 from nexttick.ticks.gaps import pieces
@@ -46,6 +47,19 @@ class Seen:
     known_N: NDArray[np.int8]
     price_N: NDArray[np.float64]
     amount_N: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, prepared: Prepared, h: int) -> Seen:
+        """What is seen of prepared events when the h-th horizon is asked about."""
+        events = prepared.events
+        return cls(
+            prepared.x_NF,
+            prepared.starts,
+            prepared.features_NF[:, DIRECTION].astype(np.int8),
+            newest_known(prepared.labels, h),
+            events["price"].to_numpy(),
+            events["amount"].to_numpy(),
+        )
 
     def __len__(self) -> int:
         return len(self.x_NF)
