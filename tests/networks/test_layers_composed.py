@@ -7,7 +7,9 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from nexttick.networks.layers import BLOCKS
 from nexttick.networks.layers.block import Block, Chain
 from nexttick.networks.layers.convolution import Conv, ConvBlock, Separable
 from nexttick.networks.layers.cost import count_parameters, layer_costs, multiply_adds
@@ -154,6 +156,20 @@ def test_costs_are_counted_layer_by_layer() -> None:
     cells, library = Recurrent(5, 6, "gru", 2), nn.GRU(5, 6, 2, batch_first=True)
     want = 2 * 7 * (18 * 5 + 18 * 6 + 18 * 6 + 18 * 6)
     assert multiply_adds(cells, x.transpose(1, 2)) == multiply_adds(library, x) == want
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "crf"])
+def test_costs_are_those_that_torch_counts(name: str) -> None:
+    """Not of a random field, whose products with the tick itself, which are zero, torch counts."""
+    for nd in BLOCKS[name].nds:
+        options = {"nd": 2} if nd == 2 else {}
+        if nd == 2 and len(BLOCKS[name].paddings) > 1:
+            options["padding"] = "symmetric"
+        block = BLOCKS[name](8, 4, **options).eval()
+        x = torch.zeros(2, 8, *[12] * nd)
+        with FlopCounterMode(display=False) as counter:
+            block(x)
+        assert 2 * multiply_adds(block, x) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("nd", [1, 2])

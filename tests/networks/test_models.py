@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from nexttick.networks.models.rnn import RNN
 from nexttick.options import ARCHS, ModelOptions
 
 F, H, CONTEXT = 16, 3, 9
+KEPT = Path(__file__).parents[1] / "kept" / "2026-11" / "weights.json"
 ENTRIES = [(kind, arch) for kind, archs in MODELS.items() for arch in archs]
 NORMS = ("none", "batch", "layer")
 
@@ -259,6 +261,20 @@ def test_what_leaves_training_gives_the_same_numbers(options: ModelOptions) -> N
 
 def test_the_registry_is_what_the_options_offer() -> None:
     assert {kind: tuple(archs) for kind, archs in MODELS.items()} == ARCHS
+
+
+def names_and_shapes(kind: str, arch: str, norm: str) -> dict[str, list[int]]:
+    """What the weights of a predictor are called on disk."""
+    options = ModelOptions(kind, arch, 2, 8, CONTEXT, bins=2, kernel_size=3, norm=norm)
+    model = build_model(options, F, H).finished()
+    return {name: list(value.shape) for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize(("kind", "arch"), ENTRIES)
+def test_weights_are_called_as_in_predictors_of_before(kind: str, arch: str, norm: str) -> None:
+    kept = json.loads(KEPT.read_text())
+    assert names_and_shapes(kind, arch, norm) == kept[f"{kind}-{arch}-{norm}"]
 
 
 # cnn
