@@ -41,7 +41,7 @@ from nexttick.venues import binance, bitstamp, coinbase, kraken, okx, retrying
 from nexttick.venues.exchanges import open_exchange
 from nexttick.venues.history.connection import Connection, ccxt_exchange
 from nexttick.venues.retrying import ATTEMPTS
-from nexttick.venues.trades import iso_to_ns, read_rows, seconds_to_ns
+from nexttick.venues.trades import exact_json, iso_to_ns, read_rows, seconds_to_ns
 
 VENUES = tuple(SYMBOLS)
 venues = st.sampled_from(VENUES)
@@ -352,7 +352,7 @@ def test_ties_are_in_order_of_whole_number_ids() -> None:
 @pytest.mark.real_ticks
 def test_krakens_recorded_answer_is_read_digit_for_digit(data_dir: Path) -> None:
     text = (data_dir / "wire" / "kraken_http_trades.json").read_text()
-    rows, last_ns = kraken.split_answer(kraken.exact_json(text), "kraken")
+    rows, last_ns = kraken.split_answer(exact_json(text), "kraken")
     ticks = read_rows(rows, kraken.read_trade, "kraken").ticks
     assert ticks.row(0) == (1762795433_971744500, 105433.6, 0.00027625, 1, 10218208)
     assert ticks.row(1) == (1762795457_846737400, 105410.1, 0.00005, 1, 10218209)

@@ -99,7 +99,7 @@ async def kraken_answers(*answers: str) -> list[str]:
                 await kraken.check()
             except (SourceError, TransientError) as error:
                 told.append(f"{type(error).__name__} {error}")
-        await kraken.close()
+        await rest.close()
     return told
 
 

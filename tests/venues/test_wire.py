@@ -21,9 +21,15 @@ from nexttick.ticks.source import SourceError, TransientError
 from nexttick.venues.binance import BinanceStream
 from nexttick.venues.feeds.ccxt_feed import number_of, trade_of
 from nexttick.venues.http import Rest
-from nexttick.venues.kraken import KrakenStream, _exact, _trade_of_rest
+from nexttick.venues.kraken import KrakenStream, read_in_us
 from nexttick.venues.messages import Trade
-from nexttick.venues.trades import UnknownMessageError, ns_of_decimal_s, ns_of_iso
+from nexttick.venues.trades import (
+    UnknownMessageError,
+    exact_json,
+    iso_to_ns,
+    numbered_trades,
+    seconds_to_ns,
+)
 
 NOWHERE = Rest("http://127.0.0.1:9")
 
@@ -85,8 +91,8 @@ def test_first_and_last_recorded_trade(data_dir: Path) -> None:
 @pytest.mark.real_ticks
 def test_recorded_answer_of_kraken_decodes_exactly(data_dir: Path) -> None:
     body = (data_dir / "wire" / "kraken_http_trades.json").read_bytes()
-    rows = _exact(body)["result"]["XBTUSDT"]
-    trades = [_trade_of_rest(row, 2 * 10**18) for row in rows]
+    rows = exact_json(body)["result"]["XBTUSDT"]
+    trades = numbered_trades(rows, read_in_us, 2 * 10**18)
     assert [t.id for t in trades] == list(range(10218208, 10219208))
     assert trades[0][:4] == (1762795433971744000, 105433.6, 0.00027625, 1)
     assert trades[-1][:4] == (1762820035982277000, 105899.4, 0.00009443, -1)
@@ -164,20 +170,20 @@ def test_no_message_raises_what_the_stream_does_not_count(
 def test_iso_and_decimal_times_are_exact(time_ns: int) -> None:
     stamp = pl.Series([time_ns]).cast(pl.Datetime("ns")).dt.to_string("%Y-%m-%dT%H:%M:%S%.9f")[0]
     whole, rest = divmod(time_ns, 10**9)
-    assert ns_of_iso(f"{stamp}Z") == ns_of_iso(stamp) == time_ns
-    assert ns_of_decimal_s(f"{whole}.{rest:09}") == time_ns
+    assert iso_to_ns(f"{stamp}Z") == iso_to_ns(stamp) == time_ns
+    assert seconds_to_ns(f"{whole}.{rest:09}") == time_ns
 
 
 def test_iso_times_of_other_zones() -> None:
-    assert ns_of_iso("1970-01-01T02:00:01.5+02:00") == 1_500_000_000
-    assert ns_of_iso("1970-01-02") == 86_400 * 10**9
+    assert iso_to_ns("1970-01-01T02:00:01.5+02:00") == 1_500_000_000
+    assert iso_to_ns("1970-01-02") == 86_400 * 10**9
     for wrong in ("", "now", "2023-13-01T00:00:00Z", "2023-01-01T00:00:00.Z"):
         with pytest.raises(ValueError, match=r".*"):
-            ns_of_iso(wrong)
+            iso_to_ns(wrong)
 
 
 def test_ids_of_ccxt() -> None:
-    assert [number_of(text) for text in ("0", "998", None)] == [0, 998, -1]
+    assert [number_of(text) for text in ("0", "998")] == [0, 998]
     texts = ["a1-b2", str(2**62), "-3", "٣", ""]
     numbers = [number_of(text) for text in texts]
     assert numbers == [number_of(text) for text in texts]
@@ -185,5 +191,6 @@ def test_ids_of_ccxt() -> None:
     assert all(2**62 <= number < 2**63 for number in numbers)
     row = {"timestamp": 1_700_000_000_123, "price": 2, "amount": 3.5, "side": None, "id": "4"}
     assert trade_of(row, 2 * 10**18) == (1_700_000_000_123_000_000, 2.0, 3.5, 0, 4, 2 * 10**18)
+    assert trade_of({**row, "id": None}, 2 * 10**18).id == -1
     with pytest.raises(ValueError, match="without"):
         trade_of({**row, "price": None}, 2 * 10**18)

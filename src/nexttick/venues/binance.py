@@ -1,4 +1,4 @@
-"""Binance's own form: aggregated trades by `fromId`, and plain ones with a key.
+"""Binance's own form: aggregated trades by `fromId`, plain ones with a key, and its trade stream.
 
 Spot times are asked for in microseconds; futures give milliseconds whatever is asked. The trades
 of one market have consecutive ids, aggregated and plain ones each their own. `m` or
@@ -12,68 +12,92 @@ a fuller hour is given is told in two ways.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from nexttick.ticks.source import SourceError
+from nexttick.ticks.source import Series, SourceError
 from nexttick.venues.feeds.order_by_id import Listing, Want
+from nexttick.venues.history.by_id import TradesById
 from nexttick.venues.history.connection import Connection
 from nexttick.venues.messages import Trade
 from nexttick.venues.trades import (
+    MalformedError,
     Rows,
     Tick,
     UnknownMessageError,
-    ns_of_binance,
+    exact_json,
     numbered_trade,
-    read_rows,
-    read_wire_rows,
+    numbered_trades,
 )
 
-if TYPE_CHECKING:  # its clients take a while to load
+if TYPE_CHECKING:  # its client takes a while to load
     from nexttick.venues.http import Rest
 
 KINDS = ("aggTrades", "trades")
-_MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
+WS_URL, REST_URL = "wss://stream.binance.com:9443", "https://api.binance.com"
+MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 _FIRST_IN_US = 10**14  # as milliseconds the year 5138, as microseconds 1973
+_PAGE = 1000
+_OF_THE_CONNECTION = ("serverShutdown",)  # which will end
 
 
-class BinanceHistory:
-    """Binance's form; see `IdForm`.
+def _reader(*fields: str) -> Callable[[dict[str, Any]], Tick]:
+    """What reads a row by its names of time, price, amount, "the buyer was the maker" and id."""
+    values = itemgetter(*fields)
 
-    Args:
-        kind: `aggTrades` or `trades`.
-    """
+    def read(row: dict[str, Any]) -> Tick:
+        time, price, amount, maker, number = values(row)
+        if not isinstance(maker, bool):
+            raise MalformedError("side is no true or false")
+        time_ns = time * (1_000 if time >= _FIRST_IN_US else 1_000_000)
+        return time_ns, float(price), float(amount), -1 if maker else 1, number
 
-    limit = 1000
+    return read
+
+
+read_aggregated = _reader("T", "p", "q", "m", "a")
+read_plain = _reader("time", "price", "qty", "isBuyerMaker", "id")
+_read_message = _reader("T", "p", "q", "m", "t")
+
+
+# --- the past
+
+
+class BinanceHistory(TradesById):
+    """One market of Binance; see `TradesById`. Its kind is that of the series."""
+
     consecutive_ids = True
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, connection: Connection, series: Series):
+        super().__init__(connection, series)
+        # ccxt would make text of whole numbers, and ids are to be numbers past and live.
+        connection.exchange.on_json_response = exact_json
 
-    def newest(self, connection: Connection, market: dict[str, Any]) -> Rows:
-        """The newest trade."""
-        return self._rows(connection, market, {"limit": 1})
+    def _params(self, first_id: int, limit: int) -> dict[str, Any]:
+        return {"fromId": first_id, "limit": limit}
 
-    def rows_from(
-        self, connection: Connection, market: dict[str, Any], first_id: int, limit: int
-    ) -> Rows:
-        """Trades from an id on; where there is none of it, from the next one on."""
-        return self._rows(connection, market, {"fromId": first_id, "limit": limit})
-
-    def _rows(self, connection: Connection, market: dict[str, Any], params: dict) -> Rows:
-        exchange = connection.exchange
-        if self.kind == "trades" and not exchange.apiKey:
+    def _rows(self, market: dict[str, Any], params: dict[str, Any]) -> Rows:
+        exchange, kind = self._connection.exchange, self.series.kind
+        if kind == "trades" and not exchange.apiKey:
             raise SourceError(
                 f"{exchange.id}: plain trades are given with a key only; set NEXTTICK_"
                 f"{exchange.id.upper()}_KEY, or take kind aggTrades, which needs none"
             )
-        call = getattr(exchange, _method(market, self.kind))
-        where = f"{self.kind} of {market['symbol']}"
-        with _in_microseconds(exchange):
-            answer = connection.ask(where, lambda: call({"symbol": market["id"], **params}), list)
-        read = read_aggregated if self.kind == "aggTrades" else read_plain
-        return read_rows(answer, read, f"{exchange.id}: {where}")
+        api = "fapiPublic" if market["linear"] else "dapiPublic" if market["inverse"] else "public"
+        name = "GetAggTrades" if kind == "aggTrades" else "GetHistoricalTrades"
+        call = getattr(exchange, f"{api}{name}")
+        read = read_aggregated if kind == "aggTrades" else read_plain
+        # For these requests only: ccxt's own methods count on milliseconds.
+        before, exchange.headers = exchange.headers, {**(exchange.headers or {}), **MICROSECONDS}
+        try:
+            return self._connection.rows(
+                f"{kind} of {market['symbol']}",
+                lambda: call({"symbol": market["id"], **params}),
+                read,
+            )
+        finally:
+            exchange.headers = before
 
 
 def options(symbol: str) -> dict[str, Any]:
@@ -90,48 +114,7 @@ def venue(symbol: str) -> str:
     return names[options(symbol)["fetchMarkets"]["types"][0]]
 
 
-def read_aggregated(row: dict[str, Any]) -> Tick:
-    """One row of aggTrades."""
-    return _time_ns(row["T"]), float(row["p"]), float(row["q"]), _side(row["m"]), int(row["a"])
-
-
-def read_plain(row: dict[str, Any]) -> Tick:
-    """One row of trades or historicalTrades."""
-    side = _side(row["isBuyerMaker"])
-    return _time_ns(row["time"]), float(row["price"]), float(row["qty"]), side, int(row["id"])
-
-
-def _time_ns(value: Any) -> int:
-    time = int(value)
-    return time * (1_000 if time >= _FIRST_IN_US else 1_000_000)
-
-
-def _side(buyer_is_maker: Any) -> int:
-    if not isinstance(buyer_is_maker, bool):
-        raise ValueError("side is no true or false")
-    return -1 if buyer_is_maker else 1
-
-
-def _method(market: dict[str, Any], kind: str) -> str:
-    api = "fapiPublic" if market["linear"] else "dapiPublic" if market["inverse"] else "public"
-    return api + ("GetAggTrades" if kind == "aggTrades" else "GetHistoricalTrades")
-
-
-@contextmanager
-def _in_microseconds(exchange: Any) -> Iterator[None]:
-    """For these requests only: ccxt's own methods count on milliseconds."""
-    before = exchange.headers
-    exchange.headers = {**(before or {}), **_MICROSECONDS}
-    try:
-        yield
-    finally:
-        exchange.headers = before
-
-
-WS_URL, REST_URL = "wss://stream.binance.com:9443", "https://api.binance.com"
-_PAGE = 1000
-_SIDES = {True: -1, False: 1}  # of the taker, by whether the buyer was the maker
-_TOLD = ("serverShutdown",)  # a word on the connection, which will end
+# --- live
 
 
 class BinanceStream:
@@ -151,7 +134,7 @@ class BinanceStream:
     def __init__(self, symbol: str, ws_url: str, rest: Rest):
         self._market = symbol.replace("/", "").upper()
         self.url = f"{ws_url.rstrip('/')}/ws/{self._market.lower()}@trade?timeUnit=MICROSECOND"
-        self._rest, self._by_number = rest, True
+        self.rest, self._by_number = rest, True
 
     def hello(self) -> Sequence[str]:
         """Return nothing: the address says what is wanted."""
@@ -163,12 +146,10 @@ class BinanceStream:
         if not isinstance(data, dict):
             raise UnknownMessageError
         if data.get("e") != "trade" or data["s"] != self._market:
-            if data.get("e") in _TOLD or "result" in data:
+            if data.get("e") in _OF_THE_CONNECTION or "result" in data:
                 return ()
             raise UnknownMessageError
-        time_ns, side = ns_of_binance(data["T"]), _SIDES[data["m"]]
-        price, amount = float(data["p"]), float(data["q"])
-        return (numbered_trade(time_ns, price, amount, side, data["t"], arrived_ns),)
+        return (numbered_trade(_read_message(data), arrived_ns),)
 
     async def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
         """Go through the trades after one, a thousand at a time."""
@@ -187,20 +168,10 @@ class BinanceStream:
 
     async def check(self) -> None:
         """Ask for the last trade."""
-        await self._rest.get("/api/v3/trades", {"symbol": self._market, "limit": 1})
-
-    async def close(self) -> None:
-        """Close the connections to REST."""
-        await self._rest.close()
+        await self.rest.get("/api/v3/trades", {"symbol": self._market, "limit": 1})
 
     async def _page(self, path: str, params: dict[str, int]) -> Listing:
         asked: dict[str, str | int] = {"symbol": self._market, "limit": _PAGE, **params}
-        rows, arrived_ns = await self._rest.get(path, asked), time.time_ns()
-        trades = read_wire_rows(rows, lambda row: _trade_of_rest(row, arrived_ns))
+        rows, arrived_ns = await self.rest.get(path, asked), time.time_ns()
+        trades = numbered_trades(rows, read_plain, arrived_ns)
         return Listing(trades, trades[0].id - 1 if trades else -1)
-
-
-def _trade_of_rest(row: dict[str, Any], arrived_ns: int) -> Trade:
-    time_ns, side = ns_of_binance(row["time"]), _SIDES[row["isBuyerMaker"]]
-    price, amount = float(row["price"]), float(row["qty"])
-    return numbered_trade(time_ns, price, amount, side, row["id"], arrived_ns)

@@ -13,38 +13,42 @@ import polars as pl
 
 from nexttick.ticks.source import Missing, Page
 from nexttick.venues.history.walking import SETTLE_NS, Walked
-from nexttick.venues.trades import Tick, read_rows, seconds_to_ns
+from nexttick.venues.trades import Tick, seconds_to_ns
 
 _HOUR_NS = 3_600_000_000_000
 _REACH_NS = {"hour": _HOUR_NS, "day": 24 * _HOUR_NS}
 _SIDES = {"0": 1, "1": -1}
 
 
+def read_trade(row: dict[str, Any]) -> Tick:
+    """One row of /transactions."""
+    time_ns, side = seconds_to_ns(row["date"]), _SIDES[str(row["type"])]
+    return time_ns, float(row["price"]), float(row["amount"]), side, int(row["tid"])
+
+
 class Bitstamp(Walked):
     """One market of Bitstamp; see `Walked`."""
 
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
-        told = "hour" if start_ns >= self._oldest_ns("hour") else "day"
-        if stop_ns <= self._oldest_ns(told):
+        reach = "hour" if start_ns >= self._oldest_ns("hour") else "day"
+        if stop_ns <= self._oldest_ns(reach):
             yield self._too_old(start_ns, stop_ns)
             return
         market = self._connection.market(self.series.symbol)
-        exchange, where = self._connection.exchange, f"trades of {self.series.symbol}"
-        params = {"pair": market["id"], "time": told}
-        answer = self._connection.ask(
-            where, lambda: exchange.publicGetTransactionsPair(params), list
-        )
-        rows = read_rows(answer, read_trade, f"{exchange.id}: {where}")
-        oldest_ns = self._oldest_ns(told)  # waiting for the answer may have taken a while
+        call = self._connection.exchange.publicGetTransactionsPair
+        params = {"pair": market["id"], "time": reach}
+        where = f"trades of {self.series.symbol}"
+        rows = self._connection.rows(where, lambda: call(params), read_trade)
+        oldest_ns = self._oldest_ns(reach)  # waiting for the answer may have taken a while
         if start_ns < oldest_ns:
             yield self._too_old(start_ns, min(stop_ns, oldest_ns))
         since_ns = max(start_ns, oldest_ns)
         inside = rows.ticks.filter(pl.col("time").is_between(since_ns, stop_ns, closed="left"))
         yield Page(inside, stop_ns, self._connection.received(), rows.set_aside)
 
-    def _oldest_ns(self, told: str) -> int:
+    def _oldest_ns(self, reach: str) -> int:
         """How far back an answer of now surely reaches, should our clock and theirs differ."""
-        return self._connection.now_ns() - _REACH_NS[told] + SETTLE_NS
+        return self._connection.now_ns() - _REACH_NS[reach] + SETTLE_NS
 
     def _too_old(self, start_ns: int, stop_ns: int) -> Missing:
         reason = (
@@ -52,15 +56,3 @@ class Bitstamp(Walked):
             "a day, or take older ones from an archive (bitcoincharts had them)"
         )
         return Missing(start_ns, stop_ns, reason, fault=False)
-
-
-def read_trade(row: dict[str, Any]) -> Tick:
-    """One row of /transactions."""
-    side = _SIDES[str(row["type"])]
-    return (
-        seconds_to_ns(row["date"]),
-        float(row["price"]),
-        float(row["amount"]),
-        side,
-        int(row["tid"]),
-    )

@@ -14,7 +14,6 @@ from nexttick.ticks.source import Series, Source
 from nexttick.venues import binance, okx
 from nexttick.venues.bitstamp import Bitstamp
 from nexttick.venues.coinbase import Coinbase, CoinbaseAdvanced
-from nexttick.venues.history.by_id import TradesById
 from nexttick.venues.history.by_time import TradesByTime
 from nexttick.venues.history.connection import Connection, ccxt_exchange
 from nexttick.venues.kraken import KrakenHistory
@@ -23,9 +22,9 @@ BINANCES = ("binance", "binanceus", "binanceusdm", "binancecoinm")
 OWN_FORMS: dict[str, Callable[[Connection, Series], Source]] = {
     "bitstamp": Bitstamp,
     "coinbase": CoinbaseAdvanced,
-    "coinbaseexchange": lambda connection, series: TradesById(connection, series, Coinbase()),
+    "coinbaseexchange": Coinbase,
     "kraken": KrakenHistory,
-    "okx": lambda connection, series: TradesById(connection, series, okx.Okx()),
+    "okx": okx.Okx,
 }
 
 
@@ -63,7 +62,7 @@ def open_exchange(
     connection, kind = Connection(exchange), kind or kinds[0]
     if of_binance:
         name = "binanceus" if venue == "binanceus" else binance.venue(symbol)
-        return TradesById(connection, Series(name, symbol, kind), binance.BinanceHistory(kind))
+        return binance.BinanceHistory(connection, Series(name, symbol, kind))
     return OWN_FORMS.get(venue, TradesByTime)(connection, Series(venue, symbol, kind))
 
 

@@ -9,37 +9,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexttick.venues.history.connection import Connection
-from nexttick.venues.trades import Rows, Tick, read_rows
+from nexttick.venues.history.by_id import TradesById
+from nexttick.venues.trades import Rows, Tick
 
 _SIDES = {"buy": 1, "sell": -1}  # the taker's
 
 
-class Okx:
-    """OKX's form; see `IdForm`."""
+def read_trade(row: dict[str, Any]) -> Tick:
+    """One row of history-trades."""
+    time_ns, side = int(row["ts"]) * 1_000_000, _SIDES[row["side"]]
+    return time_ns, float(row["px"]), float(row["sz"]), side, int(row["tradeId"])
+
+
+class Okx(TradesById):
+    """One market of OKX; see `TradesById`."""
 
     limit = 100
-    consecutive_ids = False
 
-    def newest(self, connection: Connection, market: dict[str, Any]) -> Rows:
-        """The newest trade."""
-        return self._rows(connection, market, {"limit": "1"})
+    def _params(self, first_id: int, limit: int) -> dict[str, Any]:
+        return {"type": "1", "after": str(first_id + limit), "limit": str(limit)}
 
-    def rows_from(
-        self, connection: Connection, market: dict[str, Any], first_id: int, limit: int
-    ) -> Rows:
-        """Trades with ids below first_id + limit, the newest of them."""
-        params = {"type": "1", "after": str(first_id + limit), "limit": str(limit)}
-        return self._rows(connection, market, params)
-
-    def _rows(self, connection: Connection, market: dict[str, Any], params: dict) -> Rows:
-        exchange, where = connection.exchange, f"trades of {market['symbol']}"
-        answer = connection.ask(
-            where,
-            lambda: exchange.publicGetMarketHistoryTrades({"instId": market["id"], **params}),
-            dict,
-        )
-        return read_rows(answer.get("data", []), read_trade, f"{exchange.id}: {where}")
+    def _rows(self, market: dict[str, Any], params: dict[str, Any]) -> Rows:
+        call = self._connection.exchange.publicGetMarketHistoryTrades
+        asked = {"instId": market["id"], **params}
+        where = f"trades of {market['symbol']}"
+        return self._connection.rows(where, lambda: call(asked), read_trade, "data")
 
 
 def options(symbol: str) -> dict[str, Any]:
@@ -47,10 +41,3 @@ def options(symbol: str) -> dict[str, Any]:
     settle, _, expiry = symbol.partition(":")[2].partition("-")
     kind = ("option" if "-" in expiry else "future") if expiry else "swap" if settle else "spot"
     return {"fetchMarkets": {"types": [kind]}}
-
-
-def read_trade(row: dict[str, Any]) -> Tick:
-    """One row of history-trades."""
-    side = _SIDES[row["side"]]
-    time_ns = int(row["ts"]) * 1_000_000
-    return time_ns, float(row["px"]), float(row["sz"]), side, int(row["tradeId"])

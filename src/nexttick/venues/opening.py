@@ -189,7 +189,7 @@ def _venue(
     times = waits.open_s, waits.first_s, waits.longest_s
     if source == "kraken":
         return kraken.KrakenStream(symbol, ws_url, Rest(rest_url, {}, *times))
-    headers = {"X-MBX-TIME-UNIT": "MICROSECOND"}
+    headers = dict(binance.MICROSECONDS)
     if key := os.environ.get("NEXTTICK_BINANCE_KEY"):
         headers["X-MBX-APIKEY"] = key
     return binance.BinanceStream(symbol, ws_url, Rest(rest_url, headers, *times))

@@ -1,14 +1,14 @@
-"""A venue's rows of trades to ticks, digit for digit."""
+"""A venue's rows of trades, past and live, to ticks and trades, digit for digit."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -18,9 +18,32 @@ from nexttick.venues.messages import Trade
 
 ID_SCHEMA = SCHEMA | {"id": pl.Int64()}
 _NS = 1_000_000_000
-_LARGEST = 2**63 - 1
+_ABOVE = 1 << 63  # more than a journal or a column of ticks can hold
+_EARLIEST_NS = 631_152_000_000_000_000  # 1990
+_LEEWAY_NS = 3_600_000_000_000  # so far may our clock be behind a venue's
+_S_DIGITS = 19  # of 2023-09-25T07:49:37
 
 Tick = tuple[int, float, float, int, int | None]  # time, price, amount, side, id
+
+UNREADABLE = (LookupError, TypeError, ValueError, OverflowError)
+"""What the reader of a row raises where the row is not what it should be."""
+
+
+class MalformedError(ValueError):
+    """A value is none that a trade can have.
+
+    Args:
+        reason: the same for all values like it, so that rows can be counted by it.
+        message: what it is, and what is allowed.
+    """
+
+    def __init__(self, reason: str, message: str = ""):
+        super().__init__(message or reason)
+        self.reason = reason
+
+
+class UnknownMessageError(Exception):
+    """A message of a kind that is not known: it can be read, but is no trade of this market."""
 
 
 class Rows(NamedTuple):
@@ -35,13 +58,34 @@ class Rows(NamedTuple):
     set_aside: tuple[tuple[str, int], ...]
 
 
+def checked(tick: Tick, earliest_ns: int = 0, latest_ns: int = _ABOVE - 1) -> Tick:
+    """Return the tick, if it can be one.
+
+    Raises:
+        MalformedError: a value is none that a trade can have.
+    """
+    time_ns, price, amount, _, number = tick
+    if type(time_ns) is not int or not earliest_ns <= time_ns <= latest_ns:
+        allowed = f"time {time_ns!r}: in ns since 1970, from 1990 to an hour from now"
+        raise MalformedError("time out of range", allowed)
+    if not 0.0 < price < math.inf:
+        allowed = f"price {price}: a price is positive and finite"
+        raise MalformedError("price not positive and finite", allowed)
+    if not 0.0 < amount < math.inf:
+        allowed = f"amount {amount}: an amount is positive and finite"
+        raise MalformedError("amount not positive and finite", allowed)
+    if number is not None and (type(number) is not int or not 0 <= number < _ABOVE):
+        allowed = f"id {number!r}: an id is a whole number from 0 to below 2^63"
+        raise MalformedError("id no whole number from 0 to below 2^63", allowed)
+    return tick
+
+
 def read_rows(rows: Iterable[Any], read: Callable[[Any], Tick], where: str) -> Rows:
-    """Read a venue's rows.
+    """Read rows of the past; those that are no ticks are set aside.
 
     Args:
         rows: as they came.
-        read: turns one into a tick; a KeyError, IndexError, TypeError or ValueError of it means
-            that the row is none.
+        read: turns one into a tick, or raises one of `UNREADABLE`.
         where: venue and symbol, for messages.
 
     Raises:
@@ -52,12 +96,13 @@ def read_rows(rows: Iterable[Any], read: Callable[[Any], Tick], where: str) -> R
     example: object = None
     for row in rows:
         try:
-            tick = _checked(read(row))
-        except (KeyError, IndexError, TypeError, ValueError, InvalidOperation) as error:
-            bad[_reason(error)] += 1
+            ticks.append(checked(read(row)))
+        except UNREADABLE as error:
             example = row if example is None else example
-        else:
-            ticks.append(tick)
+            if isinstance(error, LookupError):
+                bad["a field is missing"] += 1
+            else:
+                bad[getattr(error, "reason", "a field is of another form")] += 1
     if bad and not ticks:
         raise TickError(
             f"{where}: none of {bad.total()} rows can be read: {', '.join(bad)}; the first is "
@@ -75,124 +120,75 @@ def once_by_id(ticks: pl.DataFrame) -> pl.DataFrame:
     return once.sort("id", "time", maintain_order=True, nulls_last=True)
 
 
-def seconds_to_ns(seconds: str | int) -> int:
-    """Decimal seconds to ns, exactly; what is finer than a nanosecond is cut off."""
-    return int(Decimal(seconds).scaleb(9))
+def live_trade(tick: Tick, arrived_ns: int) -> Trade:
+    """Return the trade that a tick of now tells of; see `checked`."""
+    time_ns, price, amount, side, number = checked(tick, _EARLIEST_NS, arrived_ns + _LEEWAY_NS)
+    return Trade(time_ns, price, amount, side, -1 if number is None else number, arrived_ns)
 
 
-def iso_to_ns(text: str) -> int:
-    """An ISO 8601 time in UTC (`…Z`) with up to nine decimals to ns, exactly."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    if len(fraction) > 9 or not (fraction or "0").isdecimal():
-        raise ValueError("time is no ISO 8601 time in UTC")
-    seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
-    return seconds * _NS + int(fraction.ljust(9, "0"))
+def numbered_trade(tick: Tick, arrived_ns: int) -> Trade:
+    """Return the trade of a venue that numbers all its trades; see `checked`."""
+    if tick[4] is None:
+        raise MalformedError("id missing", "id None: this venue numbers its trades from 0")
+    return live_trade(tick, arrived_ns)
 
 
-def _checked(tick: Tick) -> Tick:
-    time_ns, price, amount, side, number = tick
-    if not 0 <= time_ns <= _LARGEST:
-        raise ValueError("time out of range")
-    if not (price > 0 and math.isfinite(price)):
-        raise ValueError("price not positive and finite")
-    if not (amount > 0 and math.isfinite(amount)):
-        raise ValueError("amount not positive and finite")
-    return time_ns, price, amount, side, number
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError | IndexError):
-        return "a field is missing"
-    told = str(error)
-    known = told.startswith(("time ", "price ", "amount ", "side ", "id "))
-    return told if known else "a field is of another form"
-
-
-_EARLIEST_NS = 631_152_000_000_000_000  # 1990
-_LEEWAY_NS = 3_600_000_000_000  # so far may our clock be behind a venue's
-_IDS = 1 << 63  # what a journal can hold
-_MICROSECONDS_FROM = 100_000_000_000_000  # ms since 1970 reach this number in the year 5138
-_S_DIGITS = 19  # of 2023-09-25T07:49:37
-
-T = TypeVar("T")
-
-
-class UnknownMessageError(Exception):
-    """A message of a kind that is not known: it can be read, but is no trade of this market."""
-
-
-def checked_trade(
-    time_ns: int, price: float, amount: float, side: int, number: int, arrived_ns: int
-) -> Trade:
-    """Return the trade, if it can be one.
-
-    Raises:
-        ValueError: a value is none that a trade can have: which, and what is allowed.
-    """
-    if not 0.0 < price < math.inf:
-        raise ValueError(f"price {price}: a price is positive and finite")
-    if not 0.0 < amount < math.inf:
-        raise ValueError(f"amount {amount}: an amount is positive and finite")
-    if type(number) is not int or not -1 <= number < _IDS:
-        raise ValueError(f"id {number!r}: an id is a whole number from 0 to below 2^63")
-    if type(time_ns) is not int or not _EARLIEST_NS <= time_ns <= arrived_ns + _LEEWAY_NS:
-        raise ValueError(f"time {time_ns!r}: in ns since 1970, from 1990 to an hour from now")
-    return Trade(time_ns, price, amount, side, number, arrived_ns)
-
-
-def numbered_trade(
-    time_ns: int, price: float, amount: float, side: int, number: int, arrived_ns: int
-) -> Trade:
-    """Return the trade of a venue that numbers all its trades; see `checked_trade`."""
-    trade = checked_trade(time_ns, price, amount, side, number, arrived_ns)
-    if trade.id < 0:
-        raise ValueError(f"id {number}: this venue numbers its trades from 0")
-    return trade
-
-
-def ns_of_binance(time: int) -> int:
-    """Return a time given in ms, or in µs where those were asked for, in ns since 1970."""
-    return time * 1000 if time >= _MICROSECONDS_FROM else time * 1_000_000
-
-
-def ns_of_iso(text: str) -> int:
-    """Return an ISO 8601 time with up to nine decimals, UTC unless it says otherwise, in ns.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"time {text!r}: give ISO 8601")
-    second, rest = text[:_S_DIGITS], text[_S_DIGITS:]
-    if not rest.startswith("."):
-        return _second_ns(text)
-    zone = rest[1:].lstrip("0123456789")
-    fraction = rest[1 : len(rest) - len(zone)]
-    if not fraction:
-        raise ValueError(f"time {text!r}: no digits after the point")
-    return _second_ns(second + zone) + int(fraction[:9].ljust(9, "0"))
-
-
-@lru_cache(maxsize=64)
-def _second_ns(text: str) -> int:
-    time = datetime.fromisoformat(text)
-    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-    return round(time.timestamp()) * 1_000_000_000
-
-
-def ns_of_decimal_s(text: str) -> int:
-    """Return seconds since 1970, as a decimal number in text, in ns, without rounding."""
-    second, _, fraction = text.partition(".")
-    return int(second) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
-
-
-def read_wire_rows(rows: Iterable[Any], read: Callable[[Any], T]) -> list[T]:
-    """Read the rows of a REST answer.
+def numbered_trades(
+    rows: Iterable[Any], read: Callable[[Any], Tick], arrived_ns: int
+) -> list[Trade]:
+    """Read the rows of a REST answer that fills in what a stream missed: all of them, or none.
 
     Raises:
         TransientError: a row is not what it should be.
     """
     try:
-        return [read(row) for row in rows]
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        return [numbered_trade(read(row), arrived_ns) for row in rows]
+    except UNREADABLE as error:
         raise TransientError(f"REST gave a trade that cannot be read: {error!r}") from error
+
+
+def exact_json(text: str | bytes) -> Any:
+    """JSON whose numbers with a point stay text: a float64 holds no nanoseconds since 1970."""
+    return json.loads(text, parse_float=str)
+
+
+def seconds_to_ns(seconds: str | int) -> int:
+    """Decimal seconds since 1970 to ns, exactly; what is finer than a nanosecond is cut off.
+
+    Raises:
+        ValueError: they are none.
+    """
+    whole, _, fraction = str(seconds).partition(".")
+    if not f"{whole}{fraction}".isdecimal():
+        raise MalformedError("time is no number of seconds", f"time {seconds!r}: give seconds")
+    return int(whole) * _NS + int(fraction[:9].ljust(9, "0"))
+
+
+def iso_to_ns(text: str) -> int:
+    """An ISO 8601 time with up to nine decimals, UTC unless it says otherwise, to ns, exactly.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(text, str):
+        raise MalformedError("time is no ISO 8601 time", f"time {text!r}: give ISO 8601")
+    second, rest = text[:_S_DIGITS], text[_S_DIGITS:]
+    if not rest.startswith("."):
+        return _second_ns(text)
+    zone = rest[1:].lstrip("0123456789")
+    fraction = rest[1 : len(rest) - len(zone)]
+    if not 0 < len(fraction) <= 9:
+        allowed = f"time {text!r}: one to nine digits stand after the point"
+        raise MalformedError("time is no ISO 8601 time", allowed)
+    return _second_ns(second + zone) + int(fraction.ljust(9, "0"))
+
+
+# A burst is of one second or two, and to read a date costs more than the rest of a row.
+@lru_cache(maxsize=64)
+def _second_ns(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise MalformedError("time is no ISO 8601 time", f"time {text!r}: {error}") from error
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    return round(time.timestamp()) * _NS

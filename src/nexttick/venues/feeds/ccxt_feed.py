@@ -28,7 +28,7 @@ from nexttick.venues.feeds.order_by_id import Listing, Want
 from nexttick.venues.feeds.order_by_time import TEXT_ID, OrderByTime
 from nexttick.venues.messages import Health, Message, Trade
 from nexttick.venues.retrying import BackOff, Respite, Waits, retry_after_s
-from nexttick.venues.trades import checked_trade
+from nexttick.venues.trades import UNREADABLE, live_trade
 
 _CACHE = 100_000  # trades; ccxt keeps 1000 where it is told nothing
 _LOOK_S = 0.05
@@ -36,7 +36,7 @@ _PAGE = 1000
 _SIDES = {"buy": 1, "sell": -1}
 _REFUSALS = (ccxt.BadSymbol, ccxt.NotSupported, ccxt.AuthenticationError, ccxt.PermissionDenied)
 # What ccxt's code, and ours that reads its rows, raises where a message is strange.
-_PARSING = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_PARSING = (*UNREADABLE, AttributeError, ArithmeticError, RecursionError)
 _TOO_MUCH = (ccxt.RateLimitExceeded, ccxt.DDoSProtection)
 _REST_S = 5.0  # after too much, where the venue doesn't say how long
 _log = logging.getLogger(__name__)
@@ -51,15 +51,13 @@ def trade_of(row: Mapping[str, Any], arrived_ns: int) -> Trade:
     time_ms, price, amount = row["timestamp"], row["price"], row["amount"]
     if time_ms is None or price is None or amount is None:
         raise ValueError(f"a trade without time, price or amount: {row.get('info')!r}")
-    side, number = _SIDES.get(row["side"], 0), number_of(row["id"])
+    side, number = _SIDES.get(row["side"], 0), None if row["id"] is None else number_of(row["id"])
     time_ns = int(time_ms) * 1_000_000
-    return checked_trade(time_ns, float(price), float(amount), side, number, arrived_ns)
+    return live_trade((time_ns, float(price), float(amount), side, number), arrived_ns)
 
 
-def number_of(text: str | None) -> int:
+def number_of(text: str) -> int:
     """Return a trade's id as a number: itself where it is one below `TEXT_ID`, else of its text."""
-    if text is None:
-        return -1
     if text.isascii() and text.isdigit() and int(text) < TEXT_ID:
         return int(text)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()

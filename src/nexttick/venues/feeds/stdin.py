@@ -20,7 +20,7 @@ import orjson
 
 from nexttick.venues.feeds.order_by_time import OrderByTime
 from nexttick.venues.messages import Health, Message, Trade
-from nexttick.venues.trades import checked_trade, ns_of_iso
+from nexttick.venues.trades import UNREADABLE, iso_to_ns, live_trade
 
 _CHUNK = 65_536  # bytes read at once
 _AHEAD = 4  # chunks, at most, that were read and not yet taken
@@ -112,7 +112,7 @@ class Stdin:
                 continue
             try:
                 trade = _trade(orjson.loads(line), arrived_ns)
-            except (ValueError, TypeError, OverflowError) as error:
+            except UNREADABLE as error:
                 self._complain(self._lines, str(error))
                 continue
             if after is None or _follows(trade, after):  # one by one, however they were cut
@@ -129,12 +129,12 @@ def _trade(row: Any, arrived_ns: int) -> Trade:
         raise ValueError('not an object like {"time": …, "price": …, "amount": …}')
     if missing := [name for name in ("time", "price", "amount") if name not in row]:
         raise ValueError(f"no {', '.join(missing)}")
-    time_ns = ns_of_iso(row["time"]) if isinstance(row["time"], str) else row["time"]
+    time_ns = iso_to_ns(row["time"]) if isinstance(row["time"], str) else row["time"]
     if (side := row.get("side")) not in _SIDES:
         raise ValueError(f"side {side!r}: give 1 or buy, -1 or sell, or leave it out")
-    number = -1 if row.get("id") is None else row["id"]
+    number = None if row.get("id") == -1 else row.get("id")  # as we write it ourselves
     price, amount = float(row["price"]), float(row["amount"])
-    return checked_trade(time_ns, price, amount, _SIDES[side], number, arrived_ns)
+    return live_trade((time_ns, price, amount, _SIDES[side], number), arrived_ns)
 
 
 def _follows(trade: Trade, after: Trade) -> bool:

@@ -16,9 +16,10 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from nexttick.ticks.source import TransientError
 from nexttick.venues.feeds.joining import Inbox, Joined, stopped
 from nexttick.venues.feeds.order_by_id import Listing, OrderById, Want
+from nexttick.venues.http import Rest
 from nexttick.venues.messages import Health, Message, Trade
 from nexttick.venues.retrying import BackOff, Waits
-from nexttick.venues.trades import UnknownMessageError
+from nexttick.venues.trades import UNREADABLE, UnknownMessageError
 
 _LARGEST = 4_194_304  # bytes of a message
 _FRAMES = 256  # read ahead; beyond it the network waits
@@ -32,10 +33,12 @@ class Venue(Protocol):
     Attributes:
         name: e.g. `binance`.
         url: of the websocket.
+        rest: asked for what was missed; it is closed with the stream.
     """
 
     name: str
     url: str
+    rest: Rest
 
     def hello(self) -> Sequence[str]:
         """Return what to send when connected."""
@@ -63,10 +66,6 @@ class Venue(Protocol):
             SourceError: it doesn't.
             TransientError: there was no answer.
         """
-        ...
-
-    async def close(self) -> None:
-        """Close the connections to REST."""
         ...
 
 
@@ -106,7 +105,7 @@ class Stream:
                     yield batch
         finally:
             await stopped(*tasks)
-            await self._venue.close()
+            await self._venue.rest.close()
             self.health.connected = False
 
     async def _check(self) -> None:
@@ -191,7 +190,7 @@ class Stream:
             return self._venue.trades(orjson.loads(frame), arrived_ns)
         except UnknownMessageError:
             self.health.unknown += 1
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except UNREADABLE as error:
             self.health.malformed += 1
             _log.debug("%s %s: %r in %r", self.name, self.symbol, error, frame[:200])
         return ()

@@ -7,39 +7,14 @@ fewer.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from nexttick.ticks.source import Missing, Page, Series
 from nexttick.venues.history.connection import Connection
 from nexttick.venues.history.walking import DISORDER_NS, LOOKS, Place, Walked, walk
 from nexttick.venues.trades import Rows
-
-
-class IdForm(Protocol):
-    """A venue's own form.
-
-    Attributes:
-        limit: the most trades in one answer.
-        consecutive_ids: whether ids of consecutive trades differ by one.
-    """
-
-    limit: int
-    consecutive_ids: bool
-
-    def newest(self, connection: Connection, market: dict[str, Any]) -> Rows:
-        """The newest trade or trades."""
-        ...
-
-    def rows_from(
-        self, connection: Connection, market: dict[str, Any], first_id: int, limit: int
-    ) -> Rows:
-        """All trades of first_id <= id < first_id + limit, and maybe others.
-
-        Where there is no trade of `first_id` and `limit` is 1, the one before or after it, or
-        none.
-        """
-        ...
 
 
 class _Known(NamedTuple):
@@ -50,17 +25,27 @@ class _Known(NamedTuple):
 class TradesById(Walked):
     """One market of a venue that gives trades by id; see `Walked`.
 
-    Args:
-        connection: to the venue.
-        series: whose ticks.
-        form: the venue's own form.
+    Attributes:
+        limit: the most trades in one answer.
     """
 
-    def __init__(self, connection: Connection, series: Series, form: IdForm):
+    limit = 1000
+
+    def __init__(self, connection: Connection, series: Series):
         super().__init__(connection, series)
-        self.consecutive_ids = form.consecutive_ids
-        self._form = form
         self._known: list[_Known] = []
+
+    @abstractmethod
+    def _params(self, first_id: int, limit: int) -> dict[str, Any]:
+        """What asks for all trades of first_id <= id < first_id + limit, and maybe others.
+
+        Where there is no trade of `first_id` and `limit` is 1, the answer may hold the one before
+        or after it, or none.
+        """
+
+    @abstractmethod
+    def _rows(self, market: dict[str, Any], params: dict[str, Any]) -> Rows:
+        """Ask; without an id, the newest trades come."""
 
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         market = self._connection.market(self.series.symbol)
@@ -68,31 +53,25 @@ class TradesById(Walked):
         first_id = self._first_id(market, start_ns - DISORDER_NS, newest_id)
         oldest = min(self._known, default=None)
         if oldest and first_id == oldest.id > 1 and start_ns < oldest.time_ns:
-            yield self._not_kept(oldest, start_ns, stop_ns)
-        form, connection = self._form, self._connection
+            reason = (
+                f"{self.series}: the venue gives no trade before id {oldest.id}: the market began "
+                "then, or older ones are not kept here; take the venue's archive for them, if any"
+            )
+            yield Missing(start_ns, min(oldest.time_ns, stop_ns), reason, fault=False)
+
+        def ask(place: Place) -> Rows:
+            return self._rows(market, self._params(place.next_id or 0, self.limit))
 
         def further(place: Place) -> Place | None:
-            next_id = (place.next_id or 0) + form.limit
+            next_id = (place.next_id or 0) + self.limit
             return Place(next_id, place.time_ns) if next_id <= newest_id else None
 
-        yield from walk(
-            connection,
-            lambda place: form.rows_from(connection, market, place.next_id or 0, form.limit),
-            Place(first_id, start_ns - DISORDER_NS),
-            (start_ns, stop_ns),
-            further,
-        )
-
-    def _not_kept(self, oldest: _Known, start_ns: int, stop_ns: int) -> Missing:
-        reason = (
-            f"{self.series}: the venue gives no trade before id {oldest.id}: the market began "
-            "then, or older ones are not kept here; take the venue's archive for them, if any"
-        )
-        return Missing(start_ns, min(oldest.time_ns, stop_ns), reason, fault=False)
+        first = Place(first_id, start_ns - DISORDER_NS)
+        yield from walk(self._connection, ask, first, (start_ns, stop_ns), further)
 
     def _newest_id(self, market: dict[str, Any]) -> int:
         """The highest id of three answers, for one may be old; -1 where there are no trades."""
-        answers = [self._form.newest(self._connection, market).ticks["id"] for _ in range(LOOKS)]
+        answers = [self._rows(market, {"limit": 1}).ticks["id"] for _ in range(LOOKS)]
         return max((int(ids[-1]) for ids in answers if len(ids)), default=-1)
 
     def _first_id(self, market: dict[str, Any], time_ns: int, newest_id: int) -> int:
@@ -117,7 +96,7 @@ class TradesById(Walked):
         """The trade of an id, or the one near it that the venue insists on."""
         near = None
         for _ in range(LOOKS):
-            ticks = self._form.rows_from(self._connection, market, number, 1).ticks
+            ticks = self._rows(market, self._params(number, 1)).ticks
             near = _Known(ticks["id"][-1], ticks["time"][-1]) if len(ticks) else None
             if near and near.id == number:
                 break

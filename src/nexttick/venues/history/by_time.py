@@ -119,17 +119,10 @@ class TradesByTime(Walked):
 
 def read_trade(trade: dict[str, Any]) -> Tick:
     """One of ccxt's unified trades; the id is left out where it is no whole number."""
-    number = str(trade["id"])
-    known = number.isdecimal() and int(number) < 2**63
-    side = _SIDES[trade["side"]]
-    time_ns = trade["timestamp"] * _MS
-    return (
-        time_ns,
-        float(trade["price"]),
-        float(trade["amount"]),
-        side,
-        int(number) if known else None,
-    )
+    text = str(trade["id"])
+    number = int(text) if text.isdecimal() and int(text) < 2**63 else None
+    time_ns, side = trade["timestamp"] * _MS, _SIDES[trade["side"]]
+    return time_ns, float(trade["price"]), float(trade["amount"]), side, number
 
 
 def _page_limit(exchange: Any, symbol: str) -> int | None:

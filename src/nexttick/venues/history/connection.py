@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import SourceError, TransientError
 from nexttick.venues.retrying import ATTEMPTS, MAX_WAIT_S, retry_after_s, retrying, system_words
+from nexttick.venues.trades import Rows, Tick, read_rows
 
 TIMEOUT_S = 30.0
 _PASSING_REFUSALS = (408, 418, 425, 429)  # other 4xx answers will be the same next time
@@ -91,6 +92,21 @@ class Connection:
             f"{self._scrubbed(str(answer))!r} came; the venue's form has changed, see whether a "
             "newer nexttick or ccxt knows it"
         )
+
+    def rows(
+        self, what: str, call: Callable[[], Any], read: Callable[[Any], Tick], key: str = ""
+    ) -> Rows:
+        """Ask for trades, and read them; see `ask` and `trades.read_rows`.
+
+        Args:
+            what: is asked for.
+            call: makes the request.
+            read: turns a row into a tick.
+            key: under which the rows stand in the answer; by default the answer is the rows.
+        """
+        answer = self.ask(what, call, dict if key else list)
+        rows = answer.get(key, []) if isinstance(answer, dict) else answer
+        return read_rows(rows, read, f"{self.exchange.id}: {what}")
 
     @staticmethod
     def now_ns() -> int:
