@@ -230,17 +230,20 @@ def test_another_process_is_waited_for(source: Recorded) -> None:
 
 STOPPED = """
 import sys
+import time
 sys.path.insert(0, {tests!r})
 from nexttick.venues import opening
 from helpers.recorded_source import Recorded, market
 
 class Slow(Recorded):
     def pages(self, start_ns, stop_ns):
-        for page in super().pages(start_ns, stop_ns):
+        for number, page in enumerate(super().pages(start_ns, stop_ns)):
+            if number == 4:
+                time.sleep(600)  # until the signal
             yield page
             print("page", flush=True)
 
-opening.SOURCES["recorded"] = lambda: lambda symbol: Slow(market(1), pause_s=0.02)
+opening.SOURCES["recorded"] = lambda: lambda symbol: Slow(market(1))
 from nexttick.cli.main import main
 sys.exit(main())
 """

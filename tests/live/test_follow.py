@@ -6,7 +6,6 @@ import asyncio
 import io
 import logging
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from helpers.live_runs import (
     some_trades,
     trades_of,
 )
+from helpers.virtual_time import run_virtually
 from nexttick.cli.screen_live import Watching
 from nexttick.live import follow
 from nexttick.live.market import Market
@@ -94,16 +94,17 @@ def test_an_event_settles_when_nothing_comes(live_run: Path, tmp_path: Path) -> 
     trades = some_trades(2)
     market, said = opened(live_run, tmp_path / "j"), list[tuple[float, int]]()
     feed = Told([[trade] for trade in trades], pause_s=0.4)
-    begun_s = time.monotonic()
 
     def say(_: Market, told: Sequence[Prediction]) -> None:
-        said.extend((time.monotonic() - begun_s, one.event) for one in told)
+        now_s = asyncio.get_running_loop().time()
+        said.extend((now_s, one.event) for one in told)
 
-    asyncio.run(follow.run([(market, feed)], say, 0.02))
+    run_virtually(follow.run([(market, feed)], say, 0.02))
     market.close()
     (first_s, zero), (second_s, one) = said
     assert (zero, one) == (0, 1)
-    assert first_s < 0.39 < second_s  # before the second trade came, which ends it else
+    # Before the second trade came, which ends it else.
+    assert (first_s, second_s) == (pytest.approx(0.02), pytest.approx(0.42))
 
 
 def test_what_cannot_be_kept_is_not_said(
@@ -170,7 +171,7 @@ def test_a_venue_that_refuses_ends_all_and_leaves_whole_journals(
     goes_on = Told([[trade] for trade in some_trades(10)], pause_s=3600)
     said: list[Market] = []
     with pytest.raises(SourceError, match="no such market"):
-        asyncio.run(
+        run_virtually(
             follow.run([(one, goes_on), (two, Refused([]))], lambda m, _: said.append(m), 0.001)
         )
     for market in (one, two):

@@ -64,7 +64,7 @@ def test_a_cut_body_is_called_one() -> None:
 
 def test_silence_is_no_answer() -> None:
     async def silent(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(2)
+        await asyncio.Event().wait()  # for ever; the server's end cancels it
         return web.Response()
 
     with LocalServer(silent) as server, pytest.raises(UnreachableError, match="no answer in time"):
