@@ -52,12 +52,12 @@ class LocalServer:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
         self._thread.start()
-        assert started.wait(10), "the local server did not start"
+        assert started.wait(120), "the local server did not start"
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "the local server did not stop"
 
     def set_faults(self, faults: Iterable[Fault]) -> None:

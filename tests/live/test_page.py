@@ -359,7 +359,7 @@ def test_metrics_say_what_the_boards_know():
 
 
 async def hear(websocket: aiohttp.ClientWebSocketResponse) -> dict:
-    return orjson.loads(await asyncio.wait_for(websocket.receive_str(), 10))
+    return orjson.loads(await asyncio.wait_for(websocket.receive_str(), 60))
 
 
 def test_a_page_is_told_the_markets_then_all_then_what_is_new():
@@ -371,7 +371,9 @@ def test_a_page_is_told_the_markets_then_all_then_what_is_new():
             assert (first["whole"], first["market"]) == (True, "ETH/USDT")
             boards["ETH/USDT"].predicted(2 * S_NS, 3_000.0, P_H, 1)
             second = await hear(ws)
-            assert (second["whole"], second["state"]["price"]) == (False, 3_000.0)
+            while second["state"]["price"] != 3_000.0:  # made before the tick came
+                second = await hear(ws)
+            assert second["whole"] is False
             # Nothing new: heard all the same, so that a page knows that it is not stale.
             assert (await hear(ws))["state"]["price"] == 3_000.0
 
@@ -381,7 +383,7 @@ def test_a_page_is_told_the_markets_then_all_then_what_is_new():
 def test_an_unknown_market_is_told_so():
     async def run() -> None:
         async with client() as session, session.ws_connect("/ws?market=DOGE/USDT") as ws:
-            message = await asyncio.wait_for(ws.receive(), 10)
+            message = await asyncio.wait_for(ws.receive(), 60)
             assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 4404)
 
     asyncio.run(run())
@@ -391,24 +393,27 @@ def test_however_many_ticks_there_are_few_updates_and_they_are_small():
     async def run() -> None:
         board = a_board()
         loop = asyncio.get_running_loop()
-        heard = []
-        async with client({"BTC/USDT": board}) as session, session.ws_connect("/ws") as ws:
+        heard: list[str] = []
+
+        async def burst() -> None:
+            while True:
+                for i in range(200):
+                    board.predicted(S_NS + i, 64_000.0 + i, P_H, 40_000)
+                await asyncio.sleep(0.01)
+
+        def ticks() -> int:
+            return orjson.loads(heard[-1])["state"]["ticks"]
+
+        async with client({"BTC/USDT": board}) as session:
             begun_s = loop.time()
-
-            async def burst() -> None:
-                while True:
-                    for i in range(200):
-                        board.predicted(S_NS + i, 64_000.0 + i, P_H, 40_000)
-                    await asyncio.sleep(0.01)
-
-            ticking = asyncio.create_task(burst())
-            while loop.time() < begun_s + 1.2:
-                heard.append(await asyncio.wait_for(ws.receive_str(), 10))
-            took_s = loop.time() - begun_s
-            ticking.cancel()
+            async with session.ws_connect("/ws") as ws:
+                ticking = asyncio.create_task(burst())
+                while len(heard) < 7 or ticks() <= 2_000:
+                    heard.append(await asyncio.wait_for(ws.receive_str(), 60))
+                took_s = loop.time() - begun_s
+                ticking.cancel()
         updates = [orjson.loads(message) for message in heard[1:]]
-        assert 1 < len(updates) <= took_s / 0.2 + 1
-        assert updates[-1]["state"]["ticks"] > 2_000
+        assert len(updates) <= took_s / 0.2 + 1
         assert max(len(update["fine"]["time"]) for update in updates) <= POINTS_AN_UPDATE
         assert max(map(len, heard)) < 10_000
 
@@ -474,7 +479,7 @@ def test_a_page_that_takes_nothing_is_not_queued_for_and_is_dropped(monkeypatch)
                     await asyncio.sleep(0.05)
                 assert slow.given == given
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 # --- the end -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 SIZES = {"desktop": (1280, 900), "phone": (375, 812)}
-SOON_MS = 15_000
+SOON_MS = 60_000
 # The browser itself says so while the server is away; no page can keep it from that.
 AWAY = "net::ERR_CONNECTION_REFUSED"
 
