@@ -1,23 +1,23 @@
 """What the baselines know of real ticks, and the time that each takes.
 
-    python -m bench.baselines [--json] NAME=FILE… [--only trees lecture_2018_leaky]
+    python -m bench.baselines [NAME=FILE…] [--json] [--only trees lecture_2018_leaky]
 
 Log loss in nats on the last fifth of the events with the default recipe, and the seconds that
 fitting and predicting take, on one thread each. Several files of one market are given as
-NAME=FILE,FILE or as a glob.
+NAME=FILE,FILE or as a glob; without any, bitFlyer's six days are taken from NEXTTICK_DATA or
+../shared/data, or else a simulated market.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.learn.baselines import BASELINES
 from nexttick.learn.baselines.base import Known, Seen
 from nexttick.options import Recipe
@@ -25,7 +25,6 @@ from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING
 from nexttick.prepare.splits import purged
 from nexttick.scores.metrics import auc, log_losses
-from nexttick.ticks.reading.read import read_ticks
 
 
 def measure_one(prepared: Prepared, name: str, h: int) -> dict[str, object]:
@@ -48,34 +47,44 @@ def measure_one(prepared: Prepared, name: str, h: int) -> dict[str, object]:
     }
 
 
-def measure(market: str, names: list[str]) -> list[dict[str, object]]:
-    """All baselines at all horizons of one market, given as NAME=FILE,FILE."""
+def measure_market(market: str, names: list[str], fallback: int) -> list[running.Result]:
+    """All baselines at all horizons of one market, given as NAME=FILE,FILE; without a file, any."""
     title, _, files = market.partition("=")
-    ticks, _ = read_ticks(files.split(",") if "," in files else files)
+    named = files.split(",") if "," in files else files
+    found, ticks = running.ticks_of(named, running.BITFLYER, fallback)
     prepared = prepare_ticks(ticks, Recipe())
     horizons = range(len(prepared.labels.names))
-    return [{"market": title, **measure_one(prepared, name, h)} for name in names for h in horizons]
+    market = title or found
+    return [
+        {"market": market, **measure_one(prepared, name, h)} for name in names for h in horizons
+    ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("markets", nargs="+")
-    parser.add_argument("--only", nargs="+", default=list(BASELINES), choices=list(BASELINES))
-    args = parser.parse_args()
-    results = [row for market in args.markets for row in measure(market, args.only)]
-    if args.json:
-        print(json.dumps({"baselines": results}))
-        return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("market", "baseline", "horizon", "log loss", "AUC", "fit, s", "test, s"):
-        table.add_column(heading, no_wrap=True)
-    for row in results:
-        numbers = (f"{row['log_loss']:.4f}", f"{row['auc']:.4f}")
-        seconds = (f"{row['fit_s']:.1f}", f"{row['predict_s']:.1f}")
-        words = (str(row[key]) for key in ("market", "baseline", "horizon"))
-        table.add_row(*words, *numbers, *seconds)
-    Console().print(table)
+def measure(args: argparse.Namespace) -> running.Result:
+    rows = [measure_market(one, args.only, args.ticks) for one in args.markets or [""]]
+    return {"baselines": [row for market in rows for row in market]}
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    headings = ("market", "baseline", "horizon", "log loss", "AUC", "fit, s", "test, s")
+    yield running.table(
+        *headings,
+        rows=(
+            (
+                *(row[key] for key in ("market", "baseline", "horizon")),
+                *(f"{row[key]:.4f}" for key in ("log_loss", "auc")),
+                *(f"{row[key]:.1f}" for key in ("fit_s", "predict_s")),
+            )
+            for row in result["baselines"]
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, ticks=running.FALLBACK)
+    options.add_argument("markets", nargs="*", metavar="NAME=FILE")
+    options.add_argument("--only", nargs="+", default=list(BASELINES), choices=list(BASELINES))
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

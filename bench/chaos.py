@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import re
 import sqlite3
@@ -34,6 +33,7 @@ import numpy as np
 import polars as pl
 from tests.helpers.live_exchange import CORRECTED, LocalExchange, Plan, Tick, drawn_ticks
 
+from bench import running
 from bench.following import trained
 from nexttick.learn import run_folder
 from nexttick.live import follow as engine
@@ -177,54 +177,50 @@ def compare_predictions(
     }
 
 
-def measure(count: int, faults: int, seed: int, symbol: str, pace: float) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> running.Result:
     """Play, follow and compare."""
-    ticks = drawn_ticks(count, seed)
-    plan = Plan(faults=faults, seed=seed, chunk=CHUNK, pause_s=CHUNK / pace)
-    with tempfile.TemporaryDirectory() as name, playing(ticks, plan, symbol) as (pipe, addresses):
+    ticks = drawn_ticks(args.ticks, args.seed)
+    plan = Plan(faults=args.faults, seed=args.seed, chunk=CHUNK, pause_s=CHUNK / args.pace)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        playing(ticks, plan, args.symbol) as (pipe, addresses),
+    ):
         run, path = trained(Path(name)), Path(name) / "chaos.journal"
         begun_s = time.perf_counter()
-        health, said = follow(run, path, addresses, symbol, ticks[-1].id)
+        health, said = follow(run, path, addresses, args.symbol, ticks[-1].id)
         seconds = time.perf_counter() - begun_s
         pipe.send("end")
         done, played = pipe.recv()
-        told = compare(run, path, ticks)
+        compared = compare(run, path, ticks)
     return {
         "played": played,
         "faults": dict(sorted(Counter(done).items())),
         "seconds": round(seconds, 1),
         "ticks_per_s": round(played / seconds),
         "said": len(said),
-        "said_in_order_once": said == list(range(told["events"])),
-        **told,
+        "said_in_order_once": said == list(range(compared["events"])),
+        **compared,
         "health": {key: value for key, value in asdict(health).items() if value},
     }
 
 
-def fails(told: dict[str, Any]) -> list[str]:
+def wrong_in(result: running.Result) -> list[str]:
     """What should be nothing and is not."""
     wrong = ("lacking", "twice", "out_of_order", "otherwise", "differing")
-    names = [name for name in wrong if told[name]]
-    return names + ["said_in_order_once"] * (not told["said_in_order_once"])
+    names = [name for name in wrong if result[name]]
+    return names + ["said_in_order_once"] * (not result["said_in_order_once"])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--ticks", type=int, default=1_000_000)
-    parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pace", type=float, default=PACE, help="ticks a second at the most")
-    parser.add_argument("--symbol", default="BTC/USDT")
-    args = parser.parse_args()
-    told = measure(args.ticks, args.faults, args.seed, args.symbol, args.pace)
-    if args.json:
-        print(json.dumps(told))
-    else:
-        for key, value in told.items():
-            pairs = value.items() if isinstance(value, dict) else ()
-            print(f"{key:20}", ", ".join(f"{a} {b}" for a, b in pairs) if pairs else value)
-    if wrong := fails(told):
+def show(result: running.Result) -> Iterator[str]:
+    for key, value in result.items():
+        pairs = value.items() if isinstance(value, dict) else ()
+        yield f"{key:20} {', '.join(f'{a} {b}' for a, b in pairs) if pairs else value}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = running.parser(__doc__, ticks=1_000_000, faults=200, seed=0, symbol="BTC/USDT")
+    options.add_argument("--pace", type=float, default=PACE, help="ticks a second at the most")
+    if wrong := wrong_in(running.run(options, measure, show, words)):
         print(f"wrong: {', '.join(wrong)}", file=sys.stderr)
         return 1
     return 0

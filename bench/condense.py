@@ -10,15 +10,12 @@ ticks in turn within one run, on one thread; medians are compared.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
+from collections.abc import Iterator, Sequence
 
 import torch
-from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
+from bench import running
 from nexttick.networks.layers.condensenet import CondenseBlock, condense_to, condensed
 from nexttick.networks.layers.cost import multiply_adds
 
@@ -27,25 +24,14 @@ LAYERS = 4
 
 
 @torch.inference_mode()
-def seconds(network: nn.Module, x_BCT: Tensor) -> float:
-    start = time.perf_counter()
-    network(x_BCT)
-    return time.perf_counter() - start
-
-
-def measure(width: int, repeats: int) -> dict[str, float]:
+def measure_width(width: int, repeats: int) -> dict[str, float]:
     torch.manual_seed(0)
     pruned = CondenseBlock(width, width // 4, LAYERS, norm="layer").eval()
     condense_to(pruned, 1.0)
     small, x_BCT = condensed(pruned), torch.randn(1, width, TICKS)
     torch.testing.assert_close(small(x_BCT), pruned(x_BCT), rtol=1e-4, atol=1e-4)
-    spent: dict[str, list[float]] = {"pruned": [], "condensed": []}
-    for turn in range(repeats + 1):
-        for name, network in (("pruned", pruned), ("condensed", small)):
-            took = seconds(network, x_BCT)
-            if turn:
-                spent[name].append(took)
-    medians = {f"{name}_ms": 1e3 * statistics.median(took) for name, took in spent.items()}
+    ways = {"pruned": lambda: pruned(x_BCT), "condensed": lambda: small(x_BCT)}
+    medians = {f"{name}_ms": 1e3 * s for name, s in running.in_turns(ways, repeats).items()}
     return {
         **medians,
         "speedup": medians["pruned_ms"] / medians["condensed_ms"],
@@ -53,23 +39,20 @@ def measure(width: int, repeats: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--repeats", type=int, default=15)
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> running.Result:
     torch.set_num_threads(1)
-    result = {str(width): measure(width, args.repeats) for width in args.widths}
-    if args.json:
-        print(json.dumps(result))
-        return
-    table = Table("channels", "pruned, ms", "condensed, ms", "speed-up", "multiply-adds, share")
-    for width, told in result.items():
-        numbers = (told["pruned_ms"], told["condensed_ms"], told["speedup"])
-        cells = (f"{number:.2f}" for number in (*numbers, told["multiply_adds_share"]))
-        table.add_row(width, *cells)
-    Console().print(table)
+    return {str(width): measure_width(width, args.repeats) for width in args.widths}
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    keys = ("pruned_ms", "condensed_ms", "speedup", "multiply_adds_share")
+    headings = ("channels", "pruned, ms", "condensed, ms", "speed-up", "multiply-adds, share")
+    rows = ((width, *(f"{row[key]:.2f}" for key in keys)) for width, row in result.items())
+    yield running.table(*headings, rows=rows)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    running.run(running.parser(__doc__, widths=[64, 128, 256], repeats=15), measure, show, words)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ not grow with the length. One thread does the work.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import FeatureSpec, compute_features
 from nexttick.ticks.reading.read import read_chunks
@@ -29,7 +27,7 @@ from nexttick.ticks.simulated import SimulatedMarket, simulate
 CHUNK = 500_000
 
 
-def measure_one(path: Path) -> dict[str, float]:
+def measure_file(path: Path) -> dict[str, float]:
     """Compute the features of a file, chunk by chunk; runs in a process of its own."""
     spec = FeatureSpec(max_gap_ns=600_000_000_000)
     first = next(iter(read_chunks(path, 1000)))
@@ -44,61 +42,31 @@ def measure_one(path: Path) -> dict[str, float]:
         "ticks": ticks,
         "features_ticks_per_s": ticks / spent_s,
         "with_reading_ticks_per_s": ticks / (time.perf_counter() - start),
-        "peak_mib": peak_mib(),
+        "peak_mib": running.memory_mib(),
     }
 
 
-def peak_mib() -> float:
-    """Peak resident memory of this process.
-
-    `getrusage` would not do: it remembers what the parent held before this program was started.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def write_market(path: Path, ticks: int) -> None:
-    """A simulated market as Parquet."""
-    simulate(SimulatedMarket(ticks=ticks, seed=0)).write_parquet(path)
-
-
-def measure(millions: list[int]) -> list[dict[str, float]]:
+def measure(args: argparse.Namespace) -> running.Result:
     results = []
+    os.environ["POLARS_MAX_THREADS"] = "1"  # of the processes to come
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "market.parquet"
-        for length in millions:
-            write_market(path, length * 1_000_000)
-            command = [sys.executable, "-m", "bench.features", "--file", str(path)]
-            environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
-            told = subprocess.run(
-                command, check=True, capture_output=True, text=True, env=environment
-            )
-            results.append(json.loads(told.stdout))
-    return results
+        for millions in args.millions:
+            ticks = round(millions * 1e6)
+            simulate(SimulatedMarket(ticks=ticks, seed=0)).write_parquet(path)
+            results.append(running.apart(measure_file, path))
+    return {"lengths": results}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--millions", type=int, nargs="+", default=[1, 5, 20])
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.file is not None:
-        print(json.dumps(measure_one(args.file)))
-        return
-    results = measure(args.millions)
-    if args.json:
-        print(json.dumps({"lengths": results}))
-        return
-    table = Table("ticks", "features, ticks/s", "with reading, ticks/s", "peak memory, MiB")
-    for told in results:
-        table.add_row(
-            f"{told['ticks']:,}",
-            f"{told['features_ticks_per_s']:,.0f}",
-            f"{told['with_reading_ticks_per_s']:,.0f}",
-            f"{told['peak_mib']:,.0f}",
-        )
-    Console().print(table)
+def show(result: running.Result) -> Iterator[Table]:
+    keys = ("ticks", "features_ticks_per_s", "with_reading_ticks_per_s", "peak_mib")
+    headings = ("ticks", "features, ticks/s", "with reading, ticks/s", "peak memory, MiB")
+    rows = ((f"{row[key]:,.0f}" for key in keys) for row in result["lengths"])
+    yield running.table(*headings, rows=rows)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    running.run(running.parser(__doc__, millions=[1.0, 5.0, 20.0]), measure, show, words)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing as mp
-import os
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import orjson
-from rich.console import Console
 from rich.table import Table
+
+from bench import running
 
 FIRST_ID = 1000
 
@@ -190,23 +189,25 @@ READERS: dict[str, Callable[[int, int], Awaitable[Took]]] = {
 }
 
 
-def measure(messages: int, repeats: int) -> dict[str, Any]:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def measure(args: argparse.Namespace) -> running.Result:
     here, there = mp.Pipe()
-    server = mp.get_context("spawn").Process(target=serve, args=(there, messages), daemon=True)
+    server = mp.get_context("spawn").Process(target=serve, args=(there, args.messages), daemon=True)
     server.start()
     port = here.recv()
     took: dict[str, list[Took]] = {name: [] for name in READERS}
     draw = random.Random(0)
-    for turn in range(repeats + 1):  # the first warms up
-        for name in draw.sample(list(READERS), len(READERS)):
-            one = asyncio.run(_awaited(READERS[name](port, messages)))
-            if turn:
-                took[name].append(one)
+    with running.one_core():
+        for turn in range(args.repeats + 1):  # the first warms up
+            for name in draw.sample(list(READERS), len(READERS)):
+                one = asyncio.run(_awaited(READERS[name](port, args.messages)))
+                if turn:
+                    took[name].append(one)
     server.terminate()
+    server.join()
+    if any(not took_one.timed for times in took.values() for took_one in times):
+        raise ValueError(f"{args.messages} messages came at once: give more --messages to time")
     return {
-        "messages": messages,
+        "messages": args.messages,
         "readers": {name: _medians(times) for name, times in took.items()},
     }
 
@@ -224,27 +225,20 @@ def _medians(times: list[Took]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def table_of(result: dict[str, Any]) -> Table:
-    table = Table("reader", "messages a CPU second", "a second", "trades got", "times ccxt")
+def show(result: running.Result) -> Iterator[Table]:
+    keys = ("per_cpu_s", "per_s", "trades")
     ccxt = result["readers"]["ccxt"]["per_cpu_s"]
-    for name, took in result["readers"].items():
-        times = took["per_cpu_s"] / ccxt
-        row = (took["per_cpu_s"], took["per_s"], took["trades"])
-        table.add_row(name, *(f"{value:,.0f}" for value in row), f"{times:.1f}")
-    return table
+    yield running.table(
+        *("reader", "messages a CPU second", "a second", "trades got", "times ccxt"),
+        rows=(
+            (name, *(f"{took[key]:,.0f}" for key in keys), f"{took['per_cpu_s'] / ccxt:.1f}")
+            for name, took in result["readers"].items()
+        ),
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the feeds on one burst.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    result = measure(options.messages, options.repeats)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        Console().print(table_of(result))
+def main(words: Sequence[str] | None = None) -> None:
+    running.run(running.parser(__doc__, messages=20_000, repeats=5), measure, show, words)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,9 +30,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.cli import run
 from nexttick.learn import run_folder
 from nexttick.live.journal.journal import Journal
@@ -47,6 +46,7 @@ from nexttick.venues.messages import Message, Trade
 
 FIRST_ID = 1000
 WARM_S = 3.0  # before latencies count
+REPLAYED = 200_000  # ticks
 TENTHS = 10
 
 
@@ -180,7 +180,7 @@ def batches(ticks: int, size: int = 1000) -> Iterator[list[Message]]:
         made += count
 
 
-def measure_replay(run: Path, ticks: int = 200_000) -> dict[str, float]:
+def measure_replay(run: Path, ticks: int) -> dict[str, float]:
     """Ticks a second of a market, its own CPU time and by the clock."""
     with tempfile.TemporaryDirectory() as folder:
         market = opened(run, Path(folder))
@@ -212,39 +212,33 @@ def measure_memory(run: Path, ticks: int) -> dict[str, Any]:
             taken += len(batch)
             if taken >= ticks * (len(resident) + 1) / TENTHS:
                 market.tell()
-                resident.append(resident_mib())
+                resident.append(round(running.memory_mib("RssAnon"), 1))
         market.close()
     return {"ticks": ticks, "resident_mib": resident}
 
 
-def resident_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.split("RssAnon:")[1].split()[0]) / 1024, 1)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=("process", "replay", "memory"), default=None)
-    parser.add_argument("--rate", type=float, default=1000.0)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--ticks", type=int, default=10_000_000)
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> running.Result:
     with tempfile.TemporaryDirectory() as folder:
         run = trained(Path(folder))
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "process": lambda: measure_process(run, args.rate, args.seconds),
-            "replay": lambda: measure_replay(run),
+            "replay": lambda: measure_replay(run, min(REPLAYED, args.ticks)),
             "memory": lambda: measure_memory(run, args.ticks),
         }
-        results = {name: parts[name]() for name in args.only or ("process", "replay")}
-    if args.json:
-        print(json.dumps(results))
-        return
-    for part, told in results.items():
-        table = Table(*told, title=part, title_justify="left")
-        table.add_row(*(f"{v:,.2f}" if isinstance(v, float) else str(v) for v in told.values()))
-        Console().print(table)
+        return {name: parts[name]() for name in args.only}
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    for part, figures in result.items():
+        cells = (f"{v:,.2f}" if isinstance(v, float) else str(v) for v in figures.values())
+        yield running.table(*figures, title=part, rows=[cells])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, rate=1000.0, seconds=30.0, ticks=10_000_000)
+    parts, default = ("process", "replay", "memory"), ("process", "replay")
+    options.add_argument("--only", nargs="+", choices=parts, default=default)
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

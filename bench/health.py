@@ -12,15 +12,15 @@ that the pairs' ranks give. Wall-clock time on a shared machine: only pairs say 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.learn.batches import gather, shuffled_batches
 from nexttick.learn.checkpoint import Fitting
 from nexttick.learn.epochs import (
@@ -54,7 +54,7 @@ def step_s(fitting: Fitting, data: TrainingData, seed: int) -> float:
     return time.perf_counter() - start
 
 
-def measure(kind: str, prepared: Prepared, pairs: int) -> dict[str, float]:
+def measure_kind(kind: str, prepared: Prepared, pairs: int) -> dict[str, float]:
     """Times of pairs of steps; the first pairs warm up."""
     torch.manual_seed(0)
     features, horizons = len(prepared.spec.names), len(prepared.labels.names)
@@ -92,21 +92,27 @@ def cost(looks_s: np.ndarray, step_s: float) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--pairs", type=int, default=300)
-    args = parser.parse_args()
-    prepared = prepare_ticks(simulate(SimulatedMarket(ticks=60_000, seed=0)), Recipe())
-    result = {kind: measure(kind, prepared, args.pairs) for kind in ("cnn", "rnn")}
-    if args.json:
-        print(json.dumps(result))
-        return
-    table = Table("network", "a step, ms", "a look, ms", "share of training time", "±")
-    for kind, told in result.items():
-        times = (f"{told[name]:.1f}" for name in ("step_ms", "look_ms"))
-        table.add_row(kind, *times, f"{told['share']:.2%}", f"{told['margin']:.2%}")
-    Console().print(table)
+def measure(args: argparse.Namespace) -> running.Result:
+    prepared = prepare_ticks(simulate(SimulatedMarket(ticks=args.ticks, seed=0)), Recipe())
+    return {kind: measure_kind(kind, prepared, args.pairs) for kind in ("cnn", "rnn")}
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    yield running.table(
+        *("network", "a step, ms", "a look, ms", "share of training time", "±"),
+        rows=(
+            (
+                kind,
+                *(f"{row[key]:.1f}" for key in ("step_ms", "look_ms")),
+                *(f"{row[key]:.2%}" for key in ("share", "margin")),
+            )
+            for kind, row in result.items()
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    running.run(running.parser(__doc__, pairs=300, ticks=60_000), measure, show, words)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ the syncing thread works as it does in life. Times are those of a batch, its rec
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
+from bench import running
 from nexttick.learn.predictor.training_shares import Reference
 from nexttick.live.drift import Drift
 from nexttick.live.journal.journal import Journal
@@ -55,7 +55,7 @@ def append(journal: Journal, trades: int) -> None:
     journal.append(messages, said, outcomes, checkpoint=checkpoint)
 
 
-def measure(rate: int, batch: int, seconds: float) -> dict[str, float]:
+def measure_rate(rate: int, batch: int, seconds: float) -> dict[str, float]:
     took_s, log_bytes, cpu_s = [], 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.journal"
@@ -87,7 +87,7 @@ def measure(rate: int, batch: int, seconds: float) -> dict[str, float]:
     }
 
 
-def bookkeeping(events: int = 50_000) -> dict[str, float]:
+def bookkeeping(events: int) -> dict[str, float]:
     """CPU time of what else is done for each event: outcomes, scores, drift; two horizons."""
     rng = np.random.default_rng(0)
     price = (100 + 0.1 * np.cumsum(rng.choice([-1, 0, 0, 1], events))).tolist()
@@ -115,23 +115,24 @@ def bookkeeping(events: int = 50_000) -> dict[str, float]:
     return {f"{name}_cpu_us": 1e6 * took_s / events for name, took_s in spent.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 20_000])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--seconds", type=float, default=5.0)
-    args = parser.parse_args()
-    results = [measure(rate, n, args.seconds) for rate in args.rates for n in args.batches]
-    if args.json:
-        print(json.dumps({"journal": results, "bookkeeping": bookkeeping()}))
-        return
-    table = Table(*(name.replace("_", " ") for name in results[0]))
-    for row in results:
-        table.add_row(*(f"{value:,.4g}" for value in row.values()))
-    Console(width=150).print(table)
-    for name, value in bookkeeping().items():
-        print(f"{name.replace('_', ' ')} an event: {value:.2f}")
+def measure(args: argparse.Namespace) -> running.Result:
+    rates = [measure_rate(rate, n, args.seconds) for rate in args.rates for n in args.batches]
+    return {"journal": rates, "bookkeeping": bookkeeping(args.events)}
+
+
+def show(result: running.Result) -> Iterator[RenderableType]:
+    rows = result["journal"]
+    headings = (name.replace("_", " ") for name in rows[0])
+    yield running.table(*headings, rows=((f"{v:,.4g}" for v in row.values()) for row in rows))
+    for name, value in result["bookkeeping"].items():
+        yield f"{name.replace('_', ' ')} an event: {value:.2f}"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(
+        __doc__, rates=[1_000, 20_000], batches=[1, 10, 100], seconds=5.0, events=50_000
+    )
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

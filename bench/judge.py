@@ -16,20 +16,17 @@ times mean nothing on a shared machine. `share` is what `evaluate` and `backtest
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # scikit-learn's
 
+from bench import running
 from nexttick.judge.costs.backtest import backtest
 from nexttick.judge.costs.spread import estimate_spread
 from nexttick.judge.costs.trading import Market, Thresholds
@@ -59,7 +56,7 @@ class Contest:
     sign_NH: NDArray[np.int8]
 
 
-def contest(events: int) -> Contest:
+def enter(events: int) -> Contest:
     recipe = Recipe(split=SplitOptions(test=0.0))
     prepared = prepare_ticks(simulate(SimulatedMarket(ticks=events, seed=0)), recipe)
     torch.manual_seed(0)
@@ -79,27 +76,19 @@ def contest(events: int) -> Contest:
     return Contest(prepared, predictor, p_by_H, sign_NH)
 
 
-def scoring(told: Contest) -> None:
-    told.predictor.score(told.prepared.x_NF, told.prepared.starts)
+def scoring(contest: Contest) -> None:
+    contest.predictor.score(contest.prepared.x_NF, contest.prepared.starts)
 
 
-def evaluation(told: Contest) -> None:
-    judge_all(told, ("base_rate",))
-
-
-def contesting(told: Contest) -> None:
-    judge_all(told, BASELINES)
-
-
-def judge_all(told: Contest, baselines: tuple[str, ...]) -> None:
+def judge_all(contest: Contest, baselines: tuple[str, ...]) -> None:
     draw.cache_clear()
-    for h, p_by in enumerate(told.p_by_H):
-        y = told.prepared.labels.y_NH[:, h]
+    for h, p_by in enumerate(contest.p_by_H):
+        y = contest.prepared.labels.y_NH[:, h]
         rows = np.flatnonzero((y >= 0) & np.isfinite(p_by[NETWORK]))
         judged = evaluate(
             y[rows],
             {name: p_by[name][rows] for name in (NETWORK, *baselines)},
-            sign=told.sign_NH[rows, h],
+            sign=contest.sign_NH[rows, h],
             threads=torch.get_num_threads(),
         )
         for name in (NETWORK, *baselines):
@@ -108,11 +97,11 @@ def judge_all(told: Contest, baselines: tuple[str, ...]) -> None:
             judged.differences(NETWORK, name)
 
 
-def trading(told: Contest) -> None:
-    events, labels = told.prepared.events, told.prepared.labels
-    spread_bps = estimate_spread(events, told.prepared.starts).bps
-    market = Market.of(events, told.prepared.spec.max_gap_ns, spread_bps)
-    for h, p_by in enumerate(told.p_by_H):
+def trading(contest: Contest) -> None:
+    events, labels = contest.prepared.events, contest.prepared.labels
+    spread_bps = estimate_spread(events, contest.prepared.starts).bps
+    market = Market.of(events, contest.prepared.spec.max_gap_ns, spread_bps)
+    for h, p_by in enumerate(contest.p_by_H):
         p_N, known_at_N = p_by[NETWORK], labels.known_at_NH[:, h]
         thresholds = Thresholds(*np.nanquantile(p_N[:20_000], [0.05, 0.95]).tolist())
         predicted = (market, p_N, known_at_N, thresholds)
@@ -120,24 +109,17 @@ def trading(told: Contest) -> None:
         backtest(*predicted, latency_s=LATENCY_S, fee_bps=FEE_BPS, threads=threads).metrics()
 
 
-def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
-    """Median seconds of each part, timed in turn; the first turn warms up."""
-    parts: dict[str, Callable[[Contest], None]] = {
-        "scoring": scoring,
-        "evaluate": evaluation,
-        "contest": contesting,
-        "backtest": trading,
+def measure_threads(contest: Contest, threads: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each part, and what judging costs of scoring."""
+    parts: dict[str, Callable[[], None]] = {
+        "scoring": lambda: scoring(contest),
+        "evaluate": lambda: judge_all(contest, ("base_rate",)),
+        "contest": lambda: judge_all(contest, BASELINES),
+        "backtest": lambda: trading(contest),
     }
-    seen: dict[str, list[float]] = {name: [] for name in parts}
     torch.set_num_threads(threads)
     with threadpool_limits(threads):
-        for turn in range(repeats + 1):
-            for name, part in parts.items():
-                start = time.perf_counter()
-                part(told)
-                if turn:
-                    seen[name].append(time.perf_counter() - start)
-    median = {f"{name}_s": statistics.median(values) for name, values in seen.items()}
+        median = {f"{name}_s": s for name, s in running.in_turns(parts, repeats).items()}
     both = {
         share: (median[part] + median["backtest_s"]) / median["scoring_s"]
         for share, part in (("share", "evaluate_s"), ("contest_share", "contest_s"))
@@ -145,24 +127,29 @@ def measure(told: Contest, threads: int, repeats: int) -> dict[str, float]:
     return median | both
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
-    args = parser.parse_args()
-    told = contest(args.events)
-    result = {str(n): measure(told, n, args.repeats) for n in args.threads}
-    if args.json:
-        print(json.dumps(result))
-        return
+def measure(args: argparse.Namespace) -> running.Result:
+    contest = enter(args.events)
+    return {str(n): measure_threads(contest, n, args.repeats) for n in args.threads}
+
+
+def show(result: running.Result) -> Iterator[Table]:
     timed = ("scoring", "evaluate", "contest", "backtest")
-    table = Table("threads", *(f"{part}, ms" for part in timed), "share", "contest share")
-    for n, by_part in result.items():
-        ms = [f"{1000 * by_part[f'{part}_s']:,.0f}" for part in timed]
-        table.add_row(n, *ms, f"{by_part['share']:.3f}", f"{by_part['contest_share']:.3f}")
-    Console().print(table)
+    yield running.table(
+        *("threads", *(f"{part}, ms" for part in timed), "share", "contest share"),
+        rows=(
+            (
+                threads,
+                *(f"{1000 * row[f'{part}_s']:,.0f}" for part in timed),
+                *(f"{row[key]:.3f}" for key in ("share", "contest_share")),
+            )
+            for threads, row in result.items()
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, events=200_000, repeats=7, threads=[1, os.cpu_count() or 1])
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

@@ -5,25 +5,23 @@
 `step`: the default CNN and LSTM, as `Stepper` computes them, beside ONNX Runtime, eager torch with
 its state (`Predictor.step`) and eager torch on a recomputed window, in turns over the same events.
 `zoo`: every architecture. Networks are not trained, which costs the same. Without files, a day of
-bitFlyer is taken from NEXTTICK_DATA or ../shared/data. All on one core.
+bitFlyer is taken from NEXTTICK_DATA or ../shared/data, or else a simulated market. All on one core.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
+from bench import running
 from nexttick.learn.predictor.calibration import Temperature
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.stepper import Stepper
@@ -34,7 +32,6 @@ from nexttick.prepare.dataset import recipe_spec
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.features import EVENT, compute_features, update
 from nexttick.prepare.scaler import Scaler
-from nexttick.ticks.reading.read import read_ticks
 
 Event = tuple[Any, ...]
 Step = Callable[[Event], Any]
@@ -123,10 +120,10 @@ def measure_step(events: Any, rows: list[Event]) -> dict[str, Any]:
     for kind in ARCHS:
         predictor = fresh(kind, None, events)
         steps = {name: make(predictor) for name, make in CONTESTANTS.items()}
-        told: dict[str, Any] = in_turns(steps, rows)
-        ours = told["Stepper"]
-        ours["ratio"] = told["eager window"]["median_us"] / ours["median_us"]
-        results[kind] = told
+        by_name: dict[str, Any] = in_turns(steps, rows)
+        ours = by_name["Stepper"]
+        ours["ratio"] = by_name["eager window"]["median_us"] / ours["median_us"]
+        results[kind] = by_name
     return results
 
 
@@ -138,10 +135,10 @@ def measure_zoo(events: Any, rows: list[Event]) -> dict[str, Any]:
             predictor = fresh(kind, arch, events)
             stepper = Stepper(predictor)
             spent_us(stepper.step, rows[:WARM])
-            told = summary(spent_us(stepper.step, rows[WARM:]))
+            ours = summary(spent_us(stepper.step, rows[WARM:]))
             eager = summary(spent_us(eager_step(predictor), rows[: 3 * WARM])[WARM:])
-            told["eager_median_us"] = eager["median_us"]
-            results[f"{kind}-{arch}"] = {"engine": stepper.engine.name, **told}
+            ours["eager_median_us"] = eager["median_us"]
+            results[f"{kind}-{arch}"] = {"engine": stepper.engine.name, **ours}
     return results
 
 
@@ -151,55 +148,65 @@ PARTS: dict[str, Callable[[Any, list[Event]], dict[str, Any]]] = {
 }
 
 
-def show_step(results: dict[str, Any]) -> None:
-    table = Table("network", "computed by", "median, µs", "99th percentile, µs", "worst, µs")
-    for kind, told in results.items():
-        for name, one in told.items():
-            times = (f"{one[key]:,.1f}" for key in ("median_us", "p99_us", "max_us"))
-            table.add_row(kind, name, *times)
-    Console(width=110).print(table)
-    for kind, told in results.items():
-        ours = told["Stepper"]
-        met = ours["ratio"] >= TARGETS["ratio"] and all(
-            ours[key] <= TARGETS[key] for key in ("median_us", "p99_us")
-        )
-        print(f"{kind}: {ours['ratio']:.0f} times faster than eager torch on a recomputed window; "
-              f"targets {'met' if met else 'MISSED'}")  # fmt: skip
+def table_of_steps(results: dict[str, Any]) -> Table:
+    times = ("median_us", "p99_us", "max_us")
+    return running.table(
+        *("network", "computed by", "median, µs", "99th percentile, µs", "worst, µs"),
+        rows=(
+            (kind, name, *(f"{one[key]:,.1f}" for key in times))
+            for kind, by_name in results.items()
+            for name, one in by_name.items()
+        ),
+    )
 
 
-def show_zoo(results: dict[str, Any]) -> None:
-    table = Table("network", "engine", "median, µs", "99th percentile, µs", "eager step, µs")
-    for name, told in results.items():
-        times = (f"{told[key]:,.1f}" for key in ("median_us", "p99_us", "eager_median_us"))
-        table.add_row(name, told["engine"], *times)
-    Console(width=110).print(table)
+def verdict(kind: str, ours: dict[str, float]) -> str:
+    met = ours["ratio"] >= TARGETS["ratio"] and all(
+        ours[key] <= TARGETS[key] for key in ("median_us", "p99_us")
+    )
+    return (
+        f"{kind}: {ours['ratio']:.0f} times faster than eager torch on a recomputed window; "
+        f"targets {'met' if met else 'MISSED'}"
+    )
 
 
-SHOWN = {"step": show_step, "zoo": show_zoo}
+def table_of_zoo(results: dict[str, Any]) -> Table:
+    times = ("median_us", "p99_us", "eager_median_us")
+    return running.table(
+        *("network", "engine", "median, µs", "99th percentile, µs", "eager step, µs"),
+        rows=(
+            (name, one["engine"], *(f"{one[key]:,.1f}" for key in times))
+            for name, one in results.items()
+        ),
+    )
 
 
-def default_files() -> list[str]:
-    folder = Path(os.environ.get("NEXTTICK_DATA", "../shared/data")) / "bitflyer"
-    return [str(path) for path in sorted(folder.glob("*.csv.gz"))[:1]]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("files", nargs="*")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    args = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
-    events = merge_events(read_ticks(args.files or default_files())[0])[: args.events + WARM]
+def measure(args: argparse.Namespace) -> running.Result:
+    threads = torch.get_num_threads()
+    ticks, found = running.ticks_of(args.files, running.BITFLYER_DAY, 2 * args.events + 10 * WARM)
+    events = merge_events(found)[: args.events + WARM]
     rows = list(events.select(EVENT).iter_rows())
-    results = {part: PARTS[part](events, rows) for part in args.only}
-    if args.json:
-        print(json.dumps({"events": len(rows), "targets": TARGETS, **results}))
-        return
-    for part, told in results.items():
-        SHOWN[part](told)
+    with running.one_core():
+        torch.set_num_threads(1)
+        results = {part: PARTS[part](events, rows) for part in args.only}
+        torch.set_num_threads(threads)
+    return {"ticks": ticks, "events": len(rows), "targets": TARGETS, **results}
+
+
+def show(result: running.Result) -> Iterator[RenderableType]:
+    yield f"{result['events']:,} events of {result['ticks']}"
+    if steps := result.get("step"):
+        yield table_of_steps(steps)
+        yield from (verdict(kind, by_name["Stepper"]) for kind, by_name in steps.items())
+    if zoo := result.get("zoo"):
+        yield table_of_zoo(zoo)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, events=20_000)
+    options.add_argument("files", nargs="*")
+    options.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

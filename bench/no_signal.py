@@ -13,14 +13,14 @@ chance, one in 40.
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.learn.baselines import BASELINES, fit_on_training
 from nexttick.learn.baselines.base import Seen
 from nexttick.learn.train import train_network
@@ -32,24 +32,24 @@ from nexttick.scores.metrics import Comparison, compare
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 
-class Told(NamedTuple):
+class AgainstTruth(NamedTuple):
     """A contestant against the truth: paired, and whether its own interval covers it."""
 
     paired: Comparison
     own_covers: bool
 
 
-def against_truth(prepared: Prepared, p_N: np.ndarray, rows: np.ndarray) -> Told:
+def against_truth(prepared: Prepared, p_N: np.ndarray, rows: np.ndarray) -> AgainstTruth:
     y, truth = prepared.labels.y_NH[rows, 0], prepared.events["truth"].to_numpy()[rows]
     known = prepared.labels.y_NH[: prepared.split.train_stop, 0]
     rate = np.full(len(y), known[known != MISSING].mean())
     judged = evaluate(y, {"own": p_N, "truth": truth, "base_rate": rate})
     bits = judged.intervals("own")["bits"]
     covers = bits.low <= judged.scores["truth"]["bits"] <= bits.high
-    return Told(compare("truth", y, p_N, truth), covers)
+    return AgainstTruth(compare("truth", y, p_N, truth), covers)
 
 
-def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[str, Told]:
+def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[str, AgainstTruth]:
     """Everyone against the truth on one market."""
     recipe = Recipe(labels=LabelOptions(("1",)))
     recipe = replace(recipe, train=replace(recipe.train, epochs=epochs, threads=1))
@@ -57,59 +57,56 @@ def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[st
     rows = np.arange(prepared.split.test, prepared.split.end)
     rows = rows[prepared.labels.y_NH[rows, 0] != MISSING]
     seen, fitted = Seen.of(prepared, 0), fit_on_training(prepared, BASELINES)
-    told = {
+    contestants = {
         name: against_truth(prepared, one.predict(seen, rows), rows)
         for name, (one,) in fitted.items()
     }
     for kind in types:
         predictor = train_network(prepared, replace(recipe, model=replace(recipe.model, type=kind)))
         p_NH = predictor.score(prepared.x_NF, prepared.starts)
-        told[kind] = against_truth(prepared, p_NH[rows, 0], rows)
-    return told
+        contestants[kind] = against_truth(prepared, p_NH[rows, 0], rows)
+    return contestants
 
 
-def measure(seeds: int, ticks: int, types: list[str], epochs: int) -> list[dict[str, object]]:
+def measure(args: argparse.Namespace) -> running.Result:
     """Counts over all markets, a row for each contestant."""
-    markets = [measure_one(ticks, seed, types, epochs) for seed in range(seeds)]
-    return [
+    markets = [measure_one(args.ticks, seed, args.types, args.epochs) for seed in range(args.seeds)]
+    contestants = [
         {
             "contestant": name,
-            "own_covers": sum(told[name].own_covers for told in markets),
+            "own_covers": sum(market[name].own_covers for market in markets),
             **{
-                where: sum(told[name].paired.verdict == verdict for told in markets)
+                where: sum(market[name].paired.verdict == verdict for market in markets)
                 for where, verdict in (
                     ("above", "more"),
                     ("covers", "no surely different"),
                     ("below", "less"),
                 )
             },
-            "mean_bits": float(np.mean([told[name].paired.bits for told in markets])),
-            "highest_bits": max(told[name].paired.bits for told in markets),
+            "mean_bits": float(np.mean([market[name].paired.bits for market in markets])),
+            "highest_bits": max(market[name].paired.bits for market in markets),
         }
         for name in markets[0]
     ]
+    return {"markets": args.seeds, "contestants": contestants}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--ticks", type=int, default=60_000)
-    parser.add_argument("--types", nargs="*", default=["cnn", "rnn"])
-    parser.add_argument("--epochs", type=int, default=12)
-    args = parser.parse_args()
-    results = measure(args.seeds, args.ticks, args.types, args.epochs)
-    if args.json:
-        print(json.dumps({"markets": args.seeds, "contestants": results}))
-        return
-    table = Table(
-        "contestant", "own covers", "above", "covers", "below", "mean bits", "highest bits"
+def show(result: running.Result) -> Iterator[Table]:
+    counts = ("contestant", "own_covers", "above", "covers", "below")
+    bits = ("mean_bits", "highest_bits")
+    yield running.table(
+        *(key.replace("_", " ") for key in (*counts, *bits)),
+        rows=(
+            (*(row[key] for key in counts), *(f"{row[key]:+.5f}" for key in bits))
+            for row in result["contestants"]
+        ),
     )
-    shown = ("contestant", "own_covers", "above", "covers", "below")
-    for row in results:
-        bits = (f"{row['mean_bits']:+.5f}", f"{row['highest_bits']:+.5f}")
-        table.add_row(*(str(row[key]) for key in shown), *bits)
-    Console().print(table)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, seeds=20, ticks=60_000, epochs=12)
+    options.add_argument("--types", nargs="*", default=["cnn", "rnn"])
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,16 @@ few rows that cleaning sets aside, so that its slower paths are timed too.
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.ticks.reading.read import read_ticks
 
 
@@ -39,61 +35,38 @@ def write_market(path: Path, rows: int, seed: int = 0) -> None:
     frame.write_csv(path)
 
 
-def median_seconds(readers: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Time the readers in turn and return each one's median; the first turn warms up.
-
-    The order is drawn anew for each turn, for a reader finds memory as the one before left it.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
-    draw = random.Random(0)
-    for turn in range(repeats + 1):
-        for name in draw.sample(list(readers), len(readers)):
-            start = time.perf_counter()
-            readers[name]()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def measure(rows: int, repeats: int) -> dict[str, dict[str, float] | float | int]:
+def measure(args: argparse.Namespace) -> running.Result:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ticks.csv"
-        write_market(path, rows)
+        write_market(path, args.rows)
         readers: dict[str, Callable[[], object]] = {
             "read_ticks": lambda: read_ticks(path),
             "polars": lambda: pl.read_csv(path),
             "pandas": lambda: pd.read_csv(path),
         }
-        seconds = median_seconds(readers, repeats)
+        seconds = running.in_turns(readers, args.repeats, shuffled=True)
     return {
-        "rows": rows,
+        "rows": args.rows,
         "seconds": seconds,
-        "rows_per_s": {name: rows / s for name, s in seconds.items()},
+        "rows_per_s": {name: args.rows / s for name, s in seconds.items()},
         "times_polars": seconds["read_ticks"] / seconds["polars"],
         "times_pandas": seconds["read_ticks"] / seconds["pandas"],
     }
 
 
-def table_of(result: dict) -> Table:
-    table = Table("reader", "seconds", "million rows a second", "times bare Polars")
-    for name, seconds in result["seconds"].items():
-        speed = result["rows_per_s"][name] / 1e6
-        share = seconds / result["seconds"]["polars"]
-        table.add_row(name, f"{seconds:.3f}", f"{speed:.1f}", f"{share:.2f}")
-    return table
+def show(result: running.Result) -> Iterator[Table]:
+    bare = result["seconds"]["polars"]
+    yield running.table(
+        *("reader", "seconds", "million rows a second", "times bare Polars"),
+        rows=(
+            (name, f"{s:.3f}", f"{result['rows_per_s'][name] / 1e6:.1f}", f"{s / bare:.2f}")
+            for name, s in result["seconds"].items()
+        ),
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Time read_ticks against bare CSV readers.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--repeats", type=int, default=9)
-    options = parser.parse_args()
-    result = measure(options.rows, options.repeats)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        Console().print(table_of(result))
+def main(words: Sequence[str] | None = None) -> None:
+    running.run(running.parser(__doc__, rows=5_000_000, repeats=9), measure, show, words)
 
 
 if __name__ == "__main__":

@@ -15,21 +15,15 @@ of the operating system.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
-from bench.features import peak_mib
-from bench.read import median_seconds
+from bench import running
 from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import FeatureSpec, compute_features
 from nexttick.ticks.days import DAY_NS, by_day
@@ -65,7 +59,7 @@ def write_bare(path: Path, ticks: pl.DataFrame) -> None:
     ticks.write_parquet(path, compression="zstd")
 
 
-def measure(rows: int, repeats: int) -> dict[str, Any]:
+def measure_ways(rows: int, repeats: int) -> running.Result:
     """Median seconds of each way of writing and reading."""
     market = SimulatedMarket(rows, seed=0, typical_pause_s=PAUSE_S)
     ticks = simulate(market).drop("truth")
@@ -80,7 +74,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
             "read, store in chunks": lambda: sum(map(len, stored.chunks(CHUNK))),
             "read, Polars": lambda: pl.read_parquet(bare),
         }
-        return {"rows": rows, "seconds": median_seconds(ways, repeats)}
+        return {"rows": rows, "seconds": running.in_turns(ways, repeats, shuffled=True)}
 
 
 # --- a long store
@@ -130,8 +124,8 @@ STAGES: dict[str, Callable[[StoredSeries], object]] = {
 }
 
 
-def run_stage(name: str, folder: Path, ticks: int) -> dict[str, Any]:
-    """One stage, in this process."""
+def run_stage(name: str, folder: Path, ticks: int) -> running.Result:
+    """One stage, in a process of its own."""
     start = time.perf_counter()
     if name == "make":
         make(folder, ticks)
@@ -144,71 +138,51 @@ def run_stage(name: str, folder: Path, ticks: int) -> dict[str, Any]:
         "ticks": rows,
         "ticks_per_s": rows / seconds,
         "seconds": seconds,
-        "peak_mib": peak_mib(),
+        "peak_mib": running.memory_mib(),
     }
 
 
-def run_stages(folder: Path, ticks: int) -> list[dict[str, Any]]:
-    """All stages, each in a process of its own."""
-    results = []
-    for name in ("make", *STAGES):
-        options = ["--ticks", str(ticks), "--keep", str(folder), "--stage", name]
-        command = [sys.executable, "-m", "bench.store", *options]
-        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        results.append(json.loads(told.stdout))
-    return results
-
-
-# --- printing
-
-
-def table_of(result: dict) -> Table:
-    seconds = result["seconds"]
-    table = Table("", "seconds", "million ticks/s", "speed of bare Polars")
-    for name, took in seconds.items():
-        bare = seconds[f"{name.split(',')[0]}, Polars"]
-        table.add_row(
-            name, f"{took:.3f}", f"{result['rows'] / took / 1e6:.1f}", f"{bare / took:.2f}"
-        )
-    return table
-
-
-def table_of_stages(results: list[dict[str, Any]]) -> Table:
-    table = Table("", "ticks", "seconds", "ticks/s", "peak memory, MiB")
-    for one in results:
-        table.add_row(
-            str(one["stage"]),
-            f"{one['ticks']:,}",
-            f"{one['seconds']:.1f}",
-            f"{one['ticks_per_s']:,.0f}",
-            f"{one['peak_mib']:,.0f}",
-        )
-    return table
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the store, and measure its memory.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--rows", type=int, default=4_000_000)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--ticks", type=int, help="make a store of so many ticks and go through it")
-    parser.add_argument("--keep", type=Path, help="where to make it, and leave it")
-    parser.add_argument("--stage", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.stage:
-        print(json.dumps(run_stage(args.stage, args.keep, args.ticks)))
-        return
+def measure(args: argparse.Namespace) -> running.Result:
     if args.ticks is None:
-        result = measure(args.rows, args.repeats)
-        shown = table_of(result)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            stages = run_stages(args.keep or Path(folder), args.ticks)
-        result, shown = {"stages": stages}, table_of_stages(stages)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        Console().print(shown)
+        return measure_ways(args.rows, args.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        store = args.keep or Path(folder)
+        names = ("make", *STAGES)
+        return {"stages": [running.apart(run_stage, name, store, args.ticks) for name in names]}
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    if stages := result.get("stages"):
+        keys = {
+            "ticks": "{:,}",
+            "seconds": "{:.1f}",
+            "ticks_per_s": "{:,.0f}",
+            "peak_mib": "{:,.0f}",
+        }
+        headings = ("", "ticks", "seconds", "ticks/s", "peak memory, MiB")
+        rows = (
+            (one["stage"], *(form.format(one[key]) for key, form in keys.items())) for one in stages
+        )
+        yield running.table(*headings, rows=rows)
+        return
+    seconds = result["seconds"]
+    bare = {name: seconds[f"{name.split(',')[0]}, Polars"] for name in seconds}
+    yield running.table(
+        *("", "seconds", "million ticks/s", "speed of bare Polars"),
+        rows=(
+            (name, f"{s:.3f}", f"{result['rows'] / s / 1e6:.1f}", f"{bare[name] / s:.2f}")
+            for name, s in seconds.items()
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, rows=4_000_000, repeats=7)
+    options.add_argument(
+        "--ticks", type=int, help="make a store of so many ticks and go through it"
+    )
+    options.add_argument("--keep", type=Path, help="where to make it, and leave it")
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,33 @@
 """Ticks trained a second: dense, against a loop as the lecture writes it, on the same layers.
 
-    python -m bench.train [--json] [--lengths 32 256] [--repeats 5]
+    python -m bench.train [--json] [--lengths 32 256] [--repeats 5] [--slice-s 2]
 
 `loop` is a Dataset that slices a DataFrame for each sample, in a DataLoader with shuffling and
-batches of 64 windows; `dense` is
-`nexttick.learn.epochs`, gradients clipped and weights stepped as in a real run; `bare` is forward
-and backward alone, on one dense batch that already lies in memory.
-All use the same network (4 layers, 64 wide), sequence length, features and threads. They are
-timed in turn within one run and medians are compared: absolute times mean nothing on a shared
-machine. All have all CPU threads. `dense` and `bare` take 16 segments a step (`--batch-size 16`);
-on a machine that does other work too, an LSTM trains faster on one thread, nexttick's default.
+batches of 64 windows; `dense` is `nexttick.learn.epochs`, gradients clipped and weights stepped as
+in a real run; `bare` is forward and backward alone, on one dense batch that already lies in memory.
+All use the same network (4 layers, 64 wide), sequence length, features and threads. They take turns
+of `--slice-s` seconds within one run and medians are compared: absolute times mean nothing on a
+shared machine. All have all CPU threads. `dense` and `bare` take 16 segments a step
+(`--batch-size 16`); on a machine that does other work too, an LSTM trains faster on one thread,
+nexttick's default.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from bench import running
 from nexttick.learn.batches import gather, shuffled_batches
 from nexttick.learn.checkpoint import Fitting
 from nexttick.learn.epochs import TrainingData, segment_length, train_steps
@@ -41,7 +40,6 @@ from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 CPU = torch.device("cpu")
 BATCH = 16
-SLICE_S = 2.0  # how long each contestant runs in one turn
 
 
 class FrameDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -103,21 +101,23 @@ def loop_steps(model: TickModel, prepared: Prepared) -> Iterator[int]:
             yield len(x_BLF)
 
 
-def rates(contestants: dict[str, Iterator[int]], repeats: int) -> dict[str, float]:
+def rates(contestants: dict[str, Iterator[int]], repeats: int, slice_s: float) -> dict[str, float]:
     """Median ticks a second of each contestant, timed in turn; the first turn warms up."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + 1):
         for name, steps in contestants.items():
             next(steps)
             ticks, start = 0, time.perf_counter()
-            while (spent := time.perf_counter() - start) < SLICE_S:
+            while (spent := time.perf_counter() - start) < slice_s:
                 ticks += sum(islice(steps, 2))
             if turn:
                 seen[name].append(ticks / spent)
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-def measure(kind: str, length: int, prepared: Prepared, repeats: int) -> dict[str, float]:
+def measure_network(
+    kind: str, length: int, prepared: Prepared, args: argparse.Namespace
+) -> dict[str, float]:
     options = ModelOptions(type=kind, num_layers=4, hidden_size=64, sequence_length=length)
 
     def fresh() -> TickModel:
@@ -130,7 +130,7 @@ def measure(kind: str, length: int, prepared: Prepared, repeats: int) -> dict[st
         "bare": bare_steps(fresh(), data),
         "loop": loop_steps(fresh(), prepared),
     }
-    rate = rates(contestants, repeats)
+    rate = rates(contestants, args.repeats, args.slice_s)
     return {
         "dense_ticks_per_s": rate["dense"],
         "loop_samples_per_s": rate["loop"],
@@ -139,35 +139,36 @@ def measure(kind: str, length: int, prepared: Prepared, repeats: int) -> dict[st
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 256])
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> running.Result:
     ticks = simulate(SimulatedMarket(ticks=60_000, seed=0))
     prepared = prepare_ticks(ticks, Recipe(labels=LabelOptions(horizon=("1",))))
-    result = {
-        kind: {str(n): measure(kind, n, prepared, args.repeats) for n in args.lengths}
+    return {
+        kind: {str(n): measure_network(kind, n, prepared, args) for n in args.lengths}
         for kind in ("cnn", "rnn")
     }
-    if args.json:
-        print(json.dumps(result))
-        return
-    table = Table(
-        "network", "sequence length", "dense, ticks/s", "loop, samples/s", "ratio", "bare share"
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    forms = {
+        "dense_ticks_per_s": "{:,.0f}",
+        "loop_samples_per_s": "{:,.0f}",
+        "ratio": "{:.1f}",
+        "bare_share": "{:.3f}",
+    }
+    headings = ("network", "sequence length", "dense, ticks/s", "loop, samples/s", "ratio")
+    yield running.table(
+        *(*headings, "bare share"),
+        rows=(
+            (kind, length, *(form.format(row[key]) for key, form in forms.items()))
+            for kind, by_length in result.items()
+            for length, row in by_length.items()
+        ),
     )
-    for kind, by_length in result.items():
-        for n, told in by_length.items():
-            table.add_row(
-                kind,
-                n,
-                f"{told['dense_ticks_per_s']:,.0f}",
-                f"{told['loop_samples_per_s']:,.0f}",
-                f"{told['ratio']:.1f}",
-                f"{told['bare_share']:.3f}",
-            )
-    Console().print(table)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, lengths=[32, 256], repeats=5, slice_s=2.0)
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":

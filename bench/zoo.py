@@ -4,22 +4,22 @@
 
 Every network is trained for the same number of epochs on the same events with the default sizes
 (2 layers of 64, 32 ticks), and judged on the last fifth. Without files, bitFlyer's six days are
-taken from NEXTTICK_DATA or ../shared/data. Speeds compare within one run only.
+taken from NEXTTICK_DATA or ../shared/data, or else a simulated market. Speeds compare within one
+run only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from bench import running
 from nexttick.judge.held_out import judge
 from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.checkpoint import EpochRecord
@@ -31,7 +31,6 @@ from nexttick.networks.models.anatomy import describe_model
 from nexttick.options import ModelOptions, Recipe, TrainOptions
 from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.features import EVENT
-from nexttick.ticks.reading.read import read_ticks
 
 STEPS = 500  # live events timed
 COLUMNS = {
@@ -62,7 +61,7 @@ def score_rate(predictor: Predictor, prepared: Prepared) -> float:
     return len(x_NF) / (time.perf_counter() - start)
 
 
-def measure(kind: str, arch: str, prepared: Prepared, epochs: int) -> dict[str, Any]:
+def measure_entry(kind: str, arch: str, prepared: Prepared, epochs: int) -> running.Result:
     """Train one entry and tell all of it."""
     model = ModelOptions(kind, arch)
     recipe = Recipe(model=model, train=TrainOptions(epochs=epochs, patience=epochs))
@@ -84,42 +83,43 @@ def measure(kind: str, arch: str, prepared: Prepared, epochs: int) -> dict[str, 
     }
 
 
-def show(results: dict[str, dict[str, Any]]) -> None:
-    horizons = next(iter(results.values()))["horizons"]
-    table = Table("network", *(name.replace("_", " ") for name in COLUMNS), *horizons)
-    for name, told in results.items():
-        scores = [f"{one['log_loss']:.4f} / {one['bits']:.4f}" for one in told["horizons"].values()]
-        table.add_row(name, *(form.format(told[key]) for key, form in COLUMNS.items()), *scores)
-    Console(width=160).print(table)
-
-
-def default_files() -> list[str]:
-    folder = Path(os.environ.get("NEXTTICK_DATA", "../shared/data")) / "bitflyer"
-    return [str(folder / "*.csv.gz")]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("files", nargs="*")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--only", nargs="+", default=[])
-    parser.add_argument("--out", type=Path, help="write the JSON after each network")
-    args = parser.parse_args()
-    ticks, _ = read_ticks(args.files or default_files())
-    prepared = prepare_ticks(ticks, Recipe())
-    results: dict[str, dict[str, Any]] = {}
+def measure(args: argparse.Namespace) -> running.Result:
+    prepared = prepare_ticks(
+        running.ticks_of(args.files, running.BITFLYER, args.ticks)[1], Recipe()
+    )
+    results: running.Result = {}
     for kind, archs in MODELS.items():
         for arch in archs:
             name = f"{kind}-{arch}"
             if not args.only or name in args.only:
-                results[name] = measure(kind, arch, prepared, args.epochs)
+                results[name] = measure_entry(kind, arch, prepared, args.epochs)
                 if args.out is not None:
                     args.out.write_text(json.dumps(results))
-    if args.json:
-        print(json.dumps(results))
-    else:
-        show(results)
+    return results
+
+
+def show(result: running.Result) -> Iterator[Table]:
+    horizons = next(iter(result.values()))["horizons"]
+    yield running.table(
+        *("network", *(name.replace("_", " ") for name in COLUMNS), *horizons),
+        rows=(
+            (
+                name,
+                *(form.format(row[key]) for key, form in COLUMNS.items()),
+                *(f"{h['log_loss']:.4f} / {h['bits']:.4f}" for h in row["horizons"].values()),
+            )
+            for name, row in result.items()
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = running.parser(__doc__, epochs=6, ticks=running.FALLBACK)
+    options.add_argument("files", nargs="*")
+    names = [f"{kind}-{arch}" for kind, archs in MODELS.items() for arch in archs]
+    options.add_argument("--only", nargs="+", default=[], choices=names, metavar="TYPE-ARCH")
+    options.add_argument("--out", type=Path, help="write the JSON after each network")
+    running.run(options, measure, show, words)
 
 
 if __name__ == "__main__":
