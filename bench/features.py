@@ -21,7 +21,7 @@ from rich.table import Table
 from bench import running
 from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import FeatureSpec, compute_features
-from nexttick.ticks.reading.read import read_chunks
+from nexttick.ticks.reading.long import read_chunks
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 CHUNK = 500_000

@@ -80,57 +80,91 @@ def clean_parts(
     ledger.names = [part.name for part in parts]
     frames = [_clean_rows(part, number, ledger) for number, part in enumerate(parts)]
     frame = sorted_by_time(_merged([f for f in frames if len(f)], ledger))
-    frame = _first_of_each_id(frame, ledger)
+    first = first_of_each_id(frame)
+    if first is not None:
+        same = ~first & frame.select(pl.struct("id", *CORE).is_duplicated())["id"]
+        frame = frame.with_columns(first.alias("_first"), same.alias("_same"))
+        frame = _without(frame, ~pl.col("_first") & pl.col("_same"), "id repeated", "id", ledger)
+        reason = "id repeated with another time, price or amount: the first kept"
+        frame = _without(frame, ~pl.col("_first"), reason, "id", ledger)
+    # The last step: it goes from tick to tick, and one that is out of place would mislead it.
     if outliers:
-        frame = _without_outliers(frame, ledger)
+        rows = disbelieved_rows(frame["time"], frame["price"])
+        frame = _without(frame, rows, "isolated price outlier", "price", ledger)
     table = ledger.table()
     if frame.is_empty() and not may_be_empty:
         reasons = "; ".join(table["reason"].unique(maintain_order=True)) or "there were no rows"
         raise TickError(f"{', '.join(ledger.names)}: no tick is left after cleaning: {reasons}")
-    return _finished(frame), table
-
-
-def _finished(frame: pl.DataFrame) -> pl.DataFrame:
     if "id" in frame.columns and frame["id"].null_count() == len(frame):
         frame = frame.drop("id")
     # Not select(): that would copy columns to cut them into the same chunks.
-    return pl.DataFrame([frame[name] for name in SCHEMA | OPTIONAL if name in frame.columns])
+    known = [frame[name] for name in SCHEMA | OPTIONAL if name in frame.columns]
+    return pl.DataFrame(known), table
 
 
 # --- the rows of one file
 
 
 def _clean_rows(part: Part, number: int, ledger: Ledger) -> pl.DataFrame:
+    """Steps 1 to 3 of the module's order, and sides that the file leaves blank."""
     frame = part.frame.with_row_index("_line", offset=part.first_line).with_columns(
         pl.lit(number, pl.UInt16()).alias("_part")
     )
+    # Most files have no blank at all, and a count of nulls costs nothing.
     if sum(frame.select(CORE).null_count().row(0)):
-        frame = _without_blanks(_fill_times(frame, part, ledger), ledger)
+        frame = _fill_times(frame, part, ledger)
+        empty = pl.all_horizontal(pl.col(CORE).is_null())
+        frame = _without(frame, empty, "empty line", "price", ledger)
+        not_known = " and not known from the ids around it"
+        for name in CORE:
+            reason = f"{name} blank{not_known if name == 'time' else ''}"
+            frame = _without(frame, pl.col(name).is_null(), reason, name, ledger)
     if frame["side"].null_count():
-        frame = _fill_sides(frame, part, ledger)
-    return _oldest_first(_without_bad_values(frame, part, ledger), part, ledger)
-
-
-def _without_blanks(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
-    empty = pl.all_horizontal(pl.col(CORE).is_null())
-    frame = _keep(frame, ~empty, "empty line", "price", ledger)
-    not_known = " and not known from the ids around it"
-    for name in CORE:
-        reason = f"{name} blank{not_known if name == 'time' else ''}"
-        frame = _keep(frame, pl.col(name).is_not_null(), reason, name, ledger)
-    return frame
-
-
-def _without_bad_values(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame:
+        rows, reason = frame.filter(pl.col("side").is_null()), "side not told: unknown"
+        ledger.note(part.name, reason, len(rows), rows["_line"][0], rows["price"][0], kept=True)
+        frame = frame.with_columns(pl.col("side").fill_null(0))
     earliest, latest = part.earliest_ns, latest_ns()
-    first, last = (str(np.datetime64(ns, "ns"))[:10] for ns in (earliest, latest))
+    dates = " to ".join(str(np.datetime64(ns, "ns"))[:10] for ns in (earliest, latest))
     for name, lowest, highest, reason in (
-        ("time", earliest, latest, f"time outside {first} to {last}"),
+        ("time", earliest, latest, f"time outside {dates}"),
         ("price", *_POSITIVE, "price not positive and finite"),
         ("amount", *_POSITIVE, "amount not positive and finite"),
     ):
-        rows = _rows_outside(frame[name], lowest, highest)
-        frame = _drop(frame, rows, reason, name, ledger)
+        rows_N = _rows_outside(frame[name], lowest, highest)
+        frame = _without(frame, rows_N, reason, name, ledger)
+    if frame["time"].is_sorted():
+        return frame
+    step = np.diff(frame["time"].to_numpy())
+    back, forth, row = int((step < 0).sum()), int((step > 0).sum()), int((step < 0).argmax()) + 1
+    example = f"{_iso(frame['time'][row])} after {_iso(frame['time'][row - 1])}"
+    line = int(frame["_line"][row])
+    # A few steps forth are rows out of place in a file that stands newest first.
+    if forth * 10 <= back:
+        ledger.note(part.name, "newest first: turned round", len(frame), line, example, kept=True)
+        return frame.reverse()
+    ledger.note(part.name, "time steps back: sorted", back, line, example, kept=True)
+    return frame
+
+
+def _fill_times(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame:
+    """Give a blank time the time of the trade before it by id; see the module's step 1."""
+    blank = frame["time"].is_null()
+    if not blank.any() or "id" not in frame.columns:
+        return frame
+    by_id = frame.select("id", "time").with_row_index("_row").sort("id", maintain_order=True)
+    before, after = pl.col("time").forward_fill(), pl.col("time").backward_fill()
+    near = (after - before).abs() <= int(FILL_WITHIN_S * _NS)
+    filled = by_id.with_columns(
+        pl.when(pl.col("time").is_null() & pl.col("id").is_not_null() & near)
+        .then(before)
+        .otherwise("time")
+        .alias("time")
+    ).sort("_row")
+    frame = frame.with_columns(filled["time"])
+    rows = frame.filter(blank & frame["time"].is_not_null())
+    if len(rows):
+        reason = "time blank: took the time of the trade before it by id"
+        ledger.note(part.name, reason, len(rows), rows["_line"][0], rows["id"][0], kept=True)
     return frame
 
 
@@ -168,22 +202,23 @@ def _count_outside(values: np.ndarray, lowest: float, highest: float) -> int:
     return count
 
 
-def _keep(
-    frame: pl.DataFrame, keep: pl.Expr | pl.Series, reason: str, example: str, ledger: Ledger
+def _without(
+    frame: pl.DataFrame, bad: pl.Expr | np.ndarray, reason: str, example: str, ledger: Ledger
 ) -> pl.DataFrame:
-    """Return the rows to keep and note the others."""
-    mask = frame.select(keep.alias("keep"))["keep"] if isinstance(keep, pl.Expr) else keep
-    return _drop(frame, (~mask).arg_true().to_numpy(), reason, example, ledger)
+    """Take rows out of a frame, and note them, one entry a file.
 
-
-def _drop(
-    frame: pl.DataFrame, rows: np.ndarray, reason: str, example: str, ledger: Ledger
-) -> pl.DataFrame:
-    """Take rows, ascending, out of a frame, and note them, one entry a file."""
+    Args:
+        frame: With `_line` and `_part`.
+        bad: The rows, ascending; or what is true of them.
+        reason: Why.
+        example: The column whose value stands for the first of them.
+        ledger: Takes the notes.
+    """
+    rows = frame.select(bad.arg_true()).to_series().to_numpy() if isinstance(bad, pl.Expr) else bad
     if len(rows) == 0:
         return frame
-    bad = frame[rows].sort("_line")
-    for (number,), group in bad.group_by("_part", maintain_order=True):
+    aside = frame[rows].sort("_line")
+    for (number,), group in aside.group_by("_part", maintain_order=True):
         name = ledger.names[int(str(number))]
         ledger.note(name, reason, len(group), group["_line"][0], group[example][0])
     if len(rows) > _FEW:
@@ -195,52 +230,6 @@ def _drop(
     return pl.concat(slices, rechunk=False) if slices else frame.clear()
 
 
-def _fill_times(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame:
-    """Give a blank time the time of the trade before it by id; see the module's step 1."""
-    blank = frame["time"].is_null()
-    if not blank.any() or "id" not in frame.columns:
-        return frame
-    by_id = frame.select("id", "time").with_row_index("_row").sort("id", maintain_order=True)
-    before, after = pl.col("time").forward_fill(), pl.col("time").backward_fill()
-    near = (after - before).abs() <= int(FILL_WITHIN_S * _NS)
-    filled = by_id.with_columns(
-        pl.when(pl.col("time").is_null() & pl.col("id").is_not_null() & near)
-        .then(before)
-        .otherwise("time")
-        .alias("time")
-    ).sort("_row")
-    frame = frame.with_columns(filled["time"])
-    rows = frame.filter(blank & frame["time"].is_not_null())
-    if len(rows):
-        reason = "time blank: took the time of the trade before it by id"
-        ledger.note(part.name, reason, len(rows), rows["_line"][0], rows["id"][0], kept=True)
-    return frame
-
-
-def _fill_sides(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame:
-    rows = frame.filter(pl.col("side").is_null())
-    if rows.is_empty():
-        return frame
-    reason = "side not told: unknown"
-    ledger.note(part.name, reason, len(rows), rows["_line"][0], rows["price"][0], kept=True)
-    return frame.with_columns(pl.col("side").fill_null(0))
-
-
-def _oldest_first(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame:
-    """Turn a file round that stands newest first, and note rows out of time order."""
-    if frame["time"].is_sorted():
-        return frame
-    step = np.diff(frame["time"].to_numpy())
-    back, forth, first = int((step < 0).sum()), int((step > 0).sum()), int((step < 0).argmax()) + 1
-    example = f"{_iso(frame['time'][first])} after {_iso(frame['time'][first - 1])}"
-    line = int(frame["_line"][first])
-    if forth * 10 <= back:
-        ledger.note(part.name, "newest first: turned round", len(frame), line, example, kept=True)
-        return frame.reverse()
-    ledger.note(part.name, "time steps back: sorted", back, line, example, kept=True)
-    return frame
-
-
 def _iso(time_ns: int) -> str:
     return str(np.datetime64(time_ns, "ns"))[:23]
 
@@ -249,34 +238,32 @@ def _iso(time_ns: int) -> str:
 
 
 def _merged(frames: list[pl.DataFrame], ledger: Ledger) -> pl.DataFrame:
+    """The files of a market as one frame, overlaps of files without ids seen to."""
     if not frames:
         return pl.DataFrame(schema=SCHEMA | {"_line": pl.UInt32(), "_part": pl.UInt16()})
     spans = [(int(frame["time"].min()), int(frame["time"].max())) for frame in frames]  # type: ignore[arg-type]
     merged: list[pl.DataFrame] = []
-    furthest, end = None, 0
-    for frame, span in sorted(zip(frames, spans, strict=True), key=lambda pair: pair[1]):
-        if furthest is not None and span[0] <= end:
-            merged.append(_without_overlap(furthest, frame, ledger))
-        else:
-            merged.append(frame)
+    furthest, end = frames[0].clear(), -1
+    for later, span in sorted(zip(frames, spans, strict=True), key=lambda pair: pair[1]):
+        overlaps, has_ids = span[0] <= end, "id" in furthest.columns and "id" in later.columns
+        frame = later if has_ids or not overlaps else _after(furthest, later, ledger)
+        merged.append(frame)
         if span[1] >= end:
-            furthest, end = frame, span[1]
+            furthest, end = later, span[1]
     return pl.concat(merged, how="diagonal", rechunk=False) if len(merged) > 1 else merged[0]
 
 
-def _without_overlap(earlier: pl.DataFrame, later: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
+def _after(earlier: pl.DataFrame, later: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
     """Drop the head of `later` that is the tail of `earlier`; refuse any other overlap."""
-    if "id" in earlier.columns and "id" in later.columns:
-        return later
     later = later.sort("time", maintain_order=True)
     start = later["time"][0]
     tail = earlier.filter(pl.col("time") >= start).sort("time", maintain_order=True)
-    head = later.head(len(tail))
     this, that = (ledger.names[int(frame["_part"][0])] for frame in (earlier, later))
-    if tail.select(CORE).equals(head.select(CORE)):
-        keep = pl.int_range(pl.len()) >= len(tail)
-        return _keep(later, keep, f"same rows as the end of {this}", "price", ledger)
+    if tail.select(CORE).equals(later.head(len(tail)).select(CORE)):
+        head = pl.int_range(pl.len()) < len(tail)
+        return _without(later, head, f"same rows as the end of {this}", "price", ledger)
     end = tail["time"][-1]
+    # Files that share one instant alone may have cut a burst in two.
     if start < end:
         raise TickError(
             f"{that} starts at {_iso(start)}, before {this} ends at {_iso(end)}, and without ids "
@@ -298,19 +285,10 @@ def sorted_by_time(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("time", "id", maintain_order=True, nulls_last=True)
 
 
-def _first_of_each_id(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
+def first_of_each_id(frame: pl.DataFrame) -> pl.Series | None:
+    """Which rows are the first of their id, or have none; None where all are."""
+    # Ids that rise from row to row, as most do, need no table of all that there are.
     if "id" not in frame.columns or frame.select((pl.col("id").diff() > 0).all()).item():
-        return frame
-    keep = frame.select(pl.col("id").is_first_distinct() | pl.col("id").is_null())["id"]
-    if keep.all():
-        return frame
-    same = ~keep & frame.select(pl.struct("id", *CORE).is_duplicated())["id"]
-    frame = frame.with_columns(keep.alias("_keep"), same.alias("_same"))
-    frame = _keep(frame, pl.col("_keep") | ~pl.col("_same"), "id repeated", "id", ledger)
-    reason = "id repeated with another time, price or amount: the first kept"
-    return _keep(frame, pl.col("_keep"), reason, "id", ledger).drop("_keep", "_same")
-
-
-def _without_outliers(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
-    rows = disbelieved_rows(frame["time"], frame["price"])
-    return _drop(frame, rows, "isolated price outlier", "price", ledger)
+        return None
+    first = frame.select(pl.col("id").is_first_distinct() | pl.col("id").is_null())["id"]
+    return None if first.all() else first

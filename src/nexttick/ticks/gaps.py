@@ -20,12 +20,8 @@ def usual_max_gap_ns(time_ns: NDArray[np.int64]) -> int:
     """
     if len(time_ns) < 2:
         return MIN_GAP_NS
-    return max(MIN_GAP_NS, int(GAP_FACTOR * _pause_quantile(time_ns, _USUAL)))
-
-
-def _pause_quantile(time_ns: NDArray[np.int64], share: float) -> float:
-    """A quantile of the pauses, in memory for those above it alone."""
-    place = share * (len(time_ns) - 2)
+    # The quantile as np.quantile has it, in memory for the pauses above it alone.
+    place = _USUAL * (len(time_ns) - 2)
     above = len(time_ns) - 1 - int(place)
     largest = np.empty(0, np.int64)
     for begin, stop in pieces(len(time_ns) - 1):
@@ -34,7 +30,8 @@ def _pause_quantile(time_ns: NDArray[np.int64], share: float) -> float:
             largest = np.partition(largest, len(largest) - above)[len(largest) - above :]
     largest.sort()
     low, high = largest[0], largest[min(1, above - 1)]
-    return float(low + (high - low) * (place - int(place)))
+    usual_ns = float(low + (high - low) * (place - int(place)))
+    return max(MIN_GAP_NS, int(GAP_FACTOR * usual_ns))
 
 
 def segment_starts(time_ns: NDArray[np.int64], max_gap_ns: int) -> NDArray[np.int64]:

@@ -12,7 +12,6 @@ ticks that it has cleaned already; switch it off there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 
 import numba
 import numpy as np
@@ -26,7 +25,8 @@ CONFIRM = 3  # so many ticks make a new level,
 CONFIRM_SLOPE = 4.0  # and four more for each factor of e that it lies away
 _LOG_FLOOR = math.log1p(FLOOR)
 _LAST, _LAST_NS, _LEVEL, _AGREED, _SEEN, _NEXT, _MOVES = range(7)  # places in the state
-_HOP = 4096
+_NEAR = 1.0 + 0.999 * FLOOR  # a little less, so that rounding errs towards a closer look
+_HOP = 4096  # ticks that the step runs over before it looks whether all is quiet
 
 
 def new_outlier_state() -> np.ndarray:
@@ -61,36 +61,32 @@ def outlier_step(state: np.ndarray, time_ns: int, price: float) -> bool:
         state[_LAST], state[_LAST_NS], state[_SEEN] = price, time_ns, 1.0
         return True
     move = abs(price - last) / min(price, last)
-    if move > FLOOR and not _may_jump(state, time_ns, move):
+    believed = move <= FLOOR
+    if not believed:
+        # Oldest first, so that the sum depends on nothing but the moves.
+        usual = 0.0
+        for k in range(MEMORY):
+            usual += state[_MOVES + (int(state[_NEXT]) + k) % MEMORY]
+        pause_s = max(time_ns - state[_LAST_NS], 0.0) * 1e-9
+        limit = _LOG_FLOOR * math.sqrt(1.0 + pause_s / PAUSE_S)
+        believed = math.log1p(move) <= max(limit, USUAL_MOVES * usual / MEMORY)
+    if not believed:
         near = state[_AGREED] > 0.0 and abs(math.log(price / state[_LEVEL])) <= _LOG_FLOOR
         state[_AGREED] = state[_AGREED] + 1.0 if near else 1.0
         state[_LEVEL] = price
         needed = CONFIRM + CONFIRM_SLOPE * math.log1p(move)
-        if state[_AGREED] < min(max(state[_SEEN], CONFIRM), needed):
-            _remember(state, move)
-            return False
-        state[_SEEN] = state[_AGREED] - 1.0
-    _remember(state, move)
-    state[_LAST], state[_LAST_NS], state[_AGREED] = price, time_ns, 0.0
-    state[_SEEN] = min(state[_SEEN] + 1.0, MEMORY)
-    return True
-
-
-@numba.njit(cache=True)
-def _may_jump(state: np.ndarray, time_ns: int, move: float) -> bool:
-    usual = 0.0
-    for k in range(MEMORY):  # oldest first, so that the sum depends on nothing but the moves
-        usual += state[_MOVES + (int(state[_NEXT]) + k) % MEMORY]
-    pause_s = max(time_ns - state[_LAST_NS], 0.0) * 1e-9
-    limit = _LOG_FLOOR * math.sqrt(1.0 + pause_s / PAUSE_S)
-    return math.log1p(move) <= max(limit, USUAL_MOVES * usual / MEMORY)
-
-
-@numba.njit(cache=True)
-def _remember(state: np.ndarray, move: float) -> None:
+        believed = state[_AGREED] >= min(max(state[_SEEN], CONFIRM), needed)
+        if believed:
+            state[_SEEN] = state[_AGREED] - 1.0
+    # A move that is set aside is remembered too: a market that often jumps may. But no move
+    # counts for more than the floor, or one wild price would open the door to the next.
     place = int(state[_NEXT])
     state[_MOVES + place] = min(move, FLOOR)
     state[_NEXT] = (place + 1) % MEMORY
+    if believed:
+        state[_LAST], state[_LAST_NS], state[_AGREED] = price, time_ns, 0.0
+        state[_SEEN] = min(state[_SEEN] + 1.0, MEMORY)
+    return believed
 
 
 def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
@@ -106,66 +102,6 @@ def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
     Returns:
         int64, ascending.
     """
-    jumps = _jumps(price)
-    rows, done = [np.empty(0, np.int64)], 0
-    while len(jumps := jumps[jumps >= done]):
-        start = max(int(jumps[0]) - MEMORY - 1, 0)
-        found, done = _rows_from(start, time_ns, price, jumps)
-        rows.append(found)
-    return np.concatenate(rows)
-
-
-class Disbelief:
-    """`disbelieved_rows` over ticks that come in pieces."""
-
-    def __init__(self) -> None:
-        self._state = new_outlier_state()
-
-    def believed(self, time_ns: pl.Series, price: pl.Series) -> pl.Series:
-        """Which ticks of the next piece are kept."""
-        believed = np.empty(len(price), np.bool_)
-        _run(self._state, time_ns.to_numpy(), price.to_numpy(), believed)
-        return pl.Series(believed)
-
-
-def believed_chunks(chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Consecutive pieces of a history without the ticks that the rule sets aside.
-
-    The state is carried over, so that they are those which it would set aside of the whole.
-    """
-    disbelief = Disbelief()
-    for chunk in chunks:
-        kept = chunk.filter(disbelief.believed(chunk["time"], chunk["price"]))
-        if len(kept):
-            yield kept
-
-
-def _rows_from(
-    start: int, time_ns: pl.Series, price: pl.Series, jumps: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """Run the step from a start until all is quiet; return the rows set aside, and where."""
-    state, rows = new_outlier_state(), []
-    while start < len(price):
-        end = min(start + _HOP, len(price))
-        believed = np.empty(end - start, np.bool_)
-        _run(state, time_ns[start:end].to_numpy(), price[start:end].to_numpy(), believed)
-        rows.append(start + np.flatnonzero(~believed))
-        start = end
-        following = np.searchsorted(jumps, end)
-        far = following == len(jumps) or jumps[following] > end + MEMORY
-        if believed[-1] and far:
-            break
-    return np.concatenate(rows), start
-
-
-@numba.njit(cache=True)
-def _run(state: np.ndarray, time_ns: np.ndarray, price: np.ndarray, believed: np.ndarray) -> None:
-    for i in range(len(price)):
-        believed[i] = outlier_step(state, time_ns[i], price[i])
-
-
-def _jumps(price: pl.Series) -> np.ndarray:
-    """Return the rows whose price lies beyond the floor from the one before."""
     rows, before, start = [np.empty(0, np.int64)], math.nan, 0
     for chunk in price.get_chunks():
         values = chunk.to_numpy()
@@ -174,15 +110,46 @@ def _jumps(price: pl.Series) -> np.ndarray:
             rows.append(start + np.flatnonzero(np.maximum(ratio, 1.0 / ratio) > _NEAR))
         before = values[-1] if len(values) else before
         start += len(values)
-    return np.concatenate(rows)
+    jumps, aside, end = np.concatenate(rows), [np.empty(0, np.int64)], 0
+    while len(jumps := jumps[jumps >= end]):
+        # What lies further back than the memory has no say, so a new state may start there.
+        state, end = new_outlier_state(), max(int(jumps[0]) - MEMORY - 1, 0)
+        is_quiet = False
+        while end < len(price) and not is_quiet:
+            hop = slice(end, min(end + _HOP, len(price)))
+            believed = np.empty(hop.stop - hop.start, np.bool_)
+            _run(state, time_ns[hop].to_numpy(), price[hop].to_numpy(), believed)
+            aside.append(hop.start + np.flatnonzero(~believed))
+            end = hop.stop
+            following = np.searchsorted(jumps, end)
+            far = following == len(jumps) or jumps[following] > end + MEMORY
+            is_quiet = bool(believed[-1] and far)
+    return np.concatenate(aside)
 
 
-_NEAR = 1.0 + 0.999 * FLOOR  # a little less, so that rounding errs towards a closer look
+class Disbelief:
+    """`disbelieved_rows` over ticks that come in pieces, with the same result."""
+
+    def __init__(self) -> None:
+        self._state = new_outlier_state()
+
+    def believed(self, ticks: pl.DataFrame) -> pl.Series:
+        """Which ticks of the next piece are kept."""
+        believed = np.empty(len(ticks), np.bool_)
+        _run(self._state, ticks["time"].to_numpy(), ticks["price"].to_numpy(), believed)
+        return pl.Series(believed)
+
+
+@numba.njit(cache=True)
+def _run(state: np.ndarray, time_ns: np.ndarray, price: np.ndarray, believed: np.ndarray) -> None:
+    for i in range(len(price)):
+        believed[i] = outlier_step(state, time_ns[i], price[i])
 
 
 @numba.njit(cache=True)
 def _has_jump(before: float, price: np.ndarray) -> bool:
     jumps = (price[0] > before * _NEAR) | (before > price[0] * _NEAR)
-    for i in range(1, len(price)):  # counting without a branch runs in vector registers
+    # Counting without a branch runs in vector registers.
+    for i in range(1, len(price)):
         jumps += (price[i] > price[i - 1] * _NEAR) | (price[i - 1] > price[i] * _NEAR)
     return jumps > 0

@@ -63,23 +63,26 @@ class Bounce:
 
         Args:
             side_N: side of each event, +1 or -1.
-            horizon: number of events.
+            horizon: how many events ahead.
             ties: `down`; or `skip`, for the probability given that the price is another one.
         """
-        p_seller, p_buyer = (self._p_rise(side, horizon, ties) for side in (-1, 1))
-        return np.where(side_N > 0, p_buyer, p_seller)
-
-    def _p_rise(self, side: int, horizon: int, ties: str) -> float:
-        p_M = _walk(self.moves, horizon)
+        # The walk's distribution from -horizon to horizon, by its characteristic function.
+        n = 2 * horizon + 1
+        angle = 2 * np.pi * np.arange(horizon + 1) / n
+        p = np.fft.irfft((1 - self.moves + self.moves * np.cos(angle)) ** horizon, n)
+        p_M = np.fft.fftshift(np.maximum(p, 0))
         move_M = np.arange(-horizon, horizon + 1) * self.step
         p_same = (1 + (2 * self.same_side - 1) ** horizon) / 2
-        rise = fall = 0.0
-        for p, bounce in ((p_same, 0), (1 - p_same, -side * self.spread)):
-            rise += p * float(p_M[move_M + bounce > 0].sum())
-            fall += p * float(p_M[move_M + bounce < 0].sum())
-        if ties == "down":
-            return rise
-        return rise / (rise + fall) if rise + fall > 0 else 0.5
+        p_rise = {}
+        for side in (-1, 1):
+            rise = fall = 0.0
+            for p_side, bounce in ((p_same, 0), (1 - p_same, -side * self.spread)):
+                rise += p_side * float(p_M[move_M + bounce > 0].sum())
+                fall += p_side * float(p_M[move_M + bounce < 0].sum())
+            if ties != "down":
+                rise = rise / (rise + fall) if rise + fall > 0 else 0.5
+            p_rise[side] = rise
+        return np.where(side_N > 0, p_rise[1], p_rise[-1])
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,28 @@ def make_placebo(ticks: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Pl
     """
     bounce = measure_bounce(events)
     rng, n = np.random.default_rng(seed), len(events)
-    side_N, price_N = _draw(bounce, float(np.median(events["price"])), n, rng)
+    changes = np.cumsum(rng.random(n) >= bounce.same_side)
+    side_N = np.where(changes % 2 == 0, 1, -1).astype(np.int8)
+    uniform = rng.random(n)
+    up, down = uniform < bounce.moves / 2, uniform >= 1 - bounce.moves / 2
+    mid_N = np.cumsum(up.astype(np.int64) - down) * bounce.step
+    # So far up that the walk ends at zero with no probability that anyone will see.
+    deviation = np.sqrt(bounce.moves * n)
+    lowest = (_SAFE_DEVIATIONS * deviation + _SAFE_STEPS) * bounce.step + bounce.spread
+    typical_price = float(np.median(events["price"]))
+    start = max(round(typical_price * 10**bounce.decimals), int(lowest))
+    level_N = start + mid_N + bounce.spread * (side_N > 0)
+    price_N = np.round(level_N / 10**bounce.decimals, bounce.decimals)
+
     count, index = events["count"].to_numpy(), np.arange(n)
     time_N = np.maximum.accumulate(events["time"].to_numpy() - index) + index
-    told_N = np.where(events["side"].to_numpy() != 0, side_N, np.int8(0))
+    shown_N = np.where(events["side"].to_numpy() != 0, side_N, np.int8(0))
     table = pl.DataFrame(
         {
             "time": np.repeat(time_N, count),
             "price": np.repeat(price_N, count),
             "amount": ticks["amount"],
-            "side": np.repeat(told_N, count),
+            "side": np.repeat(shown_N, count),
             "truth": np.repeat(bounce.truth(side_N, 1), count),
         }
     )
@@ -141,46 +156,35 @@ def measure_bounce(events: pl.DataFrame) -> Bounce:
     Raises:
         TickError: the price never changes.
     """
-    price, told = events["price"].to_numpy(), events["side"].to_numpy()
-    decimals = _decimals(price)
+    price, side = events["price"].to_numpy(), events["side"].to_numpy()
     change = np.diff(price)
     if not change.any():
         raise TickError(f"all {len(price)} prices are {price[0]:g}: there is no bounce to copy")
-    rule = _tick_rule(price)
-    same = np.diff(np.where(told != 0, told, rule)) == 0
+    # The fewest decimals in which all prices can be written.
+    decimals = 0
+    while decimals < _DECIMALS and not (
+        (np.abs(np.round(price, decimals) - price) <= _ROUNDING * price).all()
+    ):
+        decimals += 1
+    # The tick rule: the sign of the last price change before or at each event, 0 before the first.
+    sign = np.sign(np.diff(price, prepend=price[0])).astype(np.int8)
+    rule = sign[np.maximum.accumulate(np.where(sign != 0, np.arange(len(price)), 0))]
+    same = np.diff(np.where(side != 0, side, rule)) == 0
     ties = float((change == 0).mean())
-    if same.mean() < ties:  # most orders of the other side leave the price: no bounce of theirs
+    # Where most orders of the other side leave the price, they show no bounce of theirs.
+    if same.mean() < ties:
         same = np.diff(rule) == 0
-    spread, step = _sizes(np.abs(change) * 10**decimals, same)
+    # Median change where the side changes and where not, in tick sizes; one may stand for both.
+    size = np.abs(change) * 10**decimals
+    spread, step = (
+        max(1, round(float(np.median(some)))) if some.any() else None
+        for some in (size[~same & (size > 0)], size[same & (size > 0)])
+    )
+    spread, step = spread or step or 1, step or spread or 1
     moves = _moves(float(same.mean()), ties, spread == step)
     if moves is None:
         spread, moves = spread + 1, _moves(float(same.mean()), ties, False)
     return Bounce(decimals, spread, step, float(same.mean()), moves or 0.0)
-
-
-def _decimals(price: NDArray[np.float64]) -> int:
-    """The fewest decimals in which all prices can be written."""
-    for decimals in range(_DECIMALS):
-        if (np.abs(np.round(price, decimals) - price) <= _ROUNDING * price).all():
-            return decimals
-    return _DECIMALS
-
-
-def _tick_rule(price: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Sign of the last price change before or at each event; 0 before the first."""
-    sign = np.sign(np.diff(price, prepend=price[0])).astype(np.int8)
-    last = np.maximum.accumulate(np.where(sign != 0, np.arange(len(price)), 0))
-    return sign[last]
-
-
-def _sizes(change: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[int, int]:
-    """Median change where the side changes and where not, in tick sizes; one may stand for both."""
-    medians = [
-        max(1, round(float(np.median(some)))) if some.any() else None
-        for some in (change[~same & (change > 0)], change[same & (change > 0)])
-    ]
-    spread, step = medians
-    return spread or step or 1, step or spread or 1
 
 
 def _moves(same_side: float, ties: float, alike: bool) -> float | None:
@@ -194,27 +198,3 @@ def _moves(same_side: float, ties: float, alike: bool) -> float | None:
         return None if alike else 0.0
     moves = (same_side - ties) / per_move
     return moves if moves <= 1 else None
-
-
-def _draw(
-    bounce: Bounce, typical_price: float, n: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Sides and prices of n events."""
-    changes = np.cumsum(rng.random(n) >= bounce.same_side)
-    side_N = np.where(changes % 2 == 0, 1, -1).astype(np.int8)
-    uniform = rng.random(n)
-    up, down = uniform < bounce.moves / 2, uniform >= 1 - bounce.moves / 2
-    mid_N = np.cumsum(up.astype(np.int64) - down) * bounce.step
-    deviation = np.sqrt(bounce.moves * n)
-    lowest = (_SAFE_DEVIATIONS * deviation + _SAFE_STEPS) * bounce.step + bounce.spread
-    start = max(round(typical_price * 10**bounce.decimals), int(lowest))
-    level_N = start + mid_N + bounce.spread * (side_N > 0)
-    return side_N, np.round(level_N / 10**bounce.decimals, bounce.decimals)
-
-
-def _walk(moves: float, steps: int) -> NDArray[np.float64]:
-    """Distribution of the walk from -steps to steps, by its characteristic function."""
-    n = 2 * steps + 1
-    angle = 2 * np.pi * np.arange(steps + 1) / n
-    p = np.fft.irfft((1 - moves + moves * np.cos(angle)) ** steps, n)
-    return np.fft.fftshift(np.maximum(p, 0))

@@ -34,7 +34,6 @@ of day, no news, and its signal is far stronger than a real one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
@@ -102,16 +101,39 @@ class SimulatedMarket:
     start_time_ns: int = 1_704_067_200_000_000_000  # 2024-01-01
 
     def __post_init__(self) -> None:
-        mistakes = [*_mistakes_alone(self)] or [*_mistakes_together(self)]
+        mistakes = []
+        for kind, types, ranges in (
+            ("whole number", (int, np.integer), _WHOLE),
+            ("number", (int, float, np.integer, np.floating), _REAL),
+        ):
+            for name, (low, high) in ranges.items():
+                value = getattr(self, name)
+                usable = isinstance(value, types) and not isinstance(value, bool)
+                if not (usable and low <= value <= high):
+                    mistakes.append(
+                        f"{name}={value!r}: give a {kind} from {low:.13g} to {high:.13g}"
+                    )
+        # What needs two of them is asked once each is a number.
+        if not mistakes:
+            lowest = _SAFE_TICK_SIZES_PER_ROOT_TICK * self.tick_size * sqrt(self.ticks)
+            if self.start_price < lowest:
+                mistakes.append(
+                    f"start_price={self.start_price!r}: the price could reach zero within "
+                    f"{self.ticks} ticks; give at least {lowest:.6g}, a smaller tick_size or "
+                    "fewer ticks"
+                )
+            # A pause is 1.6 times the typical one on average; 4 leaves room for bad luck.
+            if self.start_time_ns + 4e9 * self.ticks * self.typical_pause_s > _LAST_NS:
+                mistakes.append(
+                    f"start_time_ns={self.start_time_ns!r}: the last ticks would lie beyond the "
+                    "year 2262, where 64-bit nanoseconds end; start earlier or take fewer ticks"
+                )
         if mistakes:
             raise ValueError("this market cannot be simulated:\n  " + "\n  ".join(mistakes))
 
 
 def simulate(market: SimulatedMarket) -> pl.DataFrame:
     """Draw the market's ticks, with the true probability that the next price is higher.
-
-    Args:
-        market: what to simulate.
 
     Returns:
         One row a tick: `time` (Int64, ns, strictly increasing), `price`, `amount` (Float64),
@@ -164,24 +186,6 @@ def _assemble(market: SimulatedMarket, draws: _Draws) -> pl.DataFrame:
 
 
 @njit(cache=True)
-def _remember_flow(flow: float, side: int, amount_ratio: float) -> float:
-    weight = 1.0 + AMOUNT_WEIGHT * np.tanh(np.log(amount_ratio))
-    return MEMORY * flow + (1.0 - MEMORY) * side * weight
-
-
-@njit(cache=True)
-def _remember_calm(calm: float, pause_ratio: float) -> float:
-    return MEMORY * calm + PAUSE_WEIGHT * (np.log(pause_ratio) + EULER_GAMMA)
-
-
-@njit(cache=True)
-def _p_buy(flow: float, calm: float, signal: float) -> float:
-    """P(the buyer takes next): flow goes on in bursts and turns back in calm."""
-    burst = np.tanh((CALM_FROM - calm) / CALM_WIDTH)
-    return 0.5 + 0.5 * signal * FLOW_SWING * np.tanh(flow / FLOW_WIDTH) * burst
-
-
-@njit(cache=True)
 def _p_move(move: int, next_side: int, signal: float) -> float:
     """P(the mid moves by `move` tick sizes | `next_side` takes)."""
     if move == 0:
@@ -202,13 +206,6 @@ def _p_rise(side: int, p_buy: float, signal: float) -> float:
 
 
 @njit(cache=True)
-def _move(uniform: float, side: int, signal: float) -> int:
-    if uniform < _p_move(1, side, signal):
-        return 1
-    return -1 if uniform >= 1.0 - _p_move(-1, side, signal) else 0
-
-
-@njit(cache=True)
 def _walk(
     u_side: NDArray[np.float64],
     u_move: NDArray[np.float64],
@@ -224,41 +221,21 @@ def _walk(
     flow, calm, p_buy = 0.0, 0.0, 0.5
     for i in range(n):
         s = 1 if u_side[i] < p_buy else -1
-        if i > 0:  # the first tick has no tick before it to pause and move from
-            bid_ticks[i] = bid_ticks[i - 1] + _move(u_move[i], s, signal)
+        # The first tick has no tick before it to pause and move from.
+        if i > 0:
+            move = 1 if u_move[i] < _p_move(1, s, signal) else 0
+            if u_move[i] >= 1.0 - _p_move(-1, s, signal):
+                move = -1
+            bid_ticks[i] = bid_ticks[i - 1] + move
             pause_ns = LATENCY_NS + np.int64(typical_pause_ns * np.exp(calm) * exponential[i])
             time_ns[i] = time_ns[i - 1] + pause_ns
             # The whole nanoseconds that everyone sees are remembered, not the draw behind them.
-            calm = _remember_calm(calm, pause_ns / typical_pause_ns)
-        flow = _remember_flow(flow, s, amount_ratio[i])
-        p_buy = _p_buy(flow, calm, signal)
+            surprise = np.log(pause_ns / typical_pause_ns) + EULER_GAMMA
+            calm = MEMORY * calm + PAUSE_WEIGHT * surprise
+        weight = 1.0 + AMOUNT_WEIGHT * np.tanh(np.log(amount_ratio[i]))
+        flow = MEMORY * flow + (1.0 - MEMORY) * s * weight
+        # Flow goes on in bursts and turns back in calm.
+        burst = np.tanh((CALM_FROM - calm) / CALM_WIDTH)
+        p_buy = 0.5 + 0.5 * signal * FLOW_SWING * np.tanh(flow / FLOW_WIDTH) * burst
         side[i], truth[i] = s, _p_rise(s, p_buy, signal)
     return time_ns, bid_ticks, side, truth
-
-
-def _mistakes_alone(market: SimulatedMarket) -> Iterator[str]:
-    for kind, types, ranges in (
-        ("whole number", (int, np.integer), _WHOLE),
-        ("number", (int, float, np.integer, np.floating), _REAL),
-    ):
-        for name, (low, high) in ranges.items():
-            value = getattr(market, name)
-            usable = isinstance(value, types) and not isinstance(value, bool)
-            if not (usable and low <= value <= high):
-                yield f"{name}={value!r}: give a {kind} from {low:.13g} to {high:.13g}"
-
-
-def _mistakes_together(market: SimulatedMarket) -> Iterator[str]:
-    lowest = _SAFE_TICK_SIZES_PER_ROOT_TICK * market.tick_size * sqrt(market.ticks)
-    if market.start_price < lowest:
-        yield (
-            f"start_price={market.start_price!r}: the price could reach zero within "
-            f"{market.ticks} ticks; give at least {lowest:.6g}, a smaller tick_size or fewer ticks"
-        )
-    # A pause is 1.6 times the typical one on average; 4 leaves room for a short run's luck.
-    end_ns = market.start_time_ns + 4e9 * market.ticks * market.typical_pause_s
-    if end_ns > _LAST_NS:
-        yield (
-            f"start_time_ns={market.start_time_ns!r}: the last ticks would lie beyond the year "
-            "2262, where 64-bit nanoseconds end; start earlier or take fewer ticks"
-        )

@@ -47,21 +47,15 @@ def write_table(table: pl.DataFrame, path: str | Path) -> Path:
         table: any table; CSV keeps floats to the last bit.
         path: ends in `.parquet` or `.csv`; an existing file is replaced.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: another ending.
         OSError: no such folder, no permission, a full disk; no part of the file is left.
     """
     path = Path(path)
     check_table_path(path)
-    write_whole(path, lambda file: _write_table(table, file, path.suffix.lower()))
+    write = _WRITERS[path.suffix.lower()]
+    write_whole(path, lambda file: translated(lambda: write(table, file)))
     return path
-
-
-def _write_table(table: pl.DataFrame, file: IO[bytes], suffix: str) -> None:
-    translated(lambda: _WRITERS[suffix](table, file))
 
 
 def translated(write: Callable[[], object]) -> None:
@@ -99,35 +93,30 @@ def write_chunks(chunks: Iterable[pl.DataFrame], path: str | Path) -> Path:
     first = next(left, None)
     if first is None:
         raise ValueError(f"nothing to write to {path}")
-    lazy, failed = _lazy(chain([first], left), first.schema)
-    sink = lazy.sink_parquet if path.suffix.lower() == ".parquet" else lazy.sink_csv
-    write_whole(path, lambda file: _sink(sink, file, failed))
-    return path
-
-
-def _lazy(
-    chunks: Iterable[pl.DataFrame], schema: pl.Schema
-) -> tuple[pl.LazyFrame, list[Exception]]:
-    """Pieces as a lazy table, and where an error of theirs will be: Polars keeps its text alone."""
     failed: list[Exception] = []
 
     def source(*asked: Any) -> Iterator[pl.DataFrame]:
         try:
-            yield from chunks
+            yield from chain([first], left)
         except Exception as error:
             failed.append(error)
             raise
 
-    return register_io_source(source, schema=schema), failed
+    def fill(file: IO[bytes]) -> None:
+        try:
+            sink(file)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            # Of an error in the pieces Polars keeps the text alone; here is the error itself.
+            if failed:
+                raise failed[0] from None
+            raise _system_error(error) from error
 
-
-def _sink(sink: Callable[[Any], object], file: IO[bytes], failed: list[Exception]) -> None:
-    try:
-        sink(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        if failed:
-            raise failed[0] from None
-        raise _system_error(error) from error
+    lazy = register_io_source(source, schema=first.schema)
+    sink: Callable[[Any], object] = (
+        lazy.sink_parquet if path.suffix.lower() == ".parquet" else lazy.sink_csv
+    )
+    write_whole(path, fill)
+    return path
 
 
 def check_table_path(path: Path) -> None:
@@ -162,33 +151,28 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: with the path and a cure; no part of the file is left.
     """
+    part: Path | None = None
     try:
-        _write_and_rename(path, write)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            # Without it a rename may reach the disk before the bytes do.
+            os.fsync(file.fileno())
+        # The process's mask of file modes can only be read by setting it.
+        mask = os.umask(0o022)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(path)
     except OSError as error:
         raise explained(error, path) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def explained(error: OSError, path: Path) -> OSError:
     """The same error, saying which path it is about and what to do."""
     cure = _CURES.get(error.errno or 0, f"cannot be written: {error.strerror or error}")
     return OSError(error.errno, f"{path}: {cure}")
-
-
-def _write_and_rename(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's mask of file modes; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

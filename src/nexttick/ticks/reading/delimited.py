@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from nexttick.ticks.reading.dialects import Layout, recognise, sample_unit
+from nexttick.ticks.reading.dialects import REQUIRED, Layout, recognise, sample_unit
 from nexttick.ticks.reading.files import Opened
 from nexttick.ticks.reading.plain_csv import Column, read_plain
 from nexttick.ticks.reading.values import UNITS_NS, Origin, Raw, integer_ids, numbers, plausible
@@ -20,13 +20,13 @@ _OTHER_DELIMITERS = {";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "a sp
 
 
 def read_delimited(
-    opened: Opened, told: Mapping[str, str], time_unit: str | None, ledger: Ledger
+    opened: Opened, given: Mapping[str, str], time_unit: str | None, ledger: Ledger
 ) -> Raw:
     """Read comma-separated text into columns by role.
 
     Args:
         opened: The file.
-        told: Role to column name, from the user.
+        given: Role to column name, from the user.
         time_unit: From the user.
         ledger: Takes a remark where the last line has no end.
 
@@ -34,40 +34,49 @@ def read_delimited(
         TickError: Not comma-separated text, an unknown layout, or a bad line.
     """
     rows = _sample(opened)
-    layout = recognise(rows, told, time_unit, opened.name)
+    layout = recognise(rows, given, time_unit, opened.name)
     if len(rows) == layout.has_header:
         raise TickError(f"{opened.name}: there is a header and no tick; fetch the file again")
     first_line = 1 + layout.has_header
     names = {role: layout.names[k] for role, k in layout.roles.items()}
     origin = Origin(opened.name, names, first_line, time_unit)
+    types: list[pl.DataType] = [pl.String()] * len(layout.names)
+    for role, k in layout.roles.items():
+        if role in _NUMERIC:
+            types[k] = pl.Float64()
+        elif role in ("time", "id") and layout.kinds[k] == "int":
+            types[k] = pl.Int64()
+        elif role == "buyer_maker" and layout.kinds[k] == "bool":
+            types[k] = pl.Boolean()
     unit = time_unit or sample_unit(rows, layout.roles["time"])
-    frame = _read_plain_numbers(opened, layout, _column_types(layout), unit)
-    if frame is None:
-        frame = _parsed(opened, layout, origin)
-    else:
+    # The fast reader first; what is not plain enough for it goes to Polars; and what Polars finds
+    # fault with is read as text, for only then can a bad line be named.
+    frame = _read_plain_numbers(opened, layout, types, unit)
+    if frame is not None:
         origin = replace(origin, time_unit="ns")
-    _check_last_line(opened, layout, first_line + len(frame) - 1, ledger)
+    else:
+        try:
+            frame = _read_columns(opened, layout, types)
+        except (pl.exceptions.PolarsError, OSError):
+            frame = _read_text(opened, layout, origin)
+    line, ended = opened.last_line()
+    number = first_line + len(frame) - 1
+    _check_width(line, number, opened.name, layout)
+    if not ended:
+        reason = "the last line does not end: it may be cut off"
+        ledger.note(opened.name, reason, 1, number, line[:80], kept=True)
     _check_short_lines(opened, layout, frame)
     return Raw(frame, origin)
 
 
 def _sample(opened: Opened) -> list[list[str]]:
     """Return the first rows, split into fields; the first of them is the file's first line."""
-    head = opened.head
+    head, file = opened.head, opened.name
     if b"\0" in head:
-        raise TickError(f"{opened.name}: this is no text, nor a known packing; give CSV or Parquet")
+        raise TickError(f"{file}: this is no text, nor a known packing; give CSV or Parquet")
     # A head that stops inside a line loses that line.
     whole = head if len(head) < (1 << 16) else head[: head.rfind(b"\n") + 1]
-    text = whole.decode("utf-8-sig", errors="replace")
-    lines = text.splitlines()[: _SAMPLE_ROWS + 1]
-    _check_delimiter(lines, opened.name)
-    rows = [row for row in csv.reader(lines) if row]
-    if not rows:
-        raise TickError(f"{opened.name}: the file holds blank lines only; fetch it again")
-    return rows
-
-
-def _check_delimiter(lines: list[str], file: str) -> None:
+    lines = whole.decode("utf-8-sig", errors="replace").splitlines()[: _SAMPLE_ROWS + 1]
     first = next((line for line in lines if line.strip()), "")
     for mark, word in _OTHER_DELIMITERS.items():
         fields = first.split(mark)
@@ -81,28 +90,10 @@ def _check_delimiter(lines: list[str], file: str) -> None:
             f"{file}, line 1: {first[:80]!r} has one field; expected time, price and amount "
             "with commas between them"
         )
-
-
-# --- the typed pass
-
-
-def _parsed(opened: Opened, layout: Layout, origin: Origin) -> pl.DataFrame:
-    try:
-        return _read_columns(opened, layout, _column_types(layout))
-    except (pl.exceptions.PolarsError, OSError):
-        return _parsed_as_text(opened, layout, origin)
-
-
-def _column_types(layout: Layout) -> list[pl.DataType]:
-    types: list[pl.DataType] = [pl.String()] * len(layout.names)
-    for role, k in layout.roles.items():
-        if role in _NUMERIC:
-            types[k] = pl.Float64()
-        elif role in ("time", "id") and layout.kinds[k] == "int":
-            types[k] = pl.Int64()
-        elif role == "buyer_maker" and layout.kinds[k] == "bool":
-            types[k] = pl.Boolean()
-    return types
+    rows = [row for row in csv.reader(lines) if row]
+    if not rows:
+        raise TickError(f"{file}: the file holds blank lines only; fetch it again")
+    return rows
 
 
 def _read_plain_numbers(
@@ -137,12 +128,13 @@ def _read_columns(opened: Opened, layout: Layout, types: list[pl.DataType]) -> p
     return frame.select(pl.col(f"column_{k}").alias(role) for role, k in layout.roles.items())
 
 
-def _parsed_as_text(opened: Opened, layout: Layout, origin: Origin) -> pl.DataFrame:
+def _read_text(opened: Opened, layout: Layout, origin: Origin) -> pl.DataFrame:
     """Read all as text and convert; forgives blanks round numbers, raises at the first bad line."""
     try:
         text = _read_columns(opened, layout, [pl.String()] * len(layout.names))
     except (pl.exceptions.PolarsError, OSError) as error:
-        _find_ragged(opened, layout)
+        for number, line in enumerate(opened.lines(), start=1):
+            _check_width(line, number, opened.name, layout)
         reason = str(error).split("\n")[0]
         cure = "fetch it again, or convert it to plain CSV"
         raise TickError(f"{opened.name}: cannot be read as CSV: {reason}; {cure}") from error
@@ -154,12 +146,18 @@ def _parsed_as_text(opened: Opened, layout: Layout, origin: Origin) -> pl.DataFr
     return text
 
 
-# --- lines of the wrong length
-
-
-def _find_ragged(opened: Opened, layout: Layout) -> None:
+def _check_short_lines(opened: Opened, layout: Layout, frame: pl.DataFrame) -> None:
+    """Look at lines whose last needed column is blank: they may be short, not just blank."""
+    last = max(layout.roles, key=lambda role: layout.roles[role])
+    required = max(REQUIRED, key=lambda role: layout.roles[role])
+    if frame[required].null_count() == 0:
+        return
+    blank = pl.col(last).is_null() & pl.col(required).is_null()
+    rows = frame.select(blank.arg_true()).to_series()
+    suspects = set((rows + 1 + layout.has_header).to_list())
     for number, line in enumerate(opened.lines(), start=1):
-        _check_width(line, number, opened.name, layout)
+        if number in suspects:
+            _check_width(line, number, opened.name, layout)
 
 
 def _check_width(line: str, number: int, file: str, layout: Layout) -> None:
@@ -171,26 +169,3 @@ def _check_width(line: str, number: int, file: str, layout: Layout) -> None:
             f"{file}, line {number}, column {column!r}: {line[:80]!r} has {len(fields)} fields, "
             f"not {width}; remove the line, or fetch the file again if it was cut off"
         )
-
-
-def _check_last_line(opened: Opened, layout: Layout, number: int, ledger: Ledger) -> None:
-    line, ended = opened.last_line()
-    _check_width(line, number, opened.name, layout)
-    if not ended:
-        reason = "the last line does not end: it may be cut off"
-        ledger.note(opened.name, reason, 1, number, line[:80], kept=True)
-
-
-def _check_short_lines(opened: Opened, layout: Layout, frame: pl.DataFrame) -> None:
-    """Look at lines whose last needed column is blank: they may be short, not just blank."""
-    last = max(layout.roles, key=lambda role: layout.roles[role])
-    required = max(("time", "price", "amount"), key=lambda role: layout.roles[role])
-    if frame[required].null_count() == 0:
-        return
-    rows = frame.select(
-        (pl.col(last).is_null() & pl.col(required).is_null()).arg_true()
-    ).to_series()
-    numbers_of = set((rows + 1 + layout.has_header).to_list())
-    for number, line in enumerate(opened.lines(), start=1):
-        if number in numbers_of:
-            _check_width(line, number, opened.name, layout)

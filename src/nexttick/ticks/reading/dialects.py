@@ -81,17 +81,17 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
         return {}
     if isinstance(columns, str):
         pairs = [pair.partition("=") for pair in columns.split(",") if pair.strip()]
-        told = [(role.strip(), name.strip()) for role, _, name in pairs]
+        given = [(role.strip(), name.strip()) for role, _, name in pairs]
     else:
-        told = [(role, str(name)) for role, name in columns.items()]
-    roles = [role for role, _ in told]
+        given = [(role, str(name)) for role, name in columns.items()]
+    roles = [role for role, _ in given]
     wrong = [f"{role!r} is no role{_nearest(role, NAMES)}" for role in roles if role not in NAMES]
-    wrong += [f"{role!r} names no column" for role, name in told if not name]
+    wrong += [f"{role!r} names no column" for role, name in given if not name]
     wrong += [f"{role!r} is told twice" for role in sorted(set(roles)) if roles.count(role) > 1]
     if wrong:
         example = "'time=exec_date,price=px,amount=qty'"
         raise ValueError(f"columns: {'; '.join(wrong)}; write it like {example}")
-    return dict(told)
+    return dict(given)
 
 
 def check_time_unit(time_unit: str | None) -> None:
@@ -107,7 +107,7 @@ def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
 
 
 def recognise(
-    rows: list[list[str]], told: Mapping[str, str], time_unit: str | None, file: str
+    rows: list[list[str]], given: Mapping[str, str], time_unit: str | None, file: str
 ) -> Layout:
     """Find out which column is what from a file's first rows, split into fields.
 
@@ -115,25 +115,30 @@ def recognise(
         TickError: Not sure; the message shows the first rows and how to tell.
     """
     seen = "; it starts\n" + "\n".join("  " + ",".join(row) for row in rows[:3])
-    if _is_header(rows[0], told):
-        names = tuple(name.strip() for name in rows[0])
-        kinds = kinds_of(rows[1:], len(names))
-        return Layout(roles_by_name(names, told, file, seen), names, kinds, has_header=True)
-    names = tuple(f"column {number}" for number in range(1, len(rows[0]) + 1))
-    kinds = kinds_of(rows, len(names))
-    if told:
-        roles = _roles_by_number(told, len(names), file, seen)
+    first, width = rows[0], len(rows[0])
+    named = {_plain(name) for name in given.values() if not name.isdigit()}
+    is_known = any(_plain(name) in _ROLE_OF or _plain(name) in named for name in first)
+    # Where no name is known: a first line without any number can't be a trade.
+    has_header = is_known or all(kind_of([field]) in ("text", "blank") for field in first)
+    values = [[row[k] for row in rows[has_header:] if k < len(row)] for k in range(width)]
+    kinds = tuple(map(kind_of, values))
+    if has_header:
+        names = tuple(name.strip() for name in first)
+        return Layout(roles_by_name(names, given, file, seen), names, kinds, has_header=True)
+    if given:
+        wrong = [
+            f"there is no header, so {role} takes a column number from 1 to {width}, not {name!r}"
+            for role, name in given.items()
+            if not (name.isdigit() and 1 <= int(name) <= width)
+        ]
+        wrong += [f"{role} is not told" for role in REQUIRED if role not in given]
+        if wrong:
+            _fail(file, "; ".join(wrong), seen)
+        roles = {role: int(name) - 1 for role, name in given.items()}
     else:
         roles = _roles_by_kinds(rows, kinds, time_unit, file, seen)
+    names = tuple(f"column {number}" for number in range(1, width + 1))
     return Layout(roles, names, kinds, has_header=False)
-
-
-def _is_header(row: list[str], told: Mapping[str, str]) -> bool:
-    names = {_plain(name) for name in row}
-    if names & (_ROLE_OF.keys() | {_plain(name) for name in told.values() if not name.isdigit()}):
-        return True
-    # No name is known, but a first line without any number can't be a trade.
-    return all(kind_of([field]) in ("text", "blank") for field in row)
 
 
 def _plain(name: str) -> str:
@@ -141,7 +146,7 @@ def _plain(name: str) -> str:
 
 
 def roles_by_name(
-    names: Sequence[str], told: Mapping[str, str], file: str, seen: str = ""
+    names: Sequence[str], given: Mapping[str, str], file: str, seen: str = ""
 ) -> dict[str, int]:
     """Return role to column, from 0, by the columns' names and what the user told.
 
@@ -150,48 +155,30 @@ def roles_by_name(
     """
     roles: dict[str, int] = {}
     wrong: list[str] = []
-    for role, name in told.items():
+    for role, name in given.items():
         if name in names:
             roles[role] = list(names).index(name)
         else:
             wrong.append(f"there is no column {name!r} for {role}{_nearest(name, names)}")
-    for role, columns in _known_columns(names, roles, told).items():
-        if len(columns) > 1:
+    found: dict[str, list[int]] = {}
+    for k, name in enumerate(names):
+        known = _ROLE_OF.get(_plain(name))
+        if known is not None and known not in given and k not in roles.values():
+            found.setdefault(known, []).append(k)
+    for role, columns in found.items():
+        # Two names of a market (a symbol and its pair) say nothing against each other.
+        if len(columns) > 1 and role != "market":
             which = ", ".join(repr(names[k]) for k in columns)
             wrong.append(f"{which} could each be {role}")
         roles[role] = columns[0]
-    if {"side", "buyer_maker"} <= roles.keys() - told.keys():
+    if {"side", "buyer_maker"} <= roles.keys() - given.keys():
         wrong.append("there are both a side and a buyer-is-maker column")
-    wrong += [f"there is no {role} column" for role in REQUIRED if role not in {*roles, *told}]
+    wrong += [f"there is no {role} column" for role in REQUIRED if role not in {*roles, *given}]
     if wrong:
         _fail(file, f"{'; '.join(wrong)}; the columns are {', '.join(map(repr, names))}", seen)
     if {"side", "buyer_maker"} <= roles.keys():
-        del roles["side" if "buyer_maker" in told else "buyer_maker"]
+        del roles["side" if "buyer_maker" in given else "buyer_maker"]
     return roles
-
-
-def _known_columns(
-    names: Sequence[str], roles: Mapping[str, int], told: Mapping[str, str]
-) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for k, name in enumerate(names):
-        role = _ROLE_OF.get(_plain(name))
-        if role is not None and role not in told and k not in roles.values():
-            found.setdefault(role, []).append(k)
-    # Two names of a market (a symbol and its pair) say nothing against each other.
-    return {role: ks[:1] if role == "market" else ks for role, ks in found.items()}
-
-
-def _roles_by_number(told: Mapping[str, str], width: int, file: str, seen: str) -> dict[str, int]:
-    wrong = [
-        f"there is no header, so {role} takes a column number from 1 to {width}, not {name!r}"
-        for role, name in told.items()
-        if not (name.isdigit() and 1 <= int(name) <= width)
-    ]
-    wrong += [f"{role} is not told" for role in REQUIRED if role not in told]
-    if wrong:
-        _fail(file, "; ".join(wrong), seen)
-    return {role: int(name) - 1 for role, name in told.items()}
 
 
 def _roles_by_kinds(
@@ -208,17 +195,13 @@ def _roles_by_kinds(
                 matches.append(roles)
     if len(matches) == 1:
         return dict(matches[0])
-    _fail(file, _no_layout(rows, kinds, time_unit), seen)
-
-
-def _no_layout(rows: list[list[str]], kinds: tuple[str, ...], time_unit: str | None) -> str:
     what = f"there is no header, and {len(kinds)} columns of {', '.join(kinds)} are no known layout"
     middle = _middle(rows, 0)
-    if middle is None or _is_time(rows, 0, time_unit):
-        return what
-    first = TOLD_FROM if time_unit else INFERRED_FROM
-    dates = dates_by_unit(middle)
-    return f"{what}: column 1 has no times from {first} to two years from now ({dates})"
+    if middle is not None and not _is_time(rows, 0, time_unit):
+        earliest = TOLD_FROM if time_unit else INFERRED_FROM
+        what += f": column 1 has no times from {earliest} to two years from now"
+        what += f" ({dates_by_unit(middle)})"
+    _fail(file, what, seen)
 
 
 def _middle(rows: list[list[str]], k: int) -> float | None:
@@ -259,11 +242,6 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 _BOOL = re.compile(r"true|false", re.IGNORECASE)
 _NEARLY_ALL = 0.7
-
-
-def kinds_of(rows: Sequence[Sequence[str]], width: int) -> tuple[str, ...]:
-    """Return the kind of each column's values; short rows lack their last ones."""
-    return tuple(kind_of([row[k] for row in rows if k < len(row)]) for k in range(width))
 
 
 def kind_of(values: Sequence[str]) -> str:

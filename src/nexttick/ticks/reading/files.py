@@ -8,7 +8,7 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,7 @@ import polars as pl
 from nexttick.ticks.record import TickError
 
 SUFFIXES = (".csv", ".txt", ".json", ".parquet", ".gz", ".zip", ".zst")
-_GZIP, _ZIP, _ZSTD, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"PAR1"
-_ZIP_EMPTY = b"PK\x05\x06"
+PARQUET = b"PAR1"
 _PACKED = {".gz": "gzip", ".zip": "zip", ".zst": "zstd", ".parquet": "Parquet"}
 _HEAD_BYTES = 1 << 16
 _DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.parquet")
@@ -56,18 +55,15 @@ class Opened:
         if self.zstd:
             lines = [line for line in _zstd_frame(self.body).to_series(0).tail(9) if line]
             return (lines[-1] if lines else ""), True
-        tail = _tail(self.body)
+        if isinstance(self.body, bytes):
+            tail = self.body[-_HEAD_BYTES:]
+        else:
+            with self.body.open("rb") as file:
+                file.seek(max(self.body.stat().st_size - _HEAD_BYTES, 0))
+                tail = file.read()
         text = tail.decode("utf-8", errors="replace")
         lines = [line for line in text.split("\n") if line.strip()]
         return (lines[-1].rstrip("\r") if lines else ""), tail.endswith(b"\n")
-
-
-def _tail(body: bytes | Path) -> bytes:
-    if isinstance(body, bytes):
-        return body[-_HEAD_BYTES:]
-    with body.open("rb") as file:
-        file.seek(max(body.stat().st_size - _HEAD_BYTES, 0))
-        return file.read()
 
 
 def _zstd_frame(body: bytes | Path, n_rows: int | None = None) -> pl.DataFrame:
@@ -104,13 +100,22 @@ def expand(path: str | Path, skipped: list[str]) -> list[Path]:
         if files := [name for name in found if name.is_file()]:
             return files
         raise TickError(f"{path}: no file matches this pattern; check the folder and the pattern")
-    raise TickError(f"{path}: there is no such file{_near(where)}")
+    if not where.parent.is_dir():
+        cure = f", nor the folder {where.parent}; check the path"
+    else:
+        names = [name.name for name in where.parent.iterdir()]
+        close = difflib.get_close_matches(where.name, names, n=1)
+        cure = f"; did you mean {where.parent / close[0]}?" if close else "; check the path"
+    raise TickError(f"{path}: there is no such file{cure}")
 
 
 def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
     files = sorted(name for name in folder.iterdir() if name.is_file())
-    if days := _days_of_store(files):
-        skipped += [str(name) for name in files if name not in days and not _is_stores(name)]
+    # What a store keeps beside the days of a series: the manifest, the lock, a temporary file.
+    stores = [one for one in files if one.name == "manifest.json" or one.name.startswith(".")]
+    days = [name for name in files if _DAY_FILE.fullmatch(name.name)]
+    if stores and days:
+        skipped += [str(name) for name in files if name not in days and name not in stores]
         return days
     found = [name for name in files if name.suffix.lower() in SUFFIXES]
     skipped += [str(name) for name in files if name not in found]
@@ -123,25 +128,6 @@ def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
     return found
 
 
-def _days_of_store(files: list[Path]) -> list[Path]:
-    """The days of a series in a store, where the folder holds one; see `nexttick.ticks.store`."""
-    days = [name for name in files if _DAY_FILE.fullmatch(name.name)]
-    return days if any(map(_is_stores, files)) else []
-
-
-def _is_stores(file: Path) -> bool:
-    """Whether a store keeps it beside the days: the manifest, the lock, a temporary file."""
-    return file.name == "manifest.json" or file.name.startswith(".")
-
-
-def _near(where: Path) -> str:
-    if not where.parent.is_dir():
-        return f", nor the folder {where.parent}; check the path"
-    names = [name.name for name in where.parent.iterdir()]
-    close = difflib.get_close_matches(where.name, names, n=1)
-    return f"; did you mean {where.parent / close[0]}?" if close else "; check the path"
-
-
 def open_file(path: Path) -> Opened:
     """Open a file and unpack it.
 
@@ -151,65 +137,62 @@ def open_file(path: Path) -> Opened:
     """
     try:
         with path.open("rb") as file:
-            magic = file.read(4)
-        if not magic:
+            head = file.read(_HEAD_BYTES)
+        if not head:
             raise TickError(f"{path}: the file is empty; fetch it again")
-        return _unpacked(path, magic)
+        for magic, packing, unpack, errors in _PACKINGS:
+            if head.startswith(magic):
+                try:
+                    opened = unpack(path)
+                except errors as error:
+                    reason = f"truncated or corrupt {packing} ({error})"
+                    raise TickError(f"{path}: {reason}; fetch it again") from error
+                if not opened.body:
+                    raise TickError(f"{opened.name}: the file inside is empty; fetch it again")
+                return opened
     except PermissionError as error:
         raise TickError(f"{path}: no permission to read it; change its mode or owner") from error
+    named = _PACKED.get(path.suffix.lower())
+    if named and not head.startswith(PARQUET) and (b"\0" in head or named == "Parquet"):
+        raise TickError(f"{path}: corrupt: it does not start as {named}; fetch it again")
+    return Opened(str(path), path, head)
 
 
-def _unpacked(path: Path, magic: bytes) -> Opened:
-    name = str(path)
-    if magic[:2] == _GZIP:
-        return _of_bytes(name, _gunzip(path))
-    if magic in (_ZIP, _ZIP_EMPTY):
-        return _of_bytes(*_unzip(path))
-    if magic == _ZSTD:
-        return _of_zstd(path)
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    packing = _PACKED.get(path.suffix.lower())
-    if packing and magic != PARQUET and (b"\0" in head or packing == "Parquet"):
-        raise TickError(f"{name}: corrupt: it does not start as {packing}; fetch it again")
-    return Opened(name, path, head)
+def _gunzip(path: Path) -> Opened:
+    body = gzip.decompress(path.read_bytes())
+    return Opened(str(path), body, body[:_HEAD_BYTES])
 
 
-def _of_bytes(name: str, body: bytes) -> Opened:
-    if not body:
-        raise TickError(f"{name}: the file inside is empty; fetch it again")
-    return Opened(name, body, body[:_HEAD_BYTES])
+def _unzip(path: Path) -> Opened:
+    with zipfile.ZipFile(path) as archive:
+        members = [
+            info.filename
+            for info in archive.infolist()
+            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        ]
+        if len(members) != 1:
+            shown = ", ".join(members[:5]) or "nothing"
+            raise TickError(
+                f"{path}: the zip holds {len(members)} files ({shown}); unpack it and give "
+                "the files"
+            )
+        body = archive.read(members[0])
+        return Opened(f"{path}/{members[0]}", body, body[:_HEAD_BYTES])
 
 
-def _gunzip(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TickError(f"{path}: truncated or corrupt gzip ({error}); fetch it again") from error
-
-
-def _unzip(path: Path) -> tuple[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [
-                info.filename
-                for info in archive.infolist()
-                if not info.is_dir() and not info.filename.startswith("__MACOSX/")
-            ]
-            if len(members) != 1:
-                shown = ", ".join(members[:5]) or "nothing"
-                raise TickError(
-                    f"{path}: the zip holds {len(members)} files ({shown}); unpack it and give "
-                    "the files"
-                )
-            return f"{path}/{members[0]}", archive.read(members[0])
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise TickError(f"{path}: truncated or corrupt zip ({error}); fetch it again") from error
-
-
-def _of_zstd(path: Path) -> Opened:
-    try:
-        lines = _zstd_frame(path, n_rows=1000).to_series(0).fill_null("")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TickError(f"{path}: truncated or corrupt zstd ({error}); fetch it again") from error
+def _open_zstd(path: Path) -> Opened:
+    # Polars unpacks it by itself; all that is wanted here is how it starts.
+    lines = _zstd_frame(path, n_rows=1000).to_series(0).fill_null("")
     return Opened(str(path), path, "".join(f"{line}\n" for line in lines).encode(), zstd=True)
+
+
+_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
+_Unpack = Callable[[Path], Opened]
+# How a packing starts, its name, how it is unpacked, and what that raises where it is damaged.
+_PACKINGS: tuple[tuple[bytes, str, _Unpack, tuple[type[Exception], ...]], ...] = (
+    (b"\x1f\x8b", "gzip", _gunzip, _GZIP_ERRORS),
+    (b"PK\x03\x04", "zip", _unzip, _ZIP_ERRORS),
+    (b"PK\x05\x06", "zip", _unzip, _ZIP_ERRORS),  # an empty one
+    (b"\x28\xb5\x2f\xfd", "zstd", _open_zstd, (pl.exceptions.PolarsError, OSError)),
+)

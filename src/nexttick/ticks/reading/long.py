@@ -16,11 +16,37 @@ import polars as pl
 from nexttick.ticks.cleaning import check_clean
 from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.reading.files import PARQUET, expand
-from nexttick.ticks.reading.read import read_chunks, time_text
-from nexttick.ticks.record import OPTIONAL, SCHEMA, Ledger, TickError
+from nexttick.ticks.reading.read import time_text
+from nexttick.ticks.record import OPTIONAL, SCHEMA, Ledger, TickError, check_record
 
 MANY_TICKS = 20_000_000  # files of more are streamed, and read whole below
 _ROWS = 1 << 18
+
+
+def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
+    """Go through a Parquet file of clean ticks, as `write_table` writes it, in flat memory.
+
+    Args:
+        path: The file. Other files are converted first: cleaning has to see all ticks.
+        rows: Ticks a chunk.
+
+    Yields:
+        The record's columns, in the file's order.
+
+    Raises:
+        TickError: The file is no Parquet of the record, or its times step back.
+    """
+    lazy, last_ns = pl.scan_parquet(path, glob=False), 0
+    try:
+        for start in range(0, lazy.select(pl.len()).collect().item(), rows):
+            chunk = check_record(lazy.slice(start, rows).collect())
+            if chunk["time"][0] < last_ns or not chunk["time"].is_sorted():
+                raise TickError(f"{path}, rows {start} on: times step back; read_ticks sorts them")
+            last_ns = chunk["time"][-1]
+            yield chunk
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise TickError(f"{path}: no Parquet of ticks ({reason}); convert it first") from error
 
 
 @dataclasses.dataclass
@@ -39,7 +65,8 @@ class TickStream:
 
     def __len__(self) -> int:
         """Ticks in the files, set aside or not."""
-        return sum(_count(path) for path in self.paths)
+        files = (pl.scan_parquet(path, glob=False) for path in self.paths)
+        return sum(int(file.select(pl.len()).collect().item()) for file in files)
 
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Go through the ticks kept: the record's columns.
@@ -47,29 +74,22 @@ class TickStream:
         Raises:
             TickError: a file is damaged or not clean, or times step back.
         """
-        self.ledger, disbelief = Ledger(), Disbelief()
-        for path, chunk in self._read():
-            if not self.outliers:
-                yield chunk
-                continue
-            believed = disbelief.believed(chunk["time"], chunk["price"])
-            self._note(path, chunk.filter(~believed))
-            yield chunk.filter(believed)
-
-    def _read(self) -> Iterator[tuple[Path, pl.DataFrame]]:
-        last_ns = 0
+        self.ledger, disbelief, last_ns = Ledger(), Disbelief(), 0
         for path in self.paths:
             for chunk in read_chunks(path, _ROWS):
                 if chunk["time"][0] < last_ns:
                     raise TickError(f"{path}: starts before the file before it ends: give one only")
                 check_clean(chunk, str(path))
                 last_ns = chunk["time"][-1]
-                yield path, chunk
-
-    def _note(self, path: Path, rows: pl.DataFrame) -> None:
-        if len(rows):
-            reason = f"isolated price outlier, the first at {time_text(rows['time'][0])}"
-            self.ledger.note(str(path), reason, len(rows), 0, rows["price"][0])
+                if not self.outliers:
+                    yield chunk
+                    continue
+                believed = disbelief.believed(chunk)
+                aside = chunk.filter(~believed)
+                if len(aside):
+                    reason = f"isolated price outlier, the first at {time_text(aside['time'][0])}"
+                    self.ledger.note(str(path), reason, len(aside), 0, aside["price"][0])
+                yield chunk.filter(believed)
 
 
 def open_stream(files: Sequence[str], *, outliers: bool = True) -> TickStream | None:
@@ -83,29 +103,17 @@ def open_stream(files: Sequence[str], *, outliers: bool = True) -> TickStream | 
         None where they are better read whole.
     """
     paths = [path for file in files for path in expand(file, [])]
-    if not paths or not all(_is_record(path) for path in paths):
-        return None
+    for path in paths:
+        with path.open("rb") as file:
+            if file.read(4) != PARQUET:
+                return None
+        try:
+            columns = pl.read_parquet_schema(path)
+        except pl.exceptions.PolarsError:
+            return None  # damaged: who reads it whole says how
+        is_record = all(columns.get(name) == dtype for name, dtype in SCHEMA.items())
+        if not is_record or not columns.keys() <= SCHEMA.keys() | OPTIONAL.keys():
+            return None
     stream = TickStream(tuple(paths), outliers)
-    return stream if len(stream) > MANY_TICKS or any(map(is_series, files)) else None
-
-
-def is_series(file: str) -> bool:
-    """Whether a path is the folder of a store's series."""
-    return Path(file, "manifest.json").is_file()
-
-
-def _is_record(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.read(4) != PARQUET:
-            return False
-    try:
-        columns = pl.read_parquet_schema(path)
-    except pl.exceptions.PolarsError:
-        return False  # damaged: who reads it whole says how
-    return all(columns.get(name) == SCHEMA[name] for name in SCHEMA) and columns.keys() <= (
-        SCHEMA.keys() | OPTIONAL.keys()
-    )
-
-
-def _count(path: Path) -> int:
-    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+    is_series = any(Path(file, "manifest.json").is_file() for file in files)
+    return stream if paths and (is_series or len(stream) > MANY_TICKS) else None

@@ -14,7 +14,7 @@ maker's), and which of two columns that could be the amount is in units of the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from nexttick.ticks.reading.delimited import read_delimited
 from nexttick.ticks.reading.dialects import check_time_unit, parse_columns, roles_by_name
 from nexttick.ticks.reading.files import PARQUET, Opened, expand, open_file
 from nexttick.ticks.reading.values import Origin, Raw, to_record
-from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError, check_record
+from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,26 +64,34 @@ def read_ticks(
         TickError: Bad data; the message names file, line, column, value and cure.
         ValueError: A mistake in `columns` or `time_unit`.
     """
-    told = parse_columns(columns)
+    given = parse_columns(columns)
     check_time_unit(time_unit)
+    many = paths if isinstance(paths, list | tuple) else [paths]
+    if not many:
+        raise TickError("no file was given to read; give files, folders, patterns or frames")
     ledger, parts = Ledger(), list[Part]()
     markets: dict[str, str] = {}
     still: list[str] = []
-    for source in _sources(paths, ledger):
-        raw = _read_raw(source, told, time_unit, ledger)
+    for source in _sources(many, ledger):
+        raw = _read_raw(source, given, time_unit, ledger)
+        file, first_line = raw.origin.file, raw.origin.first_line
         if raw.frame.is_empty():
-            still.append(raw.origin.file)
+            still.append(file)
             continue
         _check_market(raw, markets)
-        parts.append(_part(raw, ledger))
+        record, earliest_ns, remarks = to_record(raw)
+        for remark in remarks:
+            role = "id" if remark.startswith("ids") else "time"
+            example = raw.frame[role].drop_nulls()[0]
+            ledger.note(file, remark, len(record), first_line, example, kept=True)
+        parts.append(Part(file, record, first_line, earliest_ns))
     if still and not parts:
         raise TickError(f"{', '.join(still)}: days without a single trade; give others too")
     return clean_parts(parts, ledger, outliers=outliers)
 
 
-def _sources(paths: Any, ledger: Ledger) -> Iterator[Path | tuple[str, pl.DataFrame]]:
+def _sources(many: Sequence[Any], ledger: Ledger) -> Iterator[Path | tuple[str, pl.DataFrame]]:
     """Go through files, and frames with a name for each."""
-    many = paths if isinstance(paths, list | tuple) else [paths]
     skipped: list[str] = []
     for number, source in enumerate(many, start=1):
         if isinstance(source, str | Path):
@@ -96,28 +104,26 @@ def _sources(paths: Any, ledger: Ledger) -> Iterator[Path | tuple[str, pl.DataFr
 
 def _read_raw(
     source: Path | tuple[str, pl.DataFrame],
-    told: Mapping[str, str],
+    given: Mapping[str, str],
     time_unit: str | None,
     ledger: Ledger,
 ) -> Raw:
+    """Read a file as what its first bytes say that it is, or take a frame, column by role."""
     if isinstance(source, tuple):
-        return _by_role(source[1].lazy(), source[0], told, time_unit)
+        return _by_role(source[1].lazy(), source[0], given, time_unit)
     opened = open_file(source)
     if opened.head.startswith(PARQUET):
-        return _read_parquet(opened, told, time_unit)
+        try:
+            lazy = pl.scan_parquet(opened.body, glob=False)
+            return _by_role(lazy, opened.name, given, time_unit)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise TickError(
+                f"{opened.name}: truncated or corrupt Parquet ({reason}); fetch it again"
+            ) from error
     if opened.head.lstrip()[:1] in (b"[", b"{"):
-        return _by_role(_read_json(opened).lazy(), opened.name, told, time_unit)
-    return read_delimited(opened, told, time_unit, ledger)
-
-
-def _part(raw: Raw, ledger: Ledger) -> Part:
-    record, earliest_ns, remarks = to_record(raw)
-    origin = raw.origin
-    for remark in remarks:
-        role = "id" if remark.startswith("ids") else "time"
-        values = raw.frame[role].drop_nulls()
-        ledger.note(origin.file, remark, len(record), origin.first_line, values[0], kept=True)
-    return Part(origin.file, record, origin.first_line, earliest_ns)
+        return _by_role(_read_json(opened).lazy(), opened.name, given, time_unit)
+    return read_delimited(opened, given, time_unit, ledger)
 
 
 def _check_market(raw: Raw, markets: dict[str, str]) -> None:
@@ -138,56 +144,42 @@ def _check_market(raw: Raw, markets: dict[str, str]) -> None:
 # --- frames, Parquet, JSON
 
 
-def _by_role(lazy: pl.LazyFrame, name: str, told: Mapping[str, str], time_unit: str | None) -> Raw:
+def _by_role(lazy: pl.LazyFrame, name: str, given: Mapping[str, str], time_unit: str | None) -> Raw:
     """Pick a frame's columns by their names; its rows count from 0."""
     columns = lazy.collect_schema().names()
-    roles = roles_by_name(columns, told, name)
-    names = {role: columns[k] for role, k in roles.items()}
+    names = {role: columns[k] for role, k in roles_by_name(columns, given, name).items()}
     frame = lazy.select(pl.col(column).alias(role) for role, column in names.items()).collect()
     if frame.is_empty() and columns != _STORED:
         raise TickError(f"{name}: there are columns and no tick")
     return Raw(frame, Origin(name, names, 0, time_unit))
 
 
-def _read_parquet(opened: Opened, told: Mapping[str, str], time_unit: str | None) -> Raw:
-    try:
-        return _by_role(pl.scan_parquet(opened.body, glob=False), opened.name, told, time_unit)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise TickError(
-            f"{opened.name}: truncated or corrupt Parquet ({reason}); fetch it again"
-        ) from error
-
-
 def _read_json(opened: Opened) -> pl.DataFrame:
+    file = opened.name
     body = opened.body if isinstance(opened.body, bytes) else opened.body.read_bytes()
     try:
         rows = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise TickError(
-            f"{opened.name}, line {error.lineno}, column {error.colno}: no valid JSON "
+            f"{file}, line {error.lineno}, column {error.colno}: no valid JSON "
             f"({error.msg}); fetch it again, or unpack it"
         ) from error
     if isinstance(rows, list) and rows:
         if all(isinstance(row, dict) for row in rows):
             return pl.from_dicts(rows, infer_schema_length=None)
         if all(isinstance(row, list) and len(row) == len(_FREQTRADE) for row in rows):
-            return _freqtrade(rows, opened.name)
+            try:
+                table = dict(zip(_FREQTRADE, zip(*rows, strict=True), strict=True))
+                return pl.DataFrame({name: table[name] for name in _FREQTRADE if name != "type"})
+            except (TypeError, pl.exceptions.PolarsError) as error:
+                reason = str(error).split("\n")[0]
+                raise TickError(
+                    f"{file}: the lists are no {', '.join(_FREQTRADE)} ({reason}); correct the rows"
+                ) from error
     raise TickError(
-        f"{opened.name}: {body[:80]!r} starts no list of trades that is known; expected a list "
+        f"{file}: {body[:80]!r} starts no list of trades that is known; expected a list "
         f"of objects, or of lists of {', '.join(_FREQTRADE)}"
     )
-
-
-def _freqtrade(rows: list[list[Any]], file: str) -> pl.DataFrame:
-    try:
-        table = dict(zip(_FREQTRADE, zip(*rows, strict=True), strict=True))
-        return pl.DataFrame({name: table[name] for name in _FREQTRADE if name != "type"})
-    except (TypeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).split("\n")[0]
-        raise TickError(
-            f"{file}: the lists are no {', '.join(_FREQTRADE)} ({reason}); correct the rows"
-        ) from error
 
 
 def _as_polars(frame: Any) -> pl.DataFrame:
@@ -195,13 +187,11 @@ def _as_polars(frame: Any) -> pl.DataFrame:
         return frame
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
-    if type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
-        return _from_pandas(frame)
-    raise TypeError(f"no path, nor a frame: {type(frame)}; give paths, or Polars or pandas frames")
-
-
-def _from_pandas(frame: Any) -> pl.DataFrame:
-    """Convert a pandas frame; a date-time index counts as a column. Needs no Arrow library."""
+    if type(frame).__module__.partition(".")[0] != "pandas" or not hasattr(frame, "columns"):
+        raise TypeError(
+            f"no path, nor a frame: {type(frame)}; give paths, or Polars or pandas frames"
+        )
+    # Not pl.from_pandas, which needs an Arrow library. A date-time index counts as a column.
     if frame.index.dtype.kind == "M":
         frame = frame.rename_axis(frame.index.name or "time").reset_index()
     return pl.DataFrame({str(name): _pandas_column(frame[name]) for name in frame.columns})
@@ -220,32 +210,6 @@ def _pandas_column(column: Any) -> pl.Series:
     return pl.Series(
         [None if missing else v for v, missing in zip(column, column.isna(), strict=True)]
     )
-
-
-def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
-    """Go through a Parquet file of clean ticks, as `write_table` writes it, in flat memory.
-
-    Args:
-        path: The file. Other files are converted first: cleaning has to see all ticks.
-        rows: Ticks a chunk.
-
-    Yields:
-        The record's columns, in the file's order.
-
-    Raises:
-        TickError: The file is no Parquet of the record, or its times step back.
-    """
-    lazy, last_ns = pl.scan_parquet(path, glob=False), 0
-    try:
-        for start in range(0, lazy.select(pl.len()).collect().item(), rows):
-            chunk = check_record(lazy.slice(start, rows).collect())
-            if chunk["time"][0] < last_ns or not chunk["time"].is_sorted():
-                raise TickError(f"{path}, rows {start} on: times step back; read_ticks sorts them")
-            last_ns = chunk["time"][-1]
-            yield chunk
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise TickError(f"{path}: no Parquet of ticks ({reason}); convert it first") from error
 
 
 # --- pandas out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -91,32 +90,46 @@ def to_record(raw: Raw) -> tuple[pl.DataFrame, int, list[str]]:
 
 def times_to_ns(times: pl.Series, origin: Origin, remarks: list[str]) -> tuple[pl.Series, int]:
     """Return times in ns since 1970, UTC, and the earliest plausible one."""
+    fraction = None
+    if times.dtype == pl.String:
+        times = times.str.strip_chars().replace("", None)
+        if times.str.contains(r"^\d{4}-\d\d-\d\d").any():
+            times = _dates(times, origin, remarks)
+        else:
+            times, fraction = _decimals(times, origin)
     if isinstance(times.dtype, pl.Datetime):
         if times.dtype.time_zone is None:
             remarks.append("times without a zone: read as UTC")
-        told = times.dt.cast_time_unit("ns").to_physical()
-        return _plausible_times(told, "ns", origin), year_ns(TOLD_FROM)
-    if times.dtype == pl.String:
-        return _text_times(times.str.strip_chars(), origin, remarks)
-    if times.dtype.is_integer():
-        return _scaled(times.cast(pl.Int64), origin)
-    if times.dtype.is_float():
-        return _scaled_floats(times.cast(pl.Float64), origin)
-    cure = "is no time; expected integers, ISO 8601 or date-times"
-    origin.fail("time", 0, str(times.dtype), cure)
-
-
-def _scaled(times: pl.Series, origin: Origin) -> tuple[pl.Series, int]:
+        time_ns = times.dt.cast_time_unit("ns").to_physical()
+        return _of_known_unit(time_ns, "ns", origin), year_ns(TOLD_FROM)
+    if not times.dtype.is_integer() and not times.dtype.is_float():
+        cure = "is no time; expected integers, ISO 8601 or date-times"
+        origin.fail("time", 0, str(times.dtype), cure)
+    times = times.cast(pl.Int64) if times.dtype.is_integer() else times.fill_nan(None)
+    if times.null_count() == times.len():
+        raise _no_times(origin)
     unit = origin.time_unit or infer_unit(times, origin)
-    # A time that is out of range in its unit could overflow; minus one is set aside as well.
-    limit = latest_ns() // UNITS_NS[unit]
-    if times.len() and not (times.min() >= 0 and times.max() <= limit):  # type: ignore[operator]
-        safe = pl.when(times.is_between(0, limit) | times.is_null()).then(times).otherwise(-1)
-        times = pl.select(safe.alias("time"))["time"]
-    scaled = times if unit == "ns" else times * UNITS_NS[unit]
+    if times.dtype.is_float():
+        # A float64 holds today's seconds to some 0.2 µs, so they are rounded to 1 µs.
+        micros = (times.cast(pl.Float64) * (UNITS_NS[unit] / 1e3)).round()
+        time_ns = micros.clip(-1, latest_ns() / 1e3 + 1).cast(pl.Int64) * 1000
+    else:
+        # A time that is out of range in its unit could overflow; minus one is set aside as well.
+        limit = latest_ns() // UNITS_NS[unit]
+        if not (times.min() >= 0 and times.max() <= limit):  # type: ignore[operator]
+            safe = pl.when(times.is_between(0, limit) | times.is_null()).then(times).otherwise(-1)
+            times = pl.select(safe.alias("time"))["time"]
+        time_ns = times if unit == "ns" else times * UNITS_NS[unit]
     if origin.time_unit:
-        return _plausible_times(scaled, unit, origin), year_ns(TOLD_FROM)
-    return scaled, year_ns(INFERRED_FROM)
+        time_ns = _of_known_unit(time_ns, unit, origin)
+    if fraction is not None and unit != "ns":
+        digits = len(str(UNITS_NS[unit])) - 1
+        time_ns = time_ns + fraction.str.pad_end(digits, "0").str.slice(0, digits).cast(pl.Int64)
+    return time_ns, year_ns(TOLD_FROM if origin.time_unit else INFERRED_FROM)
+
+
+def _no_times(origin: Origin) -> TickError:
+    return TickError(f"{origin.file}, column {origin.columns['time']!r}: there are no times")
 
 
 def infer_unit(times: pl.Series, origin: Origin) -> str:
@@ -125,18 +138,29 @@ def infer_unit(times: pl.Series, origin: Origin) -> str:
     The middle one decides, so a few zeros do no harm; rows out of range are set aside later.
     Rows that would be in range in another unit are an error: the file mixes units.
     """
-    if times.null_count() == times.len():
-        raise TickError(f"{origin.file}, column {origin.columns['time']!r}: there are no times")
-    lowest, highest = times.min(), times.max()
-    for unit in UNITS_NS:
-        if _in_range(lowest, unit) and _in_range(highest, unit):
+    spans = {unit: plausible(unit, told=False) for unit in UNITS_NS}
+    lowest, highest = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    for unit, (first, last) in spans.items():
+        if first <= lowest and highest <= last:
             return unit
     middle = times.drop_nulls().sort()[(times.len() - times.null_count()) // 2]
-    units = [unit for unit in UNITS_NS if _in_range(middle, unit)]
-    if not units:
-        _fail_unit(times, middle, origin)
-    _check_one_unit(times, units[0], origin)
-    return units[0]
+    unit = next((unit for unit, (a, b) in spans.items() if a <= float(middle) <= b), "")
+    if not unit:
+        row = int((times == middle).fill_null(value=False).arg_max() or 0)
+        cure = (
+            f"is in no unit a time from {INFERRED_FROM} to two years from now "
+            f"({dates_by_unit(middle)}); name the "
+            "right column (--columns time=NAME) or the unit (--time-unit s, ms, us or ns)"
+        )
+        origin.fail("time", row, middle, cure)
+    for other in UNITS_NS.keys() - {unit}:
+        factor = UNITS_NS[other]
+        first_time, last_time = year_ns(INFERRED_FROM) / factor, latest_ns() / factor
+        rows = times.is_between(first_time, last_time).fill_null(value=False).arg_true()
+        if len(rows):
+            cure = f"looks like {other}, most others like {unit}; split the file by unit"
+            origin.fail("time", rows[0], times[rows[0]], cure)
+    return unit
 
 
 def plausible(unit: str, *, told: bool) -> tuple[int, int]:
@@ -145,46 +169,21 @@ def plausible(unit: str, *, told: bool) -> tuple[int, int]:
     return first // UNITS_NS[unit], latest_ns() // UNITS_NS[unit]
 
 
-def _in_range(time: object, unit: str) -> bool:
-    first, last = plausible(unit, told=False)
-    return first <= float(time) <= last  # type: ignore[arg-type]
-
-
-def _fail_unit(times: pl.Series, middle: object, origin: Origin) -> NoReturn:
-    row = int((times == middle).fill_null(value=False).arg_max() or 0)
-    cure = (
-        f"is in no unit a time from {INFERRED_FROM} to two years from now "
-        f"({dates_by_unit(middle)}); name the "
-        "right column (--columns time=NAME) or the unit (--time-unit s, ms, us or ns)"
-    )
-    origin.fail("time", row, middle, cure)
-
-
 def dates_by_unit(time: object) -> str:
     """Return the date that a number would be in each unit, for errors."""
-    return ", ".join(f"{unit}: {_date(time, unit)}" for unit in UNITS_NS)
+    dates = []
+    for unit, factor in UNITS_NS.items():
+        seconds = float(time) * factor / 1e9  # type: ignore[arg-type]
+        near = abs(seconds) < 2e11
+        dates.append(f"{unit}: {str(np.datetime64(int(seconds), 's'))[:10] if near else 'far off'}")
+    return ", ".join(dates)
 
 
-def _date(time: object, unit: str) -> str:
-    seconds = float(time) * UNITS_NS[unit] / 1e9  # type: ignore[arg-type]
-    return str(np.datetime64(int(seconds), "s"))[:10] if abs(seconds) < 2e11 else "far off"
-
-
-def _check_one_unit(times: pl.Series, unit: str, origin: Origin) -> None:
-    for other in UNITS_NS.keys() - {unit}:
-        factor = UNITS_NS[other]
-        first, last = year_ns(INFERRED_FROM) / factor, latest_ns() / factor
-        rows = times.is_between(first, last).fill_null(value=False).arg_true()
-        if len(rows):
-            cure = f"looks like {other}, most others like {unit}; split the file by unit"
-            origin.fail("time", rows[0], times[rows[0]], cure)
-
-
-def _plausible_times(time_ns: pl.Series, unit: str, origin: Origin) -> pl.Series:
+def _of_known_unit(time_ns: pl.Series, unit: str, origin: Origin) -> pl.Series:
     """Refuse a column whose middle time is out of range though its unit is known."""
     known = time_ns.drop_nulls()
     if known.is_empty():
-        raise TickError(f"{origin.file}, column {origin.columns['time']!r}: there are no times")
+        raise _no_times(origin)
     first, last = year_ns(TOLD_FROM), latest_ns()
     if known.min() >= first and known.max() <= last:  # type: ignore[operator]
         return time_ns
@@ -197,28 +196,8 @@ def _plausible_times(time_ns: pl.Series, unit: str, origin: Origin) -> pl.Series
     return time_ns
 
 
-def _scaled_floats(times: pl.Series, origin: Origin) -> tuple[pl.Series, int]:
-    """Scale float times; a float64 holds today's seconds to some 0.2 µs, so round to 1 µs."""
-    times = times.fill_nan(None)
-    unit = origin.time_unit or infer_unit(times, origin)
-    scale = UNITS_NS[unit] / 1e3
-    micros = (times * scale).round().clip(-1, latest_ns() / 1e3 + 1).cast(pl.Int64)
-    if origin.time_unit:
-        return _plausible_times(micros * 1000, unit, origin), year_ns(TOLD_FROM)
-    return micros * 1000, year_ns(INFERRED_FROM)
-
-
-def _text_times(times: pl.Series, origin: Origin, remarks: list[str]) -> tuple[pl.Series, int]:
-    filled = times.replace("", None)
-    known = filled.drop_nulls()
-    if known.is_empty():
-        raise TickError(f"{origin.file}, column {origin.columns['time']!r}: there are no times")
-    if known.str.contains(r"^\d{4}-\d\d-\d\d").any():
-        return _iso_times(filled, origin, remarks), year_ns(TOLD_FROM)
-    return _decimal_times(filled, origin)
-
-
-def _iso_times(times: pl.Series, origin: Origin, remarks: list[str]) -> pl.Series:
+def _dates(times: pl.Series, origin: Origin, remarks: list[str]) -> pl.Series:
+    """Read text in ISO 8601, as date-times in UTC."""
     zoned = times.str.contains(_ZONE)
     # A date alone ends in what looks like a zone.
     if not zoned.all() or times.str.len_chars().min() == 10:
@@ -232,26 +211,18 @@ def _iso_times(times: pl.Series, origin: Origin, remarks: list[str]) -> pl.Serie
     bad = (parsed.is_null() & times.is_not_null()).arg_true()
     if len(bad):
         origin.fail("time", bad[0], times[bad[0]], "is no ISO 8601 time; correct or remove the row")
-    return _plausible_times(parsed.to_physical(), "ns", origin)
+    return parsed
 
 
-def _decimal_times(times: pl.Series, origin: Origin) -> tuple[pl.Series, int]:
-    """Read times as decimal text exactly, as 1534131395.123456789 has more than a float64 holds."""
+def _decimals(times: pl.Series, origin: Origin) -> tuple[pl.Series, pl.Series]:
+    """Split decimal text at the point: 1534131395.123456789 has more than a float64 holds."""
     bad = (~times.str.contains(r"^\d+(\.\d*)?$")).fill_null(value=False).arg_true()
     if len(bad):
         cure = "is no time; expected a number or ISO 8601"
         origin.fail("time", bad[0], times[bad[0]], cure)
     pieces = times.str.split_exact(".", 1).struct.unnest()
     whole = pieces.to_series(0).cast(pl.Int64, strict=False)
-    unit = origin.time_unit or infer_unit(whole, origin)
-    digits = len(str(UNITS_NS[unit])) - 1
-    scaled, earliest_ns = _scaled(whole, Origin(**{**vars(origin), "time_unit": unit}))
-    if not origin.time_unit:
-        earliest_ns = year_ns(INFERRED_FROM)
-    if digits == 0:
-        return scaled, earliest_ns
-    fraction = pieces.to_series(1).fill_null("").str.pad_end(digits, "0").str.slice(0, digits)
-    return scaled + fraction.cast(pl.Int64), earliest_ns
+    return whole, pieces.to_series(1).fill_null("")
 
 
 # --- numbers, sides, ids
@@ -276,36 +247,31 @@ def numbers(values: pl.Series, role: str, origin: Origin) -> pl.Series:
 
 def sides(frame: pl.DataFrame, origin: Origin) -> pl.Series:
     """Return +1 where the buyer took, -1 where the seller took, 0 unknown, null for blanks."""
+    meaning: dict[int | None, list[str]]
     if "side" in frame.columns:
+        role, values = "side", frame["side"]
         meaning = {1: _BUY, -1: _SELL, 0: _NEITHER, None: _NOT_TOLD}
-        return _matched(frame["side"], "side", meaning, origin)
-    if "buyer_maker" in frame.columns:
-        flags = frame["buyer_maker"]
-        if flags.dtype == pl.Boolean:
-            code = pl.when(flags).then(-1).when(~flags).then(1)
-            return pl.select(code.cast(SCHEMA["side"]).alias("side"))["side"]
-        flag_meaning = {-1: _TRUE, 1: _FALSE, None: [""]}
-        return _matched(flags, "buyer_maker", flag_meaning, origin)
-    return pl.zeros(len(frame), SCHEMA["side"], eager=True).alias("side")
-
-
-def _matched(
-    values: pl.Series, role: str, meaning: Mapping[int | None, list[str]], origin: Origin
-) -> pl.Series:
-    """Translate the few different texts of a column, then the column by them."""
+    elif "buyer_maker" in frame.columns:
+        role, values = "buyer_maker", frame["buyer_maker"]
+        meaning = {-1: _TRUE, 1: _FALSE, None: [""]}
+    else:
+        return pl.zeros(len(frame), SCHEMA["side"], eager=True).alias("side")
+    if values.dtype == pl.Boolean and role == "buyer_maker":
+        code = pl.when(values).then(-1).when(~values).then(1)
+        return pl.select(code.cast(SCHEMA["side"]).alias("side"))["side"]
     if values.dtype == SCHEMA["side"] and values.is_in([-1, 0, 1]).all():
         return values
+    # A column has few different texts: they are looked up, and the column by them.
     texts = values.cast(pl.String)
-    distinct = texts.unique().drop_nulls()
-    code: dict[str, int | None] = {}
-    for text in distinct:
-        codes = [k for k, words in meaning.items() if text.strip().lower() in words]
-        if not codes:
+    codes: dict[str, int | None] = {}
+    for text in texts.unique().drop_nulls():
+        known = [code for code, words in meaning.items() if text.strip().lower() in words]
+        if not known:
             row = int((texts == text).fill_null(value=False).arg_max() or 0)
             cure = f"says neither {meaning[1][0]} nor {meaning[-1][0]}; name another column or none"
             origin.fail(role, row, text, cure)
-        code[text] = codes[0]
-    return texts.replace_strict(code, default=None, return_dtype=SCHEMA["side"])
+        codes[text] = known[0]
+    return texts.replace_strict(codes, default=None, return_dtype=SCHEMA["side"])
 
 
 def integer_ids(ids: pl.Series) -> pl.Series | None:

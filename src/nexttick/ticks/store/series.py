@@ -20,7 +20,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from nexttick.ticks.days import Span, without
-from nexttick.ticks.outliers import believed_chunks
+from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.record import TickError, check_record
 from nexttick.ticks.source import Series
 from nexttick.ticks.store.folders import LOCK, Folder, LocalFolder
@@ -197,7 +197,14 @@ class StoredSeries:
         pieces = (piece for day in records for piece in self._slices(day, records[day].rows, rows))
         unknown = [] if _has_ids(records) else ["id"]
         frames = (check_record(frame.drop(unknown)) for frame in _even(pieces, rows))
-        yield from believed_chunks(frames) if outliers else frames
+        if not outliers:
+            yield from frames
+            return
+        disbelief = Disbelief()
+        for frame in frames:
+            kept = frame.filter(disbelief.believed(frame))
+            if len(kept):
+                yield kept
 
     def _slices(self, day: date, length: int, rows: int) -> Iterator[pl.DataFrame]:
         lazy = pl.scan_parquet(self._open(day), glob=False, hive_partitioning=False)
