@@ -64,7 +64,7 @@ def enter(events: int) -> Contest:
     model = build_model(recipe.model, len(prepared.spec.names), len(horizons))
     fit_encodings(model, prepared.x_NF[: prepared.split.valid])
     predictor = Predictor(prepared.spec, prepared.scaler, recipe.model, horizons, model)
-    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
     fitted, rows = fit_on_training(prepared), np.arange(len(p_NH))
     p_by_H = [
         {NETWORK: p_NH[:, h]}

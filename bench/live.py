@@ -3,7 +3,7 @@
     python -m bench.live [FILE…] [--json] [--events 20000] [--only step zoo]
 
 `step`: the default CNN and LSTM, as `Stepper` computes them, beside ONNX Runtime, eager torch with
-its state (`Predictor.step`) and eager torch on a recomputed window, in turns over the same events.
+its state (engine `torch`) and eager torch on a recomputed window, in turns over the same events.
 `zoo`: every architecture. Networks are not trained, which costs the same. Without files, a day of
 bitFlyer is taken from NEXTTICK_DATA or ../shared/data, or else a simulated market. All on one core.
 """
@@ -58,8 +58,7 @@ def fresh(kind: str, arch: str | None, events: Any) -> Predictor:
 
 def eager_step(predictor: Predictor) -> Step:
     """PyTorch with the state carried on."""
-    live = predictor.start()
-    return lambda event: predictor.step(event, live)
+    return Stepper(predictor, "torch").step
 
 
 def eager_window(predictor: Predictor) -> Step:

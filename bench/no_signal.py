@@ -63,7 +63,7 @@ def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[st
     }
     for kind in types:
         predictor = train_network(prepared, replace(recipe, model=replace(recipe.model, type=kind)))
-        p_NH = predictor.score(prepared.x_NF, prepared.starts)
+        p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
         contestants[kind] = against_truth(prepared, p_NH[rows, 0], rows)
     return contestants
 

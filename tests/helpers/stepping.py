@@ -25,6 +25,7 @@ from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import ARCHS, ModelOptions
 from nexttick.prepare.features import EVENT, compute_features
 from nexttick.prepare.scaler import Scaler
+from nexttick.ticks.gaps import segment_starts
 
 HORIZONS = ("rise@1", "rise@5s", "move")
 ENTRIES = [(kind, arch) for kind, archs in ARCHS.items() for arch in archs]
@@ -122,7 +123,14 @@ def event_rows(events: pl.DataFrame) -> list[tuple[object, ...]]:
     return list(events.select(EVENT).iter_rows())
 
 
+def predicted(predictor: Predictor, events: pl.DataFrame) -> np.ndarray:
+    """What the predictor says of a whole history, NaN where it is too short."""
+    starts = segment_starts(events["time"].to_numpy(), predictor.spec.max_gap_ns)
+    x_NF = predictor.scaler(compute_features(events, predictor.spec))
+    return predictor.score(x_NF, starts).p_NH
+
+
 def as_rows(answers: list[np.ndarray | None]) -> np.ndarray:
-    """Answers of a stepper as `Predictor.probabilities` has them."""
+    """Answers of a stepper as `predicted` has them."""
     nothing = np.full(len(HORIZONS), np.nan, np.float32)
     return np.array([nothing if answer is None else answer for answer in answers])

@@ -32,13 +32,13 @@ from nexttick.judge.audit.shifted import Said, check_shifted_labels, judge_shift
 from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.predictor import predictor
 from nexttick.learn.predictor.calibration import Platt
-from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.predictor import Predictor, Scores
 from nexttick.learn.train import train_network
 from nexttick.networks.models import MODELS
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import EventOptions, LabelOptions, Recipe, SplitOptions
 from nexttick.prepare import dataset, features
-from nexttick.prepare.dataset import Prepared, prepare_for, prepare_ticks
+from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING, make_labels
 from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.reading.read import read_ticks
@@ -170,7 +170,7 @@ def test_an_encoding_fitted_on_all_rows_is_caught() -> None:
 
 def test_a_calibration_fitted_on_the_test_part_is_caught() -> None:
     prepared, trained = honest()
-    p_NH, begin = trained.score_raw(prepared.x_NF, prepared.starts), prepared.split.test
+    p_NH, begin = trained.score(prepared.x_NF, prepared.starts).raw_NH, prepared.split.test
     curves = []
     for y_N, p_N in zip(prepared.labels.y_NH.T, p_NH.T, strict=True):
         known = (np.arange(len(y_N)) >= begin) & (y_N != MISSING) & np.isfinite(p_N)
@@ -345,9 +345,9 @@ def test_only_the_test_part_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, trained = honest()
     fitted = fit_on_training(prepared)
     before = check_shifted_labels(trained, fitted, prepared)
-    p_NH = trained.score(prepared.x_NF, prepared.starts)
+    p_NH = trained.score(prepared.x_NF, prepared.starts).p_NH
     p_NH[: prepared.split.test] = 1 - p_NH[: prepared.split.test]
-    monkeypatch.setattr(trained, "score", lambda x_NF, starts: p_NH)
+    monkeypatch.setattr(trained, "score", lambda x_NF, starts: Scores(p_NH, p_NH, None))
     assert check_shifted_labels(trained, fitted, prepared) == before
 
 
@@ -459,7 +459,7 @@ def test_other_horizons_than_the_predictors_are_refused() -> None:
 def test_on_another_file_nothing_was_fitted() -> None:
     _, trained = honest()
     ticks = simulated_ticks(2000, seed=6)
-    prepared = prepare_for(ticks, recipe(), trained.spec, trained.scaler, trained.raw_ticks)
+    prepared = prepare_ticks(ticks, recipe(), trained)
     fitted = fit_on_training(honest()[0])
     told = audit(trained, prepared, ticks, recipe(), fitted=fitted, options=FAST)
     found = {one.name: one for one in told}

@@ -22,11 +22,11 @@ from helpers.markets import (
 from nexttick.judge.held_out import Tested as Judged  # pytest takes Test… for its own
 from nexttick.judge.held_out import judge
 from nexttick.learn.baselines import CHEAP, Fitted, fit_on_training, lecture
-from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.predictor import Predictor, Scores
 from nexttick.learn.train import train_network
 from nexttick.networks.models import MODELS
 from nexttick.options import EventOptions, LabelOptions, SplitOptions
-from nexttick.prepare.dataset import Prepared, prepare_for, prepare_ticks
+from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING
 from nexttick.scores.metrics import log_losses, score
 from nexttick.ticks.record import TickError
@@ -129,16 +129,14 @@ def test_who_knows_the_truth_gets_all_that_is_attainable(monkeypatch: pytest.Mon
     prepared, predictor, fitted, _ = run()
     truth = market()["truth"].to_numpy().astype(np.float32)
     known = np.tile(truth[:, None], len(HORIZONS))
-    monkeypatch.setattr(predictor, "score", lambda x_NF, starts: known)
+    monkeypatch.setattr(predictor, "score", lambda x_NF, starts: Scores(known, known, None))
     tested = judge(predictor, fitted, prepared, prepared.split.test)
     assert tested.attainable_of("network")["rise@1"] == pytest.approx(1, abs=1e-5)
 
 
 def test_real_ticks_have_no_attainable_share() -> None:
     _, predictor, fitted, _ = run()
-    prepared = prepare_for(
-        market().drop("truth"), tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
-    )
+    prepared = prepare_ticks(market().drop("truth"), tiny_recipe(), predictor)
     tested = judge(predictor, fitted, prepared, 0)
     assert tested.attainable_of("network") == {}
     assert "attainable" not in tested.metrics()
@@ -157,9 +155,7 @@ def test_a_truth_about_another_question_is_no_measure(labels: LabelOptions) -> N
 def test_another_file_is_judged_with_what_was_fitted_before() -> None:
     _, predictor, fitted, _ = run()
     other = random_ticks(7, 400, sides="known")
-    prepared = prepare_for(
-        other, tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
-    )
+    prepared = prepare_ticks(other, tiny_recipe(), predictor)
     tested = judge(predictor, fitted, prepared, 0)
     assert len(tested.predictions) == len(prepared.events)
     assert tested.scores_of("network")["rise@1"]["n"] > 100
@@ -167,9 +163,7 @@ def test_another_file_is_judged_with_what_was_fitted_before() -> None:
 
 def test_a_part_without_a_scorable_event_is_refused() -> None:
     _, predictor, fitted, _ = run()
-    short = prepare_for(
-        market()[:7], tiny_recipe(), predictor.spec, predictor.scaler, predictor.raw_ticks
-    )
+    short = prepare_ticks(market()[:7], tiny_recipe(), predictor)
     with pytest.raises(TickError, match=r"rise@1.*8 events of history"):
         judge(predictor, fitted, short, 0)
 
@@ -252,13 +246,7 @@ def test_scores_that_are_not_defined_are_null_in_json() -> None:
     """One scorable event: its AUC is undefined, and the interval knows no bounds."""
     _, predictor, fitted, _ = run()
     labels = LabelOptions(("1", "1", "1", "1"))
-    one = prepare_for(
-        market()[:9],
-        replace(tiny_recipe(), labels=labels),
-        predictor.spec,
-        predictor.scaler,
-        predictor.raw_ticks,
-    )
+    one = prepare_ticks(market()[:9], replace(tiny_recipe(), labels=labels), predictor)
     told = judge(predictor, fitted, one, 0).metrics()
     assert told["test"]["rise@1"]["n"] == 1
     assert told["test"]["rise@1"]["auc"] is None

@@ -17,7 +17,7 @@ import torch
 
 from helpers.console import TINY, call, done, refused
 from helpers.markets import random_events, simulated_ticks
-from helpers.stepping import CURVES, ENTRIES, seasoned
+from helpers.stepping import CURVES, ENTRIES, predicted, seasoned
 from nexttick.learn.predictor import onnx as graph_module
 from nexttick.learn.predictor import onnx as module
 from nexttick.learn.predictor.onnx import NoGraphError, checked_graph, export
@@ -79,7 +79,7 @@ def assert_says_the_same(graph: bytes, predictor: Predictor, seed: int = 3) -> N
     events = random_events(seed, 120, gaps=2)
     reader = Elsewhere(graph)
     starts = segment_starts(events["time"].to_numpy(), reader.spec.max_gap_ns)
-    p_NH = predictor.probabilities(events, starts)
+    p_NH = predicted(predictor, events)
     said_NH = reader.probabilities(compute_features(events, reader.spec), starts)
     np.testing.assert_allclose(said_NH, p_NH, rtol=0, atol=1e-5)
     assert np.nanstd(p_NH, axis=0).min() > 1e-3
@@ -153,7 +153,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = module.merge_events(read_ticks(["ticks.csv"])[0])
     starts = segment_starts(events["time"].to_numpy(), reader.spec.max_gap_ns)
     said_NH = reader.probabilities(compute_features(events, reader.spec), starts)
-    np.testing.assert_allclose(said_NH, predictor.probabilities(events, starts), atol=1e-5)
+    np.testing.assert_allclose(said_NH, predicted(predictor, events), atol=1e-5)
     assert "ends in .onnx" in refused("export", "run", "-o", "model.pt")
     assert "no such folder" in refused("export", "run", "-o", "nowhere/model.onnx")
     assert "is no run folder" in refused("export", "nowhere", "-o", "model.onnx")

@@ -30,6 +30,7 @@ from helpers.markets import (
 )
 from nexttick.learn.predictor import predictor as module
 from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.stepper import Stepper
 from nexttick.networks.models import MODELS, build_model
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import ModelOptions
@@ -65,8 +66,8 @@ def fresh(kind: str = "cnn", *, raw_ticks: bool = False) -> Predictor:
 
 
 def stepped(predictor: Predictor, events: pl.DataFrame) -> list[list[float] | None]:
-    live = predictor.start()
-    answers = [predictor.step(event, live) for event in events.select(EVENT).iter_rows()]
+    stepper = Stepper(predictor, "torch")
+    answers = [stepper.step(event) for event in events.select(EVENT).iter_rows()]
     return [None if answer is None else answer.tolist() for answer in answers]
 
 

@@ -19,7 +19,17 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from helpers.markets import GAP_NS, S_NS, few, quick, random_events, seeds
-from helpers.stepping import CURVES, ENTRIES, OWN, as_rows, event_rows, name_of, seasoned, variants
+from helpers.stepping import (
+    CURVES,
+    ENTRIES,
+    OWN,
+    as_rows,
+    event_rows,
+    name_of,
+    predicted,
+    seasoned,
+    variants,
+)
 from nexttick.learn.predictor.compiled import compiling, machine
 from nexttick.learn.predictor.compiled.compiling import compile_predictor
 from nexttick.learn.predictor.compiled.program import NoProgramError
@@ -28,7 +38,6 @@ from nexttick.learn.predictor.stepper import Stepper
 from nexttick.networks.models.cnn import CNN
 from nexttick.options import ModelOptions
 from nexttick.prepare.events import merge_events
-from nexttick.ticks.gaps import segment_starts
 from nexttick.ticks.reading.read import read_ticks
 
 # Windows are computed by a graph, which takes a second to draw: once is enough here.
@@ -53,11 +62,6 @@ def stepper_of(options: ModelOptions, engine: str | None = None) -> Stepper:
 
 def stepped(stepper: Stepper, events: pl.DataFrame) -> np.ndarray:
     return as_rows([stepper.step(event) for event in event_rows(events)])
-
-
-def predicted(predictor: Predictor, events: pl.DataFrame) -> np.ndarray:
-    starts = segment_starts(events["time"].to_numpy(), predictor.spec.max_gap_ns)
-    return predictor.probabilities(events, starts)
 
 
 def assert_same(p_NH: np.ndarray, q_NH: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import train_network, training_data
 from nexttick.networks.models import MODELS
 from nexttick.options import EventOptions, LabelOptions, Recipe, SplitOptions
-from nexttick.prepare.dataset import Prepared, prepare_for, prepare_ticks, resolve_max_gap_ns
+from nexttick.prepare.dataset import Prepared, prepare_ticks, resolve_max_gap_ns
 from nexttick.prepare.labels import MISSING
 from nexttick.ticks.gaps import usual_max_gap_ns
 from nexttick.ticks.record import TickError, fingerprint
@@ -184,9 +184,7 @@ def test_the_fingerprint_tells_any_change(name: str) -> None:
 def test_prepared_for_a_predictor_nothing_is_fitted_again() -> None:
     recipe = tiny_recipe(epochs=1)
     _, predictor, _ = trained(market(), recipe)
-    other = prepare_for(
-        random_ticks(2, 300), recipe, predictor.spec, predictor.scaler, predictor.raw_ticks
-    )
+    other = prepare_ticks(random_ticks(2, 300), recipe, predictor)
     assert other.scaler is predictor.scaler
     assert other.spec == predictor.spec
     assert (other.split.valid, other.split.test) == (0, 0)

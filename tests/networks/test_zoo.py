@@ -13,6 +13,7 @@ from torch import nn
 from helpers.console import TINY, done, refused, strict_json
 from helpers.markets import S_NS, simulated_ticks, tiny_recipe
 from nexttick.learn.predictor.predictor import Predictor
+from nexttick.learn.predictor.stepper import Stepper
 from nexttick.learn.train import train_network
 from nexttick.networks.models import MODELS
 from nexttick.options import ModelOptions, Recipe
@@ -52,9 +53,9 @@ def recipe_of(kind: str, arch: str, epochs: int = 1) -> Recipe:
 
 
 def stepped(predictor: Predictor, ticks: pl.DataFrame) -> np.ndarray:
-    live, answers = predictor.start(), []
+    stepper, answers = Stepper(predictor, "torch"), []
     for event in merge_events(ticks).select(EVENT).iter_rows():
-        answer = predictor.step(event, live)
+        answer = stepper.step(event)
         answers.append(np.full(len(predictor.horizons), np.nan) if answer is None else answer)
     return np.array(answers, np.float32)
 

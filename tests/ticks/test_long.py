@@ -12,10 +12,10 @@ import pytest
 from nexttick.learn.baselines.base import MOST_ROWS, Known, newest_known
 from nexttick.learn.train import train_network
 from nexttick.options import LabelOptions, ModelOptions, Recipe, TrainOptions
-from nexttick.prepare.dataset import prepare_chunks, prepare_ticks
+from nexttick.prepare.dataset import prepare_ticks
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.labels import MISSING, make_labels
-from nexttick.prepare.on_disk import Spill
+from nexttick.prepare.on_disk import OnDisk
 from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import GAP_FACTOR, pieces, usual_max_gap_ns
 from nexttick.ticks.reading import long
@@ -79,7 +79,7 @@ def test_stream_reads_what_read_ticks_reads(days: list[str]) -> None:
 def test_prepared_and_trained_streamed_equals_whole(days: list[str], tmp_path: Path) -> None:
     whole = prepare_ticks(read_ticks(days)[0], RECIPE)
     stream = opened(days)
-    spilled = prepare_chunks(stream.chunks(), len(stream), RECIPE, tmp_path)
+    spilled = prepare_ticks(stream.chunks(), RECIPE, on_disk=OnDisk(tmp_path))
     assert spilled.events.equals(whole.events)
     assert spilled.data_hash == whole.data_hash
     assert spilled.spec == whole.spec
@@ -87,12 +87,14 @@ def test_prepared_and_trained_streamed_equals_whole(days: list[str], tmp_path: P
         np.testing.assert_array_equal(getattr(spilled, name), getattr(whole, name))
     for name in ("y_NH", "known_at_NH", "known_ns_NH", "tie_NH"):
         np.testing.assert_array_equal(getattr(spilled.labels, name), getattr(whole.labels, name))
-    p_NH = [train_network(one, RECIPE).score(whole.x_NF, whole.starts) for one in (whole, spilled)]
+    p_NH = [
+        train_network(one, RECIPE).score(whole.x_NF, whole.starts).p_NH for one in (whole, spilled)
+    ]
     np.testing.assert_array_equal(*p_NH)
 
 
 def test_spilled_columns_are_seen_and_not_copied(tmp_path: Path) -> None:
-    values = Spill(tmp_path).empty(1000, np.int64)
+    values = OnDisk(tmp_path).empty(1000, np.int64)
     column = pl.DataFrame({"a": values[:900]})["a"]
     values[7] = 3
     assert column[7] == 3

@@ -18,7 +18,7 @@ from nexttick.judge.folds import plan, run_tasks
 from nexttick.judge.pooling import pool
 from nexttick.judge.report import write_report
 from nexttick.learn import run_folder
-from nexttick.learn.train import check_model
+from nexttick.learn.train import fresh_network
 from nexttick.options import EvaluateOptions, EvaluationRecipe, OutputOptions, Recipe, read_recipe
 from nexttick.ticks.writing import write_table
 
@@ -31,7 +31,7 @@ def evaluate(
     validate_evaluation(told.recipe, told.evaluate)
     recipes = network_recipes(told.recipe, told.evaluate)
     for one in recipes.values():
-        check_model(one)
+        fresh_network(one)  # refused now, before anything is read, where it cannot be built
     names = _baselines(told.evaluate)
     if not output.resume:
         run_folder.check_free(output.out, output.overwrite)

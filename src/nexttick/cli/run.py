@@ -19,17 +19,10 @@ from nexttick.learn import run_folder
 from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.epochs import DivergenceError, pick_device
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.train import check_model, check_parts, train_network
+from nexttick.learn.train import check_parts, fresh_network, train_network
 from nexttick.options import OutputOptions, Recipe
-from nexttick.prepare.dataset import (
-    Prepared,
-    prepare_chunks,
-    prepare_events_for,
-    prepare_for,
-    prepare_ticks,
-    spilled_events,
-)
-from nexttick.prepare.on_disk import Spill
+from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.prepare.on_disk import OnDisk
 from nexttick.ticks.reading.long import open_stream
 from nexttick.ticks.record import TickError
 from nexttick.ticks.writing import write_chunks
@@ -124,14 +117,14 @@ def _train(
 ) -> tuple[Path, Prepared, Predictor]:
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
     validate(recipe)
-    check_model(recipe)
+    network = fresh_network(recipe)
     if tested and recipe.split.test == 0:
         raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
     device = pick_device(recipe.train.device)
     if not output.resume:
         run_folder.check_free(output.out, output.overwrite)
     prepared = _prepared(files, recipe, output)
-    check_parts(prepared, recipe, tested=tested)
+    check_parts(prepared, network.context, tested=tested)
     folder = _folder(files, recipe, output, prepared.data_hash)
     with (
         _kept_if_begun(folder),
@@ -144,7 +137,9 @@ def _train(
             progress.show_epoch(record)
 
         checkpoint = folder / run_folder.CHECKPOINT
-        predictor = train_network(prepared, recipe, checkpoint, on_epoch, progress.show_step)
+        predictor = train_network(
+            prepared, recipe, checkpoint, on_epoch, progress.show_step, network
+        )
     if predictor.provenance["stopped"]:
         screen.say(
             f"Stopped in epoch {len(progress.records) + 1}: "
@@ -160,7 +155,7 @@ def _prepared(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> Pr
         table, set_aside = read_named(files, recipe.read)
         prepared = prepare_ticks(table, recipe)
     else:
-        prepared = prepare_chunks(stream.chunks(), len(stream), recipe, _room(output.out))
+        prepared = prepare_ticks(stream.chunks(), recipe, on_disk=_room(output.out))
         set_aside = stream.ledger.table()
     if not output.quiet:
         screen.show_set_aside(set_aside)
@@ -173,25 +168,15 @@ def _prepared_for(
     """The same for a test."""
     stream = open_stream(files, outliers=recipe.read.outliers)
     if stream is None:
-        return prepare_for(
-            read_named(files, recipe.read)[0],
-            recipe,
-            predictor.spec,
-            predictor.scaler,
-            predictor.raw_ticks,
-        )
-    spill = Spill(_room(out))
-    events, data_hash = spilled_events(stream.chunks(), len(stream), spill, predictor.raw_ticks)
-    return prepare_events_for(
-        events, recipe, predictor.spec, predictor.scaler, data_hash, spill.empty
-    )
+        return prepare_ticks(read_named(files, recipe.read)[0], recipe, predictor)
+    return prepare_ticks(stream.chunks(), recipe, predictor, _room(out))
 
 
-def _room(out: Path | None) -> Path:
+def _room(out: Path | None) -> OnDisk:
     """Where arrays larger than memory lie: beside the run folder."""
     folder = out.absolute().parent if out is not None else run_folder.RUNS
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return OnDisk(folder)
 
 
 @contextmanager

@@ -136,8 +136,7 @@ def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
     predictor = train_network(prepared, task.recipe, task.folder / run_folder.CHECKPOINT, on_epoch)
     if predictor.provenance["stopped"]:
         raise KeyboardInterrupt
-    raw_NH = predictor.score_raw(prepared.x_NF, prepared.starts)
-    p_NH = predictor.calibrated(raw_NH)
+    p_NH, raw_NH, _ = predictor.score(prepared.x_NF, prepared.starts)
     predictor.save(task.folder / "predictor")
     (task.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
     split = prepared.split

@@ -96,7 +96,7 @@ def judge(predictor: Predictor, fitted: Fitted, prepared: Prepared, begin: int) 
     Raises:
         TickError: there is no such event.
     """
-    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
     horizons = {}
     for h, name in enumerate(predictor.horizons):
         rows = _scorable(prepared.labels.y_NH[:, h], p_NH[:, h], begin)

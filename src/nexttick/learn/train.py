@@ -1,4 +1,4 @@
-"""The main job up to the test: ticks to features, labels and parts, and to a trained predictor."""
+"""Training, from prepared ticks to a predictor: all that happens before the test."""
 
 from __future__ import annotations
 
@@ -34,15 +34,22 @@ def train_network(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_step: OnStep | None = None,
+    network: TickModel | None = None,
 ) -> Predictor:
     """Train on the training part; choose the epoch and calibrate on the validation part.
 
     Ctrl-C ends the training with the best weights so far, once there is an epoch.
+
+    Args:
+        prepared: from `prepare_ticks`.
+        recipe: the same.
+        checkpoint: file to go on from, where it exists, and to keep up to date.
+        on_epoch: called after each epoch.
+        on_step: called after each step.
+        network: from `fresh_network`, where there is one already.
     """
     device = pick_device(recipe.train.device)
-    torch.manual_seed(recipe.train.seed)
-    horizons = prepared.labels.names
-    model = build_model(recipe.model, len(prepared.spec.names), len(horizons)).to(device)
+    model = (network or fresh_network(recipe)).to(device)
     set_threads(model, recipe.train.threads)
     fit_encodings(model, prepared.x_NF[: prepared.split.train_stop])
     data = training_data(prepared, model, device)
@@ -71,7 +78,7 @@ def train_network(
         prepared.spec,
         prepared.scaler,
         recipe.model,
-        horizons,
+        prepared.labels.names,
         model.finished(),
         recipe.events.raw_ticks,
         provenance,
@@ -91,9 +98,8 @@ def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Cali
     split, context = prepared.split, predictor.model.context
     begin = max(0, split.valid - _SETTLED * context)
     starts = prepared.starts[(prepared.starts > begin) & (prepared.starts < split.valid_stop)]
-    raw_NH = predictor.score_raw(
-        prepared.x_NF[begin : split.valid_stop], np.append(0, starts - begin)
-    )
+    x_NF = prepared.x_NF[begin : split.valid_stop]
+    raw_NH = predictor.score(x_NF, np.append(0, starts - begin)).raw_NH
     y_NH = purged(prepared.labels, split.valid, split.valid_stop)[begin : split.valid_stop]
     known_NH = (y_NH != MISSING) & np.isfinite(raw_NH)
     return tuple(
@@ -122,28 +128,29 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     )
 
 
-def check_model(recipe: Recipe) -> None:
-    """Find out before anything is read whether the recipe's network can be built.
+def fresh_network(recipe: Recipe) -> TickModel:
+    """The network of a recipe before its training; the recipe's seed decides its weights.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it cannot be built, which one finds out so before anything is read.
     """
-    build_model(recipe.model, len(recipe_spec(recipe, 0).names), len(recipe.labels.horizon))
+    torch.manual_seed(recipe.train.seed)
+    num_features = len(recipe_spec(recipe, 0).names)
+    return build_model(recipe.model, num_features, len(recipe.labels.horizon))
 
 
-def check_parts(prepared: Prepared, recipe: Recipe, *, tested: bool) -> None:
+def check_parts(prepared: Prepared, context: int, *, tested: bool) -> None:
     """Find out before the training whether there is something to learn from and to judge by.
 
     Args:
         prepared: from `prepare_ticks`.
-        recipe: the same.
+        context: ticks of history that the network needs.
         tested: whether the test part will be scored.
 
     Raises:
         TickError: a part has no event with enough history and a known label at some horizon.
     """
-    split, horizons = prepared.split, prepared.labels.names
-    context = build_model(recipe.model, len(prepared.spec.names), len(horizons)).context
+    split = prepared.split
     _part(prepared, context, "training", (0, split.train_stop))
     _part(prepared, context, "validation", (split.valid, split.valid_stop))
     if tested:

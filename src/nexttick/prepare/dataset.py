@@ -6,24 +6,31 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from nexttick.options import Recipe, parse_duration_ns
-from nexttick.prepare.events import merge_chunks, merge_events
+from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import FeatureSpec, compute_features
 from nexttick.prepare.labels import Labels, make_labels
-from nexttick.prepare.on_disk import Empty, Spill
+from nexttick.prepare.on_disk import Empty, OnDisk
 from nexttick.prepare.scaler import Scaler
 from nexttick.prepare.splits import Split, chronological_split
 from nexttick.ticks.gaps import pieces, segment_starts, usual_max_gap_ns
-from nexttick.ticks.record import Fingerprint, TickError, fingerprint
+from nexttick.ticks.record import Fingerprint, TickError
 
 _ROWS = 1 << 17  # events whose features are computed in one call
+
+
+class Trained(Protocol):
+    """What a trained predictor brings along, so that nothing is fitted again."""
+
+    spec: FeatureSpec
+    scaler: Scaler
+    raw_ticks: bool
 
 
 @dataclass(frozen=True)
@@ -58,58 +65,35 @@ class Prepared:
         return self.scaler.scaled(self.features_NF, self.empty)
 
 
-def prepare_ticks(ticks: pl.DataFrame, recipe: Recipe) -> Prepared:
+def prepare_ticks(
+    ticks: pl.DataFrame | Iterable[pl.DataFrame],
+    recipe: Recipe,
+    trained: Trained | None = None,
+    on_disk: OnDisk | None = None,
+) -> Prepared:
     """Merge, cut, compute features and labels, and split; whatever is fitted sees training only.
+
+    Args:
+        ticks: the tick record, cleaned and in time order, whole or in consecutive pieces of any
+            length; the numbers are the same.
+        recipe: what is asked for.
+        trained: a predictor whose own features, gap and scaler are taken. Nothing is fitted then,
+            and all events are the test part.
+        on_disk: where everything of the length of the history lies, about 350 bytes an event, so
+            that memory is bounded; in memory by default.
 
     Raises:
         TickError: there are too few ticks to learn from, or their price never changes.
     """
-    events = merge_events(ticks, raw_ticks=recipe.events.raw_ticks)
-    split = chronological_split(len(events), recipe.split)
-    return prepare_events(events, recipe, split, fingerprint(ticks))
-
-
-def prepare_chunks(
-    chunks: Iterable[pl.DataFrame], most_ticks: int, recipe: Recipe, folder: Path
-) -> Prepared:
-    """`prepare_ticks` over consecutive pieces of a long history, with equal numbers.
-
-    Everything of the length of the history lies in files of `folder` without a name, and is seen
-    as memory maps: memory is bounded, and what the machine has of it is used.
-
-    Args:
-        chunks: the tick record, cleaned and in time order, in pieces of any length.
-        most_ticks: that there may be in all.
-        recipe: as for `prepare_ticks`.
-        folder: room for about 350 bytes an event.
-    """
-    spill = Spill(folder)
-    events, data_hash = spilled_events(chunks, most_ticks, spill, recipe.events.raw_ticks)
-    split = chronological_split(len(events), recipe.split)
-    return prepare_events(events, recipe, split, data_hash, spill.empty)
-
-
-def spilled_events(
-    chunks: Iterable[pl.DataFrame], most_ticks: int, spill: Spill, raw_ticks: bool
-) -> tuple[pl.DataFrame, str]:
-    """Events of a long history as memory maps, and the fingerprint of its ticks."""
-    digest, columns, n = Fingerprint(), dict[str, NDArray[Any]](), 0
-    for events in merge_chunks(digest.over(chunks), raw_ticks=raw_ticks):
-        for name in events.columns:
-            values = events[name].to_numpy()
-            if name not in columns:
-                columns[name] = spill.empty(most_ticks, values.dtype)
-            columns[name][n : n + len(events)] = values
-        n += len(events)
-    return pl.DataFrame({name: values[:n] for name, values in columns.items()}), str(digest)
-
-
-def _features(events: pl.DataFrame, spec: FeatureSpec, empty: Empty) -> NDArray[np.float32]:
-    """Features of all events, piece by piece."""
-    out_NF, state = empty((len(events), len(spec.names)), np.float32), spec.initial_state()
-    for begin, stop in pieces(len(events), _ROWS):
-        out_NF[begin:stop] = compute_features(events[begin:stop], spec, state)
-    return out_NF
+    digest = Fingerprint()
+    chunks = digest.over([ticks] if isinstance(ticks, pl.DataFrame) else ticks)
+    raw_ticks = trained.raw_ticks if trained else recipe.events.raw_ticks
+    merged = merge_chunks(chunks, raw_ticks=raw_ticks)
+    events = on_disk.table(merged) if on_disk else pl.concat(merged, rechunk=True)
+    n = len(events)
+    split = Split(0, 0, n) if trained else chronological_split(n, recipe.split)
+    empty = on_disk.empty if on_disk else np.empty
+    return prepare_events(events, recipe, split, str(digest), trained, empty)
 
 
 def prepare_events(
@@ -117,60 +101,34 @@ def prepare_events(
     recipe: Recipe,
     split: Split,
     data_hash: str,
+    trained: Trained | None = None,
     empty: Empty = np.empty,
 ) -> Prepared:
-    """The same from events and a split of them."""
+    """The same from events and a split of them, as a walk-forward makes them fold by fold."""
     time_ns = events["time"].to_numpy()
-    _check_enough(events, split, recipe)
-    max_gap_ns = resolve_max_gap_ns(time_ns[: split.train_stop], recipe.events.max_gap)
-    spec = recipe_spec(recipe, max_gap_ns)
-    features_NF = _features(events, spec, empty)
+    if trained is None:
+        _check_enough(events, split, recipe.model.sequence_length)
+        max_gap_ns = resolve_max_gap_ns(time_ns[: split.train_stop], recipe.events.max_gap)
+        spec = recipe_spec(recipe, max_gap_ns)
+    else:
+        spec = trained.spec
+    features_NF, state = empty((len(events), len(spec.names)), np.float32), spec.initial_state()
+    for begin, stop in pieces(len(events), _ROWS):
+        features_NF[begin:stop] = compute_features(events[begin:stop], spec, state)
     return Prepared(
         events,
         spec,
-        segment_starts(time_ns, max_gap_ns),
+        segment_starts(time_ns, spec.max_gap_ns),
         features_NF,
-        make_labels(events, recipe.labels, max_gap_ns, empty),
-        split,
-        Scaler.fit(features_NF[: split.train_stop]),
-        data_hash,
-        empty,
-    )
-
-
-def prepare_for(
-    ticks: pl.DataFrame, recipe: Recipe, spec: FeatureSpec, scaler: Scaler, raw_ticks: bool
-) -> Prepared:
-    """The same with a trained predictor's own features, gap and scaler; nothing is fitted."""
-    events = merge_events(ticks, raw_ticks=raw_ticks)
-    return prepare_events_for(events, recipe, spec, scaler, fingerprint(ticks))
-
-
-def prepare_events_for(
-    events: pl.DataFrame,
-    recipe: Recipe,
-    spec: FeatureSpec,
-    scaler: Scaler,
-    data_hash: str,
-    empty: Empty = np.empty,
-) -> Prepared:
-    """The same from events."""
-    n = len(events)
-    return Prepared(
-        events,
-        spec,
-        segment_starts(events["time"].to_numpy(), spec.max_gap_ns),
-        _features(events, spec, empty),
         make_labels(events, recipe.labels, spec.max_gap_ns, empty),
-        Split(valid=0, test=0, end=n),
-        scaler,
+        split,
+        trained.scaler if trained else Scaler.fit(features_NF[: split.train_stop]),
         data_hash,
         empty,
     )
 
 
-def _check_enough(events: pl.DataFrame, split: Split, recipe: Recipe) -> None:
-    least = recipe.model.sequence_length
+def _check_enough(events: pl.DataFrame, split: Split, least: int) -> None:
     if min(split.train_stop, split.valid_stop - split.valid) < least:
         raise TickError(
             f"{len(events)} events leave {split.train_stop} to train on and "
@@ -187,13 +145,13 @@ def _check_enough(events: pl.DataFrame, split: Split, recipe: Recipe) -> None:
         )
 
 
-def resolve_max_gap_ns(time_ns: NDArray[np.int64], told: str | None) -> int:
-    """The gap that was told, or else the rule of `usual_max_gap_ns` over the training part."""
-    if told is None:
+def resolve_max_gap_ns(time_ns: NDArray[np.int64], max_gap: str | None) -> int:
+    """The gap that is asked for, or else the rule of `usual_max_gap_ns` over the training part."""
+    if max_gap is None:
         return usual_max_gap_ns(time_ns)
-    duration_ns = parse_duration_ns(told)
+    duration_ns = parse_duration_ns(max_gap)
     if duration_ns is None:
-        raise ValueError(f"--max-gap {told!r} is no duration: e.g. 10m")
+        raise ValueError(f"--max-gap {max_gap!r} is no duration: e.g. 10m")
     return duration_ns
 
 

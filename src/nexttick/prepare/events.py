@@ -49,17 +49,19 @@ def merge_chunks(
 ) -> Iterator[pl.DataFrame]:
     """`merge_events` over consecutive pieces of a long history, in bounded memory.
 
-    The last run of a chunk is held back until the next one shows that it is complete.
+    A chunk is held back until the next one shows whether its last run goes on there.
     """
     held: pl.DataFrame | None = None
     for chunk in chunks:
-        ticks = chunk if held is None else pl.concat([held, chunk])
-        ends = _run_ends(ticks, raw_ticks)
-        complete = int(ends[-2]) + 1 if len(ends) > 1 else 0
-        held = ticks[complete:]
-        if complete:
-            yield merge_events(ticks[:complete], raw_ticks=raw_ticks)
-    if held is not None and len(held):
+        ticks = chunk
+        if held is not None:
+            ends = _run_ends(held, raw_ticks)
+            complete = int(ends[-2]) + 1 if len(ends) > 1 else 0
+            if complete:
+                yield merge_events(held[:complete], raw_ticks=raw_ticks)
+            ticks = pl.concat([held[complete:], chunk])
+        held = ticks
+    if held is not None:
         yield merge_events(held, raw_ticks=raw_ticks)
 
 

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 
 class Empty(Protocol):
-    """Makes arrays whose values will be written: `np.empty`, or `Spill.empty`."""
+    """Makes arrays whose values will be written: `np.empty`, or `OnDisk.empty`."""
 
     def __call__(self, shape: Any, dtype: Any) -> NDArray[Any]:
         """An array of this shape and type."""
         ...
 
 
-class Spill:
-    """Arrays on disk.
+class OnDisk:
+    """Arrays in files.
 
     Args:
         folder: where they lie; not a file system in memory, as /tmp is on some systems.
@@ -40,6 +43,31 @@ class Spill:
             OSError: the folder cannot be written.
         """
         size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
-        with tempfile.TemporaryFile(dir=self.folder, prefix="nexttick-") as file:
+        with self._file() as file:
             file.truncate(max(size, 1))
             return np.memmap(file, dtype, "r+", shape=shape) if size else np.empty(shape, dtype)
+
+    def table(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        """Consecutive parts of a table as one, whose columns of numbers lie on disk.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        files: dict[str, IO[bytes]] = {}
+        rows = 0
+        with ExitStack() as opened:
+            for part in parts:
+                for name in part.columns:
+                    if name not in files:
+                        files[name] = opened.enter_context(self._file())
+                    part[name].to_numpy().tofile(files[name])
+                rows += len(part)
+            if rows == 0:
+                return part
+            dtypes = {name: part[name].to_numpy().dtype for name in files}
+            return pl.DataFrame(
+                {n: np.memmap(file, dtypes[n], "r+", shape=rows) for n, file in files.items()}
+            )
+
+    def _file(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=self.folder, prefix="nexttick-")

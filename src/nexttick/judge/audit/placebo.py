@@ -10,7 +10,7 @@ import polars as pl
 from nexttick.judge.audit.facts import Finding
 from nexttick.learn.epochs import DivergenceError
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.train import check_parts, train_network
+from nexttick.learn.train import check_parts, fresh_network, train_network
 from nexttick.options import Recipe, SplitOptions
 from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING
@@ -44,8 +44,9 @@ def check_placebo(
     recipe = _shortened(recipe, epochs)
     try:
         nothing = prepare_ticks(placebo.ticks, recipe)
-        check_parts(nothing, recipe, tested=True)
-        predictor = train_network(nothing, recipe)
+        network = fresh_network(recipe)
+        check_parts(nothing, network.context, tested=True)
+        predictor = train_network(nothing, recipe, network=network)
     except (TickError, DivergenceError) as error:
         return Finding(_NAME, None, f"The recipe can't be trained on a placebo: {error}", {})
     return _told(over_truth(predictor, nothing, placebo, recipe), len(some))
@@ -68,7 +69,7 @@ def over_truth(
     predictor: Predictor, prepared: Prepared, placebo: Placebo, recipe: Recipe
 ) -> dict[str, OverTruth]:
     """Score the test part against the truth, at each horizon counted in events."""
-    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
     compared = {}
     for horizon, h in _event_horizons(recipe).items():
         known = (prepared.labels.y_NH[:, h] != MISSING) & np.isfinite(p_NH[:, h])

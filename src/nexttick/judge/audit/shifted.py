@@ -69,7 +69,7 @@ def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepare
         fitted: baselines, of which the best honest one is the yardstick.
         prepared: what they are tested on.
     """
-    p_NH = predictor.score(prepared.x_NF, prepared.starts)
+    p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
     rows = np.arange(prepared.split.test, len(p_NH))
     honest = [ones for name, ones in fitted.items() if not is_leaky(name)]
     asked = []

@@ -174,18 +174,21 @@ class Eager(Engine):
     name = "torch"
 
     def __init__(self, predictor: Predictor):
-        self._predictor = predictor
+        self._predictor, self._model = predictor, predictor.model.eval()
         self.x_F = np.zeros(len(predictor.spec.names), np.float32)
-        self._state: State = predictor.model.eval().initial_state(1)
+        self._state: State = self._model.initial_state(1)
 
+    @torch.inference_mode()
     def advance(self) -> NDArray[np.float32]:
         """One step of the model."""
-        p_H, self._state = self._predictor.advance(self.x_F, self._state)
-        return p_H
+        x_BF = torch.from_numpy(self._predictor.scaler(self.x_F))[None]
+        x_BF = x_BF.to(next(self._model.parameters()).device)
+        logits_BH, self._state = self._model.step(x_BF, self._state)
+        return self._predictor.calibrated(torch.sigmoid(logits_BH).cpu().numpy())[0]
 
     def reset(self) -> None:
         """The model's own initial state."""
-        self._state = self._predictor.model.initial_state(1)
+        self._state = self._model.initial_state(1)
 
     def state(self) -> Arrays:
         """The model's tensors."""

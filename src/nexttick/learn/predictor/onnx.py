@@ -261,7 +261,7 @@ def _worst_difference(predictor: Predictor, engine: OnnxRuntime) -> float:
     events = merge_events(ticks, raw_ticks=True)
     x_NF = compute_features(events, predictor.spec)
     starts = segment_starts(events["time"].to_numpy(), 2**62)  # one segment, whatever the pauses
-    p_NH = predictor.score(predictor.scaler(x_NF), starts)
+    p_NH = predictor.score(predictor.scaler(x_NF), starts).p_NH
     said_NH = np.empty_like(p_NH)
     for i, x_F in enumerate(x_NF):
         engine.x_F[:] = x_F

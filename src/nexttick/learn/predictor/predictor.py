@@ -1,7 +1,8 @@
 """The artefact that leaves training: feature spec, scaler, model and provenance, in one folder.
 
 Weights are safetensors, everything else is JSON that can be read; no pickle is ever loaded.
-`predict` computes a history densely, `step` takes one event, and both give the same numbers.
+`predict` computes a history densely; a `Stepper` takes one event after the other, and gives the
+same numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,12 +28,11 @@ from nexttick.learn.predictor.calibration import Calibration, from_json, to_json
 from nexttick.learn.predictor.training_shares import Reference
 from nexttick.learn.predictor.training_shares import from_json as reference_from_json
 from nexttick.learn.predictor.training_shares import to_json as reference_to_json
-from nexttick.networks.layers.block import State
 from nexttick.networks.models import build_model
 from nexttick.networks.models.base import Past, TickModel
 from nexttick.options import ModelOptions
-from nexttick.prepare.events import merge_chunks, merge_events
-from nexttick.prepare.features import FeatureSpec, compute_features, update
+from nexttick.prepare.events import merge_chunks
+from nexttick.prepare.features import FeatureSpec, compute_features
 from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import pieces, segment_starts
 from nexttick.ticks.writing import write_text, write_whole
@@ -41,14 +41,18 @@ FORMAT = 3
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
 
 
-@dataclass
-class Live:
-    """State of a predictor between two events."""
+class Scores(NamedTuple):
+    """Probabilities of N events at H horizons, NaN where the history is too short.
 
-    features: NDArray[np.float64]
-    model: State
-    seen: int = 0
-    last_ns: int = 0
+    Attributes:
+        p_NH: float32, as they are said: calibrated.
+        raw_NH: float32, before calibration.
+        past: what the network remembers of the last segment.
+    """
+
+    p_NH: NDArray[np.float32]
+    raw_NH: NDArray[np.float32]
+    past: Past | None
 
 
 @dataclass
@@ -88,9 +92,7 @@ class Predictor:
             `time` (ns), `price`, and one `p_rise@h` a horizon; null where there is less history
             than the model's context.
         """
-        events = merge_events(ticks, raw_ticks=self.raw_ticks)
-        starts = segment_starts(events["time"].to_numpy(), self.spec.max_gap_ns)
-        return as_table(events, self.horizons, self.probabilities(events, starts))
+        return pl.concat(self.predict_chunks([ticks]))
 
     def predict_chunks(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """`predict` over consecutive pieces of a long history, in bounded memory.
@@ -106,18 +108,35 @@ class Predictor:
             time_ns = events["time"].to_numpy()
             x_NF = self.scaler(compute_features(events, self.spec, state))
             starts = segment_starts(time_ns, self.spec.max_gap_ns)
-            goes_on = last_ns is not None and time_ns[0] - last_ns <= self.spec.max_gap_ns
-            raw_NH, past = self._score_segments(x_NF, starts, past if goes_on else None)
-            yield as_table(events, self.horizons, self.calibrated(raw_NH))
-            last_ns = time_ns[-1]
+            if last_ns is not None and time_ns[0] - last_ns > self.spec.max_gap_ns:
+                past = None
+            p_NH, _, past = self.score(x_NF, starts, past)
+            yield as_table(events, self.horizons, p_NH)
+            last_ns = time_ns[-1] if len(time_ns) else None
 
-    def probabilities(self, events: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Probabilities of shape (N, H); NaN where the history is too short."""
-        return self.score(self.scaler(compute_features(events, self.spec)), starts)
+    @torch.inference_mode()
+    def score(
+        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64], past: Past | None = None
+    ) -> Scores:
+        """Probabilities from scaled features, segment by segment.
 
-    def score(self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Probabilities of shape (N, H) from scaled features, segment by segment."""
-        return self.calibrated(self.score_raw(x_NF, starts))
+        Args:
+            x_NF: scaled features of consecutive events.
+            starts: where segments start.
+            past: what is remembered of the events before, where the first segment goes on.
+        """
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        raw_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
+        for start, stop in pairwise([*starts.tolist(), len(x_NF)]):
+            past = past if start == 0 else None
+            for piece, rows in pieces(stop - start, _CHUNK):
+                x_TF = torch.from_numpy(x_NF[start + piece : start + rows]).to(device)
+                logits_KH, past = self.model.advance(x_TF, past)
+                ready = raw_NH[start + rows - len(logits_KH) : start + rows]
+                if len(ready):
+                    ready[:] = torch.sigmoid(logits_KH).float().cpu().numpy()
+        return Scores(self.calibrated(raw_NH), raw_NH, past)
 
     def calibrated(self, p_NH: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw probabilities as they are said."""
@@ -125,65 +144,6 @@ class Predictor:
             return p_NH
         columns = [curve(p) for curve, p in zip(self.calibration, p_NH.T, strict=True)]
         return np.stack(columns, axis=1).astype(np.float32)
-
-    def score_raw(
-        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """The same before calibration."""
-        return self._score_segments(x_NF, starts, None)[0]
-
-    @torch.inference_mode()
-    def _score_segments(
-        self, x_NF: NDArray[np.float32], starts: NDArray[np.int64], past: Past | None
-    ) -> tuple[NDArray[np.float32], Past | None]:
-        """Raw probabilities, and what to remember of the last segment; `past` is the first's."""
-        self.model.eval()
-        device = next(self.model.parameters()).device
-        out_NH = np.full((len(x_NF), len(self.horizons)), np.nan, np.float32)
-        for start, stop in pairwise([*starts.tolist(), len(x_NF)]):
-            past = past if start == 0 else None
-            for piece, rows in pieces(stop - start, _CHUNK):
-                x_TF = torch.from_numpy(x_NF[start + piece : start + rows]).to(device)
-                logits_KH, past = self.model.advance(x_TF, past)
-                ready = out_NH[start + rows - len(logits_KH) : start + rows]
-                if len(ready):
-                    ready[:] = torch.sigmoid(logits_KH).float().cpu().numpy()
-        return out_NH, past
-
-    def start(self) -> Live:
-        """The state before the first event."""
-        return Live(self.spec.initial_state(), self.model.eval().initial_state(1))
-
-    @torch.inference_mode()
-    def step(self, event: tuple[Any, ...], live: Live) -> NDArray[np.float32] | None:
-        """Take one event in; probabilities of the H horizons.
-
-        Args:
-            event: the values named in `features.EVENT`.
-            live: from `start`; advanced in place, and begun anew after a gap.
-
-        Returns:
-            float32 array of H probabilities; None while there is less history than the context.
-        """
-        if live.seen and event[0] - live.last_ns > self.spec.max_gap_ns:
-            live.model, live.seen = self.model.initial_state(1), 0
-        x = np.empty(len(self.spec.names), np.float32)
-        update(live.features, event, x, self.spec.constants())
-        p_H, live.model = self.advance(x, live.model)
-        live.seen, live.last_ns = live.seen + 1, event[0]
-        return None if live.seen < self.model.context else p_H
-
-    @torch.inference_mode()
-    def advance(self, x_F: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
-        """One tick's unscaled features in: probabilities of the H horizons, and the next state.
-
-        Args:
-            x_F: from `features.update`.
-            state: the model's, from `initial_state(1)` or the tick before.
-        """
-        x_BF = torch.from_numpy(self.scaler(x_F))[None].to(next(self.model.parameters()).device)
-        logits_BH, state = self.model.step(x_BF, state)
-        return self.calibrated(torch.sigmoid(logits_BH).cpu().numpy())[0], state
 
     def fingerprint(self) -> str:
         """SHA-256 of all that decides a prediction: features, scaling, weights, calibration."""
