@@ -279,7 +279,7 @@ def kill_after(
     assert child.pid is not None
     with contextlib.suppress(ProcessLookupError):  # it had ended
         os.kill(child.pid, signal.SIGKILL)
-    child.join(60)
+    child.join(300)
     assert child.exitcode in (0, -signal.SIGKILL)
     return child.exitcode != 0
 
@@ -319,7 +319,7 @@ def test_killed_around_each_rename_it_goes_on(
         url = tmp_path / str(point)
         child = processes.Process(target=fetch_until, args=(str(url), 7, days, rows, point))
         child.start()
-        child.join(60)
+        child.join(300)
         if child.exitcode == 0:
             break
         assert child.exitcode == -signal.SIGKILL
@@ -347,7 +347,7 @@ def test_two_processes_at_once(
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(300)
     assert [child.exitcode for child in children] == [0, 0]
     assert_frame_equal(stored(tmp_path), market(*MARKET))
 
@@ -359,19 +359,21 @@ def test_the_second_of_two_waits_and_says_so(tmp_path: Path) -> None:
     def hold() -> None:
         with writing(series):
             held.set()
-            free.wait(30)
+            free.wait(120)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(30)
+    assert held.wait(120)
     with pytest.raises(LockedError, match=r"another process has been writing here for 0\.1 s"):
         whole(Recorded(market(1)), tmp_path, on_wait=told.append, wait_s=0.1)
     whole_told = list(told)
-    timer = threading.Timer(0.1, free.set)
-    timer.start()
-    whole(Recorded(market(1)), tmp_path, on_wait=told.append, wait_s=30)
+
+    def free_it(words: str) -> None:
+        told.append(words)
+        free.set()
+
+    whole(Recorded(market(1)), tmp_path, on_wait=free_it, wait_s=120)
     thread.join()
-    timer.join()
     assert len(whole_told) == 1
     assert len(told) == 2
     assert "waiting for it" in told[1]
