@@ -15,9 +15,8 @@ import polars as pl
 from helpers.live_exchange import LocalExchange
 from nexttick.cli import run
 from nexttick.learn import run_folder
-from nexttick.live.journal import table
 from nexttick.live.journal.journal import Journal
-from nexttick.live.journal.schema import identity_of
+from nexttick.live.journal.table import reading
 from nexttick.live.market import Market
 from nexttick.live.page.board import Board
 from nexttick.live.promises import Promise, base_rates, identify
@@ -91,8 +90,8 @@ def table_of(lines: Sequence[str]) -> pl.DataFrame:
 
 
 def events_of(path: Path) -> pl.DataFrame:
-    with table.reading(path) as (db, meta):
-        return table.read_table(db, identity_of(meta))
+    with reading(path) as view:
+        return view.events()
 
 
 def trades_of(path: Path) -> list[tuple[Any, ...]]:

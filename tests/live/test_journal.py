@@ -320,8 +320,8 @@ def test_a_journal_that_nobody_can_write_to_is_read(
         append(journal, Stepper(), 4)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     monkeypatch.setattr("os.access", lambda *_: False)
-    with reading(path) as (db, _):
-        assert db.execute("SELECT count(*) FROM trades").fetchone() == (4,)
+    with reading(path) as view:
+        assert view.db.execute("SELECT count(*) FROM trades").fetchone() == (4,)
         assert [*path.parent.iterdir()] == [path]
 
 

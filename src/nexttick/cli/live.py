@@ -25,8 +25,7 @@ from nexttick.cli.screen_live import Watching
 from nexttick.learn import run_folder
 from nexttick.live import follow
 from nexttick.live.journal.journal import Journal
-from nexttick.live.journal.schema import identity_of
-from nexttick.live.journal.table import describe, read_table, reading, score
+from nexttick.live.journal.table import reading, score
 from nexttick.live.market import Market
 from nexttick.live.page.app import build_app, check_binding, serve
 from nexttick.live.page.board import Board
@@ -256,9 +255,9 @@ def journal(file: Path, export: Path | None, *, as_json: bool) -> None:
     """`nexttick journal`: describe, score, export; also while a process writes to it."""
     if export is not None:
         check_table_path(export)
-    with reading(file) as (db, meta):
-        told, table = describe(db, meta), read_table(db, identity_of(meta))
-    told["scores"] = score(table, identity_of(meta))
+    with reading(file) as view:
+        told, table = view.describe(), view.events()
+    told["scores"] = score(table, view.identity)
     if export is not None:
         write_table(table, export)
     if as_json:

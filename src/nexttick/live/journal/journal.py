@@ -26,16 +26,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from nexttick.live.journal.reading import Resumed, count, read_resumed, read_scored
+from nexttick.live.journal.reading import Resumed, next_number
 from nexttick.live.journal.schema import (
     PAGE_BYTES,
     Identity,
-    check_same,
+    column,
     connect,
     create_tables,
     explaining,
@@ -47,6 +48,7 @@ from nexttick.venues.messages import Gap, Message
 
 SYNC_S = 0.5
 LOG_BYTES = 64 * 2**20
+_ROWS = 100_000  # read together
 
 
 class Journal:
@@ -77,14 +79,38 @@ class Journal:
         log_bytes: int = LOG_BYTES,
     ):
         self.path, self.identity = path, identity
-        self._lock = _locked(path)
+        self._lock = FileLock(f"{path}.lock", blocking=False)
         try:
-            with explaining(path):
-                self._db = _open(path, identity, log_bytes)
-                self.trades, self.events = count(self._db, "trades"), count(self._db, "events")
-        except BaseException:
-            self._lock.release()
-            raise
+            path.parent.stat()  # the lock would make the folder
+            self._lock.acquire()
+        except Timeout:
+            raise RuntimeError(
+                f"{path} is being written by another process: end that one first, or name another "
+                f"journal"
+            ) from None
+        except OSError as error:
+            from nexttick.ticks.writing import explained
+
+            raise explained(error, path) from error
+        with explaining(path), ExitStack() as undone:  # where it cannot be opened
+            undone.callback(self._lock.release)
+            db = self._db = connect(path)
+            undone.callback(db.close)
+            meta = read_meta(db, path)
+            if meta is not None:
+                identity.check(identity_of(meta), path)
+            db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint={log_bytes // PAGE_BYTES}")
+            if meta is None:
+                create_tables(db, identity, time.time_ns())
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self.trades, self.events = (
+                next_number(db, f"SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1")
+                for table in ("trades", "events")
+            )
+            undone.pop_all()
         values = ", ".join("?" * (5 + len(identity.horizons)))
         self._insert_event = f"INSERT INTO events VALUES ({values})"
         self._syncing = Syncing(path, sync_s)
@@ -147,12 +173,20 @@ class Journal:
             older: go on from the last checkpoint but one, where the last cannot be used.
         """
         with explaining(self.path):
-            return read_resumed(self._db, self.identity, older=older)
+            return Resumed.read(self._db, self.identity, older=older)
 
     def scored(self, horizon: int) -> Iterator[tuple[list[int], list[float]]]:
         """Answers and what was said at the h-th horizon, in pieces, for `LiveScores.add_many`."""
+        p = column(self.identity.horizons[horizon])
         with explaining(self.path):
-            yield from read_scored(self._db, self.identity, horizon)
+            cursor = self._db.execute(
+                f"SELECT y, {p} FROM outcomes JOIN events ON seq = event "
+                f"WHERE horizon = ? AND y >= 0 AND {p} IS NOT NULL ORDER BY event",
+                (horizon,),
+            )
+            while piece := cursor.fetchmany(_ROWS):
+                y, said = zip(*piece, strict=True)
+                yield list(y), list(said)
 
     def sync(self) -> None:
         """Bring all that was committed to the disk; the journal's own thread does so by itself."""
@@ -196,42 +230,6 @@ class Journal:
             "DELETE FROM checkpoints WHERE trades NOT IN "
             "(SELECT trades FROM checkpoints ORDER BY trades DESC LIMIT 2)"
         )
-
-
-def _locked(path: Path) -> FileLock:
-    lock = FileLock(f"{path}.lock", blocking=False)
-    try:
-        path.parent.stat()  # the lock would make the folder
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(
-            f"{path} is being written by another process: end that one first, or name another "
-            f"journal"
-        ) from None
-    except OSError as error:
-        from nexttick.ticks.writing import explained
-
-        raise explained(error, path) from error
-    return lock
-
-
-def _open(path: Path, identity: Identity, log_bytes: int) -> sqlite3.Connection:
-    db = connect(path)
-    try:
-        meta = read_meta(db, path)
-        if meta is not None:
-            check_same(path, identity_of(meta), identity)
-        db.execute(f"PRAGMA page_size={PAGE_BYTES}")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(f"PRAGMA wal_autocheckpoint={log_bytes // PAGE_BYTES}")
-        if meta is None:
-            create_tables(db, identity, time.time_ns())
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 class Syncing:

@@ -71,6 +71,24 @@ class Identity:
     base_rates: tuple[float, ...]
     run: str = field(default="", compare=False)
 
+    def check(self, found: Identity, path: Path) -> None:
+        """Refuse the journal of another predictor, source or symbol.
+
+        Raises:
+            ValueError: names all that differs.
+        """
+        differing = [
+            f"{one.name.replace('_', ' ')} {getattr(found, one.name)!r}, not "
+            f"{getattr(self, one.name)!r}"
+            for one in fields(Identity)
+            if one.compare and getattr(found, one.name) != getattr(self, one.name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{path} is the journal of another run: it has {'; '.join(differing)}. Name "
+                f"another journal, or go on with the run {found.run or 'that began it'}"
+            )
+
 
 def create_tables(db: sqlite3.Connection, identity: Identity, started_ns: int) -> None:
     """Make the tables of a new journal, whole or not at all."""
@@ -79,13 +97,13 @@ def create_tables(db: sqlite3.Connection, identity: Identity, started_ns: int) -
         "CREATE TABLE events (seq INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, price REAL NOT "
         f"NULL, trade INTEGER NOT NULL, said_ns INTEGER NOT NULL{columns}) STRICT"
     )
-    told = {"format": FORMAT, "started_ns": started_ns, **asdict(identity)}
+    meta = {"format": FORMAT, "started_ns": started_ns, **asdict(identity)}
     with db:
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.split(";\n"):
             db.execute(statement)
         db.execute(events)
-        rows = [(key, json.dumps(value)) for key, value in told.items()]
+        rows = [(key, json.dumps(value)) for key, value in meta.items()]
         db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
 
 
@@ -110,10 +128,10 @@ def read_meta(db: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
         return None
     if not {"meta", "trades", "events", "outcomes"} <= names:
         raise ValueError(f"{path} is a database, but no journal: name another file")
-    told = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
-    if told.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {told.get('format')!r}, this version reads {FORMAT}")
-    return told
+    meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {meta.get('format')!r}, this version reads {FORMAT}")
+    return meta
 
 
 def identity_of(meta: dict[str, Any]) -> Identity:
@@ -121,26 +139,6 @@ def identity_of(meta: dict[str, Any]) -> Identity:
     values = {one.name: meta[one.name] for one in fields(Identity)}
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return Identity(**values | lists)
-
-
-def check_same(path: Path, found: Identity, wanted: Identity) -> None:
-    """Refuse a journal of another predictor, source or symbol.
-
-    Raises:
-        ValueError: names all that differs.
-    """
-    if found == wanted:
-        return
-    differing = [
-        f"{one.name.replace('_', ' ')} {getattr(found, one.name)!r}, not "
-        f"{getattr(wanted, one.name)!r}"
-        for one in fields(Identity)
-        if one.compare and getattr(found, one.name) != getattr(wanted, one.name)
-    ]
-    raise ValueError(
-        f"{path} is the journal of another run: it has {'; '.join(differing)}. Name another "
-        f"journal, or go on with the run {found.run or 'that began it'}"
-    )
 
 
 @contextmanager
@@ -163,21 +161,18 @@ def explaining(path: Path) -> Iterator[None]:
             f"nothing of this batch was written"
         ) from error
     except sqlite3.DatabaseError as error:
-        raise _explained(error, path) from error
+        from nexttick.ticks.writing import explained
 
-
-def _explained(error: sqlite3.DatabaseError, path: Path) -> Exception:
-    from nexttick.ticks.writing import explained
-
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return RuntimeError(
-            f"{path} is locked by another program ({error}): close what writes to it, and start "
-            f"again; all that was printed is in it"
-        )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return ValueError(f"{path} is damaged, or no journal ({error}): name another file")
-    number = _SYSTEM_ERRORS.get(code)
-    if number is None:
-        return RuntimeError(f"{path}: {error}")
-    return explained(OSError(number, str(error)), path)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise RuntimeError(
+                f"{path} is locked by another program ({error}): close what writes to it, and "
+                f"start again; all that was printed is in it"
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise ValueError(
+                f"{path} is damaged, or no journal ({error}): name another file"
+            ) from error
+        if code in _SYSTEM_ERRORS:
+            raise explained(OSError(_SYSTEM_ERRORS[code], str(error)), path) from error
+        raise RuntimeError(f"{path}: {error}") from error
