@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from nexttick.networks.layers.block import Chain
 from nexttick.networks.layers.condensenet import (
     CondenseBlock,
-    condense_layer,
     condense_to,
     condensed,
     group_lasso,
@@ -140,7 +139,8 @@ def test_a_whole_network_condenses_to_the_same_function(padding: str) -> None:
 @pytest.mark.parametrize("nd", [1, 2])
 def test_a_layer_shuffles_its_groups_before_it_convolves_them(nd: int) -> None:
     """Against torch: output channel g n + i of the first convolution stands at place i G + g."""
-    layer = condense_layer(8, 4, groups=2, factor=2, norm="none", nd=nd, padding="symmetric")
+    sizes = {"num_layers": 1, "groups": 2, "factor": 2, "nd": nd}
+    layer = CondenseBlock(8, 4, norm="none", padding="symmetric", **sizes)
     learned_conv, grouped_conv = (weight.double() for weight in layer.parameters())
     x = ticks(8, nd)
     convolve = nn.functional.conv1d if nd == 1 else nn.functional.conv2d

@@ -2,7 +2,15 @@
 
 `BLOCKS` names every block. Each class can be made of two small numbers, the channels in and its
 own size (channels out, hidden size, growth or window), and of `nd` and `padding` where its `nds`
-and `paddings` offer a choice.
+and `paddings` offer a choice. What they share means the same in each; docstrings say the rest:
+
+- `in_channels`, `out_channels`: channels in and out.
+- `kernel_size`: inputs that one output of a convolution weighs, on each axis.
+- `stride`: inputs from one output to the next.
+- `dilation`: inputs from one of the kernel's weights to the next.
+- `norm`: normalisation after each convolution: `batch`, `layer` (over channels) or `none`.
+- `nd`: 1 for ticks, 2 for images.
+- `padding`: `causal` (ticks only: output t sees inputs up to t), `symmetric` or `none`.
 """
 
 from __future__ import annotations

@@ -25,9 +25,6 @@ class Block(nn.Module, ABC):
     Attributes:
         nds: dimensions that the class can be built for.
         paddings: paddings that the class can be built with, in one dimension.
-        in_channels: channels in.
-        out_channels: channels out.
-        nd: 1 for ticks, 2 for images.
         stride: inputs per output; below 1 where a block makes its input longer.
         period: the pattern of what outputs see repeats after so many outputs.
         parts: tensors that `step` remembers.
@@ -54,9 +51,9 @@ class Block(nn.Module, ABC):
         Inputs below 0 or behind the end are padding. `-inf` stands for "all that came before".
         """
 
-    @abstractmethod
     def output_length(self, length: int) -> int:
-        """Outputs of `length` inputs, on one axis."""
+        """Outputs of `length` inputs, on one axis; as many, if a block doesn't say otherwise."""
+        return length
 
     def initial_state(self, batch: int) -> State:
         """What `step` remembers before the first tick of `batch` markets."""
@@ -101,8 +98,17 @@ class Chain(Block):
     """
 
     def __init__(self, *layers: nn.Module):
+        known = (Block, *POINTWISE)
+        strange = [type(layer).__name__ for layer in layers if not isinstance(layer, known)]
+        if strange:
+            raise ValueError(
+                f"Chain: what {', '.join(strange)} sees is unknown; wrap it as a Block"
+            )
         blocks = [layer for layer in layers if isinstance(layer, Block)]
-        _check_chain(layers, blocks)
+        if not blocks:
+            raise ValueError("Chain: no block among the layers; give at least one")
+        if len({block.nd for block in blocks}) > 1:
+            raise ValueError(f"Chain: nd={[block.nd for block in blocks]}; give all the same nd")
         super().__init__(blocks[0].in_channels, blocks[-1].out_channels, blocks[0].nd)
         self.layers = nn.Sequential(*layers)
         self.stride = prod((block.stride for block in blocks), start=Fraction(1))
@@ -150,16 +156,13 @@ class PathBlock(Block, ABC):
     Shapes and receptive field: the path's.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
         path: the layers.
         padding: of the path; without, what stands beside it is trimmed to its length.
+        more: channels out, beside those of the path.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, path: Chain, padding: Padding = "causal"
-    ):
-        super().__init__(in_channels, out_channels, path.nd)
+    def __init__(self, path: Chain, padding: Padding = "causal", more: int = 0):
+        super().__init__(path.in_channels, path.out_channels + more, path.nd)
         self.path = path
         self.stride, self.period, self.parts = path.stride, path.period, path.parts
         self.lost = int(path.receptive_field) - 1 if padding == "none" else 0
@@ -193,15 +196,3 @@ class PathBlock(Block, ABC):
 def short_name(path: str) -> str:
     """The path of a module without the parts that only hold others; empty where nothing is left."""
     return ".".join(part for part in path.split(".") if part not in ("layers", "path", "layer"))
-
-
-def _check_chain(layers: tuple[nn.Module, ...], blocks: list[Block]) -> None:
-    strange = [
-        type(layer).__name__ for layer in layers if not isinstance(layer, (Block, *POINTWISE))
-    ]
-    if strange:
-        raise ValueError(f"Chain: what {', '.join(strange)} sees is unknown; wrap it as a Block")
-    if not blocks:
-        raise ValueError("Chain: no block among the layers; give at least one")
-    if len({block.nd for block in blocks}) > 1:
-        raise ValueError(f"Chain: nd={[block.nd for block in blocks]}; give all the same nd")

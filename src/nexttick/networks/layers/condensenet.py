@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,52 +28,20 @@ from nexttick.networks.layers.normalisation import norm_layer
 from nexttick.networks.layers.shapes import Padding, check_positive
 
 
-def condense_layer(
-    in_channels: int,
-    growth: int,
-    kernel_size: int = 3,
-    *,
-    groups: int = 4,
-    factor: int = 4,
-    bottleneck: int = 4,
-    norm: str = "batch",
-    nd: int = 1,
-    padding: Padding = "causal",
-) -> Beside:
-    """One layer of CondenseNet: norm, ReLU, learned groups; norm, ReLU, shuffle, grouped conv.
-
-    The shuffle lets every group of the second convolution see every group of the first. Shapes:
-    (B, in_channels, T) to (B, in_channels + growth, T'). Receptive field: `kernel_size`.
-    Arguments as in `CondenseBlock`.
-    """
-    check_positive("condense_layer", growth=growth, bottleneck=bottleneck)
-    narrow = bottleneck * growth
-    path = Chain(
-        *(norm_layer(norm, in_channels, nd), nn.ReLU()),
-        LearnedGroupConv(in_channels, narrow, groups, factor, nd=nd),
-        *(norm_layer(norm, narrow, nd), nn.ReLU(), nn.ChannelShuffle(groups)),
-        Conv(narrow, growth, kernel_size, groups=groups, bias=False, nd=nd, padding=padding),
-    )
-    return Beside(path, padding)
-
-
 class CondenseBlock(PathBlock):
     """`num_layers` layers of CondenseNet, each seeing all before it.
 
-    Shapes: (B, in_channels, T) to (B, in_channels + num_layers growth, T). Receptive field:
-    1 + num_layers (kernel_size - 1).
+    A layer: norm, ReLU, learned groups; norm, ReLU, shuffle, grouped convolution. The shuffle lets
+    every group of the second convolution see every group of the first. Shapes: (B, in_channels, T)
+    to (B, in_channels + num_layers growth, T). Receptive field: 1 + num_layers (kernel_size - 1).
 
     Args:
-        in_channels: channels in; a multiple of `factor`.
+        in_channels: a multiple of `factor`.
         growth: channels that each layer adds; a multiple of `factor` and `groups`.
-        num_layers: layers.
         kernel_size: of each layer's second convolution.
         groups: groups of both convolutions.
         factor: condensation factor of the first.
         bottleneck: width between a layer's convolutions, in growths; 4 in the paper.
-        norm: `batch` (the paper's), `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
     """
 
     def __init__(
@@ -89,24 +58,19 @@ class CondenseBlock(PathBlock):
         nd: int = 1,
         padding: Padding = "causal",
     ):
-        check_positive("CondenseBlock", num_layers=num_layers)
-        path = Chain(
-            *(
-                condense_layer(
-                    in_channels + before * growth,
-                    growth,
-                    kernel_size,
-                    groups=groups,
-                    factor=factor,
-                    bottleneck=bottleneck,
-                    norm=norm,
-                    nd=nd,
-                    padding=padding,
-                )
-                for before in range(num_layers)
+        check_positive("CondenseBlock", num_layers=num_layers, growth=growth, bottleneck=bottleneck)
+        narrow = bottleneck * growth
+        grouped = partial(Conv, groups=groups, bias=False, nd=nd, padding=padding)
+        layers = [
+            Chain(
+                *(norm_layer(norm, channels, nd), nn.ReLU()),
+                LearnedGroupConv(channels, narrow, groups, factor, nd=nd),
+                *(norm_layer(norm, narrow, nd), nn.ReLU(), nn.ChannelShuffle(groups)),
+                grouped(narrow, growth, kernel_size),
             )
-        )
-        super().__init__(in_channels, path.out_channels, path)
+            for channels in range(in_channels, in_channels + num_layers * growth, growth)
+        ]
+        super().__init__(Chain(*(Beside(layer, padding) for layer in layers)))
 
 
 def learned_group_convs(model: nn.Module) -> Iterator[LearnedGroupConv]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +31,8 @@ class Conv(Block):
     1 + dilation (kernel_size - 1).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: inputs that one output weighs, on each axis.
-        stride: inputs from one output to the next.
-        dilation: inputs from one of the kernel's weights to the next.
         groups: parts of the channels that do not see each other.
         bias: whether each channel out has a constant.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
 
     Raises:
         ValueError: for sizes below 1, groups that divide no channels, a padding without sense.
@@ -106,11 +100,9 @@ class Average(Block):
     padding output i is the mean of inputs (i - 1) size + 1 to i size. Receptive field: `size`.
 
     Args:
-        channels: channels in and out.
         size: inputs of a window; 1 leaves all as it is.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`. Averages of images have no middle
-            for an even size, so `symmetric` fills up behind the end instead.
+        padding: averages of images have no middle for an even size, so `symmetric` fills up
+            behind the end instead.
     """
 
     def __init__(self, channels: int, size: int = 2, *, nd: int = 1, padding: Padding = "causal"):
@@ -144,21 +136,32 @@ class Average(Block):
         return output_length(length, self.size, stride=self.size, padded=self.before)
 
 
+class ConvOptions(TypedDict, total=False):
+    """Options that blocks hand on to their `Conv`, where they and their defaults stand."""
+
+    stride: int
+    dilation: int
+    groups: int
+    nd: int
+    padding: Padding
+
+
+def normed(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str, **options: Unpack[ConvOptions]
+) -> list[nn.Module]:
+    """A convolution and its norm; no bias before batch norm, which has a shift of its own."""
+    conv = Conv(in_channels, out_channels, kernel_size, bias=norm != "batch", **options)
+    return [conv, norm_layer(norm, out_channels, conv.nd)]
+
+
 class ConvBlock(PathBlock):
     """Convolution, norm, LeakyReLU (Maas et al. 2013) and dropout: the lecture's layer.
 
     Shapes and receptive field: those of `Conv`.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: as in `Conv`.
-        stride: as in `Conv`.
-        dilation: as in `Conv`.
-        norm: `batch`, `layer` or `none`.
         dropout: probability with which training silences a value.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
+        **options: `stride`, `dilation`, `nd` and `padding` of the convolution.
     """
 
     def __init__(
@@ -167,48 +170,23 @@ class ConvBlock(PathBlock):
         out_channels: int,
         kernel_size: int = 3,
         *,
-        stride: int = 1,
-        dilation: int = 1,
         norm: str = "batch",
         dropout: float = 0.0,
-        nd: int = 1,
-        padding: Padding = "causal",
+        **options: Unpack[ConvOptions],
     ):
-        conv = Conv(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            dilation=dilation,
-            bias=norm != "batch",  # batch norm has a shift of its own
-            nd=nd,
-            padding=padding,
-        )
-        normalised = norm_layer(norm, out_channels, nd)
-        path = Chain(conv, normalised, nn.LeakyReLU(), nn.Dropout(dropout))
-        super().__init__(in_channels, out_channels, path)
-
-
-def pad(x: Tensor, zeros: tuple[int, int], nd: int) -> Tensor:
-    """`x` with zeros before and after, on each of its `nd` last axes."""
-    return nn.functional.pad(x, zeros * nd) if any(zeros) else x
+        conv = normed(in_channels, out_channels, kernel_size, norm, **options)
+        super().__init__(Chain(*conv, nn.LeakyReLU(), nn.Dropout(dropout)))
 
 
 class Separable(PathBlock):
     """Depthwise convolution, norm, ReLU; pointwise convolution, norm, ReLU.
 
-    Shapes: (B, in_channels, T) to (B, out_channels, T'), T' = ceil(T / stride) with padding.
-    Receptive field: 1 + dilation (kernel_size - 1).
+    Howard et al. 2017, "MobileNets" (arXiv:1704.04861), section 3.1. Shapes: (B, in_channels, T) to
+    (B, out_channels, T'), T' = ceil(T / stride) with padding. Receptive field:
+    1 + dilation (kernel_size - 1).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: of the depthwise half.
-        stride: of the depthwise half.
-        dilation: of the depthwise half.
-        norm: `batch` (the paper's), `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
+        **options: `stride`, `dilation`, `nd` and `padding` of the depthwise half.
     """
 
     def __init__(
@@ -217,27 +195,16 @@ class Separable(PathBlock):
         out_channels: int,
         kernel_size: int = 3,
         *,
-        stride: int = 1,
-        dilation: int = 1,
         norm: str = "batch",
-        nd: int = 1,
-        padding: Padding = "causal",
+        **options: Unpack[ConvOptions],
     ):
-        bias = norm != "batch"
-        depthwise = Conv(
-            in_channels,
-            in_channels,
-            kernel_size,
-            stride=stride,
-            dilation=dilation,
-            groups=in_channels,
-            bias=bias,
-            nd=nd,
-            padding=padding,
-        )
-        pointwise = Conv(in_channels, out_channels, 1, bias=bias, nd=nd, padding="none")
-        path = Chain(
-            *(depthwise, norm_layer(norm, in_channels, nd), nn.ReLU()),
-            *(pointwise, norm_layer(norm, out_channels, nd), nn.ReLU()),
-        )
-        super().__init__(in_channels, out_channels, path)
+        options["groups"] = in_channels
+        depthwise = normed(in_channels, in_channels, kernel_size, norm, **options)
+        nd = options.get("nd", 1)
+        pointwise = normed(in_channels, out_channels, 1, norm, nd=nd, padding="none")
+        super().__init__(Chain(*depthwise, nn.ReLU(), *pointwise, nn.ReLU()))
+
+
+def pad(x: Tensor, zeros: tuple[int, int], nd: int) -> Tensor:
+    """`x` with zeros before and after, on each of its `nd` last axes."""
+    return nn.functional.pad(x, zeros * nd) if any(zeros) else x

@@ -86,7 +86,7 @@ def layer_costs(module: nn.Module, *inputs: object, method: str = "forward") -> 
 
     def record(name: str, layer: nn.Module, x: tuple[Tensor, ...], y: Tensor) -> None:
         kind = type(layer).__name__.removeprefix("Parametrized")
-        products = _products(layer, x[0], y)
+        products = products_of(layer, x[0], y)
         costs.append(LayerCost(name, kind, tuple(y.shape), count_parameters(layer), products))
 
     with torch.no_grad(), watching(module, record):
@@ -100,8 +100,8 @@ def multiply_adds(module: nn.Module, *inputs: object) -> int:
     return sum(cost.multiply_adds for cost in layer_costs(module, *inputs))
 
 
-def _products(layer: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Each output, or each input of a transposed layer, times the weights that it meets."""
+def products_of(layer: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Of one call: each output, or each input of a transposed layer, times the weights it meets."""
     if isinstance(layer, NORMS):
         return 0
     if isinstance(layer, CONVS):

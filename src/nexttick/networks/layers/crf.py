@@ -41,8 +41,6 @@ class DenseCRF(Block):
         weights: start of w_1 (time and price) and w_2 (time alone).
         scales: start of a and b (time and price beside each other) and c (time alone), in the
             units of what `forward` gets.
-        nd: 1.
-        padding: `causal` or `symmetric`.
 
     Raises:
         ValueError: for sizes below 1, weights or scales that are not positive, other paddings.
@@ -113,7 +111,7 @@ class DenseCRF(Block):
 
         Args:
             x_BC: logits of shape (B, L).
-            state: from `initial_state` or the tick before.
+            state: that before the tick.
             elapsed_B: time since the tick before; 1 if not given.
             change_B: price change since then; 0 if not given.
         """
@@ -130,15 +128,13 @@ class DenseCRF(Block):
             message_BL = torch.einsum("bln,bn->bl", past_BLN, kernel_BN)
             log_q = (unary + message_BL).log_softmax(dim=1)
         q_BSLN = torch.cat([state[2], torch.stack(newest, 1).unsqueeze(3)], dim=3)
-        return log_q, (_forget(times_BN), _forget(prices_BN), q_BSLN[..., 1:])
+        # The window moves on: its oldest tick leaves, the newest comes in, at no distance.
+        far = (nn.functional.pad(far_BN[:, 1:], (0, 1)) for far_BN in (times_BN, prices_BN))
+        return log_q, (*far, q_BSLN[..., 1:])
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """A window further at every step."""
         return first - self.steps * self.before, last + self.steps * self.after
-
-    def output_length(self, length: int) -> int:
-        """As long as the input."""
-        return length
 
     def _kernel(self, like: Tensor, elapsed_BT: Tensor | None, change_BT: Tensor | None) -> Tensor:
         """The k between each tick and its neighbours, 0 for itself and outside the segment."""
@@ -170,8 +166,3 @@ class DenseCRF(Block):
         """Shape (..., T) to (..., T, N): the window of each tick, itself in it."""
         padded = nn.functional.pad(x, (self.before, self.after))
         return padded.unfold(-1, self.before + 1 + self.after, 1)
-
-
-def _forget(far_BN: Tensor) -> Tensor:
-    """The window moved on: its oldest tick left, the newest one, at no distance, come in."""
-    return nn.functional.pad(far_BN[:, 1:], (0, 1))

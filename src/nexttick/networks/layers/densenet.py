@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nexttick.networks.layers.block import Block, Chain, PathBlock
-from nexttick.networks.layers.convolution import Average, Conv
+from nexttick.networks.layers.block import Chain, PathBlock
+from nexttick.networks.layers.convolution import Average, Conv, normed
 from nexttick.networks.layers.normalisation import norm_layer
 from nexttick.networks.layers.shapes import Padding, check_positive
 
@@ -26,59 +26,25 @@ class Beside(PathBlock):
     """
 
     def __init__(self, path: Chain, padding: Padding):
-        super().__init__(path.in_channels, path.in_channels + path.out_channels, path, padding)
+        super().__init__(path, padding, more=path.in_channels)
 
     def combine(self, x: Tensor, y: Tensor) -> Tensor:
         """The input, and behind it what the path makes of it."""
         return torch.cat([x, y], dim=1)
 
 
-def dense_layer(
-    in_channels: int,
-    growth: int,
-    kernel_size: int = 3,
-    *,
-    bottleneck: int = 4,
-    norm: str = "batch",
-    dropout: float = 0.0,
-    nd: int = 1,
-    padding: Padding = "causal",
-) -> Beside:
-    """One layer of DenseNet-BC: norm, ReLU, 1-conv to bottleneck growth; norm, ReLU, conv.
-
-    Shapes: (B, in_channels, T) to (B, in_channels + growth, T'). Receptive field: `kernel_size`.
-    Arguments as in `DenseBlock`.
-    """
-    check_positive("dense_layer", growth=growth, bottleneck=bottleneck)
-    narrow = bottleneck * growth
-    path = Chain(
-        norm_layer(norm, in_channels, nd),
-        nn.ReLU(),
-        Conv(in_channels, narrow, 1, bias=norm != "batch", nd=nd, padding="none"),
-        norm_layer(norm, narrow, nd),
-        nn.ReLU(),
-        Conv(narrow, growth, kernel_size, bias=False, nd=nd, padding=padding),
-        nn.Dropout(dropout),
-    )
-    return Beside(path, padding)
-
-
 class DenseBlock(PathBlock):
     """`num_layers` dense layers, each seeing all before it.
 
+    A layer of DenseNet-BC: norm, ReLU, 1-convolution to bottleneck growth; norm, ReLU, convolution.
     Shapes: (B, in_channels, T) to (B, in_channels + num_layers growth, T). Receptive field:
     1 + num_layers (kernel_size - 1).
 
     Args:
-        in_channels: channels in.
         growth: channels that each layer adds; the paper's k.
-        num_layers: dense layers.
         kernel_size: of each layer's second convolution.
         bottleneck: width between a layer's convolutions, in growths; 4 in the paper.
-        norm: `batch` (the paper's), `layer` or `none`.
         dropout: probability with which training silences a new value.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
     """
 
     def __init__(
@@ -94,23 +60,19 @@ class DenseBlock(PathBlock):
         nd: int = 1,
         padding: Padding = "causal",
     ):
-        check_positive("DenseBlock", num_layers=num_layers)
-        path = Chain(
-            *(
-                dense_layer(
-                    in_channels + before * growth,
-                    growth,
-                    kernel_size,
-                    bottleneck=bottleneck,
-                    norm=norm,
-                    dropout=dropout,
-                    nd=nd,
-                    padding=padding,
-                )
-                for before in range(num_layers)
+        check_positive("DenseBlock", num_layers=num_layers, growth=growth, bottleneck=bottleneck)
+        narrow = bottleneck * growth
+        layers = [
+            Chain(
+                *(norm_layer(norm, channels, nd), nn.ReLU()),
+                *normed(channels, narrow, 1, norm, nd=nd, padding="none"),
+                nn.ReLU(),
+                Conv(narrow, growth, kernel_size, bias=False, nd=nd, padding=padding),
+                nn.Dropout(dropout),
             )
-        )
-        super().__init__(in_channels, path.out_channels, path)
+            for channels in range(in_channels, in_channels + num_layers * growth, growth)
+        ]
+        super().__init__(Chain(*(Beside(layer, padding) for layer in layers)))
 
 
 class Transition(PathBlock):
@@ -120,12 +82,9 @@ class Transition(PathBlock):
     field: `pool`. With pool 1 every tick keeps its own output.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out; half of those in, in the paper.
+        out_channels: half of those in, in the paper.
         pool: inputs of an average.
-        norm: `batch` (the paper's), `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: of the average; `causal` (ticks only), `symmetric` or `none`.
+        padding: of the average.
     """
 
     def __init__(
@@ -138,11 +97,10 @@ class Transition(PathBlock):
         nd: int = 1,
         padding: Padding = "causal",
     ):
-        last: Block = Average(out_channels, pool, nd=nd, padding=padding)
         path = Chain(
             norm_layer(norm, in_channels, nd),
             nn.ReLU(),
             Conv(in_channels, out_channels, 1, bias=False, nd=nd, padding="none"),
-            last,
+            Average(out_channels, pool, nd=nd, padding=padding),
         )
-        super().__init__(in_channels, out_channels, path)
+        super().__init__(path)

@@ -8,12 +8,12 @@ take `dilation`; here stands the pyramid of several dilations side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
 from nexttick.networks.layers.block import Block, Chain, State
-from nexttick.networks.layers.convolution import Conv
-from nexttick.networks.layers.normalisation import norm_layer
+from nexttick.networks.layers.convolution import Conv, normed
 from nexttick.networks.layers.shapes import Padding, reach, trim
 
 
@@ -28,14 +28,9 @@ class AtrousPyramid(Block):
     without padding. Receptive field: 1 + max(rates)(kernel_size - 1).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out of each branch and of their sum.
+        out_channels: of each branch and of their sum.
         rates: dilation of each branch; 6, 12, 18, 24 in the paper, for images.
-        kernel_size: of each dilated convolution.
         width: channels inside a branch; those out if not given.
-        norm: `batch`, `layer` or `none` (the paper's).
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
     """
 
     def __init__(
@@ -54,18 +49,10 @@ class AtrousPyramid(Block):
         if not rates:
             raise ValueError("AtrousPyramid: rates=(); give at least one dilation")
         inside = out_channels if width is None else width
+        conv = partial(normed, nd=nd, padding=padding)
         branches = [
             Chain(
-                Conv(
-                    in_channels,
-                    inside,
-                    kernel_size,
-                    dilation=rate,
-                    bias=norm != "batch",
-                    nd=nd,
-                    padding=padding,
-                ),
-                norm_layer(norm, inside, nd),
+                *conv(in_channels, inside, kernel_size, norm, dilation=rate),
                 nn.ReLU(),
                 Conv(inside, out_channels, 1, nd=nd, padding="none"),
             )
@@ -73,7 +60,6 @@ class AtrousPyramid(Block):
         ]
         self.branches = nn.ModuleList(branches)
         self.parts = sum(branch.parts for branch in branches)
-        self.widest = tuple(rates).index(max(rates))
         most = reach(kernel_size, max(rates))
         self.lost = [most - reach(kernel_size, rate) for rate in rates]
         if padding != "none":
@@ -110,7 +96,7 @@ class AtrousPyramid(Block):
         return self._widest().output_length(length)
 
     def _widest(self) -> Chain:
-        return self._chains()[self.widest]
+        return max(self._chains(), key=lambda branch: branch.receptive_field)
 
     def _chains(self) -> list[Chain]:
         return [branch for branch in self.branches if isinstance(branch, Chain)]

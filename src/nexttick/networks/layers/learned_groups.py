@@ -6,6 +6,8 @@ the schedule and the layers made of it.
 
 from __future__ import annotations
 
+from abc import ABC
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -30,20 +32,31 @@ class _Kept(nn.Module):
         return (by_group * mask).view_as(weight)
 
 
-class LearnedGroupConv(Block):
-    """A 1-convolution that learns its groups (section 3 of the paper).
-
-    Shapes: (B, in_channels, T) to (B, out_channels, T). Receptive field: 1.
-
-    Args:
-        in_channels: channels in; a multiple of `factor`.
-        out_channels: channels out; a multiple of `groups`.
-        groups: G, the groups of filters that choose together.
-        factor: C, the condensation factor: 1 / C of the weights are left in the end.
-        nd: 1 for ticks, 2 for images.
-    """
+class PlaceByPlace(Block, ABC):
+    """A block that treats each place by itself, as long as its input. Receptive field: 1."""
 
     paddings = ("none",)
+
+    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same at one tick."""
+        return self(x_BC.unsqueeze(2)).squeeze(2), state
+
+    def span(self, first: float, last: float) -> tuple[float, float]:
+        """Each output sees its own input."""
+        return first, last
+
+
+class LearnedGroupConv(PlaceByPlace):
+    """A 1-convolution that learns its groups (section 3 of the paper).
+
+    Shapes: (B, in_channels, T) to (B, out_channels, T).
+
+    Args:
+        in_channels: a multiple of `factor`.
+        out_channels: a multiple of `groups`.
+        groups: G, the groups of filters that choose together.
+        factor: C, the condensation factor: 1 / C of the weights are left in the end.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, groups: int = 4, factor: int = 4, *, nd: int = 1
@@ -71,18 +84,6 @@ class LearnedGroupConv(Block):
     def forward(self, x: Tensor) -> Tensor:
         """The convolution with what is left of its weights."""
         return self.conv(x)
-
-    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same at one tick."""
-        return self(x_BC.unsqueeze(2)).squeeze(2), state
-
-    def span(self, first: float, last: float) -> tuple[float, float]:
-        """Each output sees its own input."""
-        return first, last
-
-    def output_length(self, length: int) -> int:
-        """As long as the input."""
-        return length
 
     def weight_GOI(self) -> Tensor:
         """Weights by group, filter of the group and input; zero where dropped."""
@@ -129,20 +130,16 @@ class LearnedGroupConv(Block):
         return small.train(self.training)
 
 
-class CondensedConv(Block):
+class CondensedConv(PlaceByPlace):
     """What a learned group convolution becomes: an index layer and a grouped 1-convolution.
 
-    Shapes: (B, in_channels, T) to (B, out_channels, T). Receptive field: 1.
+    Shapes: (B, in_channels, T) to (B, out_channels, T).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
         groups: groups of filters.
         left: inputs of each group.
-        nd: 1 for ticks, 2 for images.
     """
 
-    paddings = ("none",)
     index: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, groups: int, left: int, *, nd: int = 1):
@@ -156,15 +153,3 @@ class CondensedConv(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Gather each group's inputs, then convolve group by group."""
         return self.conv(x.index_select(1, self.index))
-
-    def step(self, x_BC: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same at one tick."""
-        return self(x_BC.unsqueeze(2)).squeeze(2), state
-
-    def span(self, first: float, last: float) -> tuple[float, float]:
-        """Each output sees its own input."""
-        return first, last
-
-    def output_length(self, length: int) -> int:
-        """As long as the input."""
-        return length

@@ -58,8 +58,8 @@ def batch_norm_training(
 
     Args:
         x: shape (B, C, ...); the m values of a channel are all of its batch and places.
-        gamma_C: scale of each channel.
-        beta_C: shift of each channel.
+        gamma_C: scales.
+        beta_C: shifts.
         running: statistics before this batch.
         momentum: share of this batch in the new statistics; None for a plain mean over batches.
         epsilon: keeps the square root from zero.
@@ -74,31 +74,28 @@ def batch_norm_training(
     m = x.numel() // x.shape[1]
     if m < 2:
         raise ValueError(f"x of shape {tuple(x.shape)}: one value a channel; give a larger batch")
-    mean_C = x.mean(dim=axes)
-    var_C = (x - _channels(mean_C, x)).square().mean(dim=axes)
-    y = _normalise(x, mean_C, var_C, gamma_C, beta_C, epsilon)
+    mean_C, var_C = x.mean(dim=axes), x.var(dim=axes, correction=0)
+    y = batch_norm_evaluation(x, gamma_C, beta_C, RunningStatistics(mean_C, var_C), epsilon)
     return y, running.after(mean_C, var_C * m / (m - 1), momentum)
 
 
 def batch_norm_evaluation(
-    x: Tensor, gamma_C: Tensor, beta_C: Tensor, running: RunningStatistics, epsilon: float = 1e-5
+    x: Tensor,
+    gamma_C: Tensor,
+    beta_C: Tensor,
+    running: RunningStatistics,
+    epsilon: float = 1e-5,
 ) -> Tensor:
-    """Normalise by what training remembered: one affine map of each value by itself.
+    """Normalise by given statistics: one affine map of each value by itself.
 
     Shapes and arguments as in `batch_norm_training`.
     """
-    return _normalise(x, running.mean_C, running.var_C, gamma_C, beta_C, epsilon)
 
+    def along(values_C: Tensor) -> Tensor:
+        return values_C.view(-1, *[1] * (x.dim() - 2))
 
-def _normalise(
-    x: Tensor, mean_C: Tensor, var_C: Tensor, gamma_C: Tensor, beta_C: Tensor, epsilon: float
-) -> Tensor:
-    x_hat = (x - _channels(mean_C, x)) / torch.sqrt(_channels(var_C, x) + epsilon)
-    return _channels(gamma_C, x) * x_hat + _channels(beta_C, x)
-
-
-def _channels(values_C: Tensor, x: Tensor) -> Tensor:
-    return values_C.view(-1, *[1] * (x.dim() - 2))
+    x_hat = (x - along(running.mean_C)) / torch.sqrt(along(running.var_C) + epsilon)
+    return along(gamma_C) * x_hat + along(beta_C)
 
 
 class ChannelNorm(nn.LayerNorm):

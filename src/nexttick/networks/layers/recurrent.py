@@ -137,14 +137,11 @@ class Recurrent(Block):
     Receptive field: all that came before.
 
     Args:
-        in_channels: channels in.
         hidden_size: channels of each layer and out.
         cell: `rnn`, `lstm` or `gru`.
         num_layers: cells on top of each other.
         dropout: probability with which training silences a value between layers.
         reset: of `gru`: see `GRUCell`.
-        nd: 1.
-        padding: `causal`.
     """
 
     nds = (1,)
@@ -194,18 +191,17 @@ class Recurrent(Block):
         after: State = ()
         for layer, cell in enumerate(self._cells()):
             x_BTC = self.dropout(x_BTC) if layer else x_BTC
-            own = state[layer * cell.parts : (layer + 1) * cell.parts]
-            x_BTC, own = _unroll(cell, x_BTC, own)
+            own, outputs = state[layer * cell.parts : (layer + 1) * cell.parts], []
+            for input_BG in cell.from_input(x_BTC).unbind(dim=1):  # all ticks' in one product
+                own = cell.advance(input_BG, own)
+                outputs.append(own[0])
+            x_BTC = torch.stack(outputs, dim=1)
             after += own
         return x_BTC, after
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """All ticks up to the last."""
         return -math.inf, last
-
-    def output_length(self, length: int) -> int:
-        """As long as the input."""
-        return length
 
     @torch.no_grad()
     def load_torch(self, layer: nn.RNNBase) -> Recurrent:
@@ -214,7 +210,7 @@ class Recurrent(Block):
         Raises:
             ValueError: where sizes or number of layers differ.
         """
-        theirs = [weight for name, weight in layer.named_parameters()]
+        theirs = list(layer.parameters())
         ours = [
             weight
             for cell in self._cells()
@@ -233,14 +229,6 @@ class Recurrent(Block):
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
-
-
-def _unroll(cell: Cell, x_BTC: Tensor, state: State) -> tuple[Tensor, State]:
-    outputs = []
-    for input_BG in cell.from_input(x_BTC).unbind(dim=1):  # all ticks' inputs in one product
-        state = cell.advance(input_BG, state)
-        outputs.append(state[0])
-    return torch.stack(outputs, dim=1), state
 
 
 Shape = Literal["one-to-one", "one-to-many", "many-to-one", "aligned", "delayed"]
@@ -281,14 +269,7 @@ class SequenceNet(nn.Module):
         Raises:
             ValueError: for more inputs or outputs than the shape has.
         """
-        self._check(x_BTC.shape[1], count)
-        if self.shape == "aligned":
-            return self.head(self.stack.run(x_BTC)[0])
-        silence = x_BTC.new_zeros(len(x_BTC), count - 1, x_BTC.shape[2])
-        h_BTC, _ = self.stack.run(torch.cat([x_BTC, silence], dim=1))
-        return self.head(h_BTC[:, -count:])
-
-    def _check(self, ticks: int, count: int) -> None:
+        ticks = x_BTC.shape[1]
         check_positive("SequenceNet", ticks=ticks, count=count)
         if self.shape.startswith("one-") and ticks > 1:
             raise ValueError(f"SequenceNet: {self.shape} of {ticks} ticks; give one")
@@ -297,3 +278,8 @@ class SequenceNet(nn.Module):
                 f"SequenceNet: {self.shape} with count={count}; "
                 "leave count at 1, or take 'one-to-many' or 'delayed'"
             )
+        if self.shape == "aligned":
+            return self.head(self.stack.run(x_BTC)[0])
+        silence = x_BTC.new_zeros(len(x_BTC), count - 1, x_BTC.shape[2])
+        h_BTC, _ = self.stack.run(torch.cat([x_BTC, silence], dim=1))
+        return self.head(h_BTC[:, -count:])

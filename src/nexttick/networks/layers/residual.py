@@ -7,32 +7,41 @@ option B): a convolution with kernel 1 and a norm.
 
 from __future__ import annotations
 
+from abc import ABC
 from functools import partial
 
 from torch import Tensor, nn
 
 from nexttick.networks.layers.block import Chain, PathBlock
-from nexttick.networks.layers.convolution import Conv
-from nexttick.networks.layers.normalisation import norm_layer
+from nexttick.networks.layers.convolution import normed
 from nexttick.networks.layers.shapes import Padding, check_positive
 
 
-class Residual(PathBlock):
-    """Two convolutions and a shortcut: the paper's block of ResNet-18 and ResNet-34.
+class Shortcut(PathBlock, ABC):
+    """ReLU(F(x) + x): a path, and beside it its input or a projection of it.
 
     Shapes: (B, in_channels, T) to (B, out_channels, T'), T' = ceil(T / stride) with padding.
-    Receptive field: 1 + dilation (kernel_size - 1)(1 + stride).
+    Without padding, the shortcut takes the last tick that the path sees, and of an image the
+    middle. Receptive field: the path's.
+    """
 
-    Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: of both convolutions.
-        stride: of the first convolution and the shortcut.
-        dilation: of both convolutions.
-        norm: `batch` (the paper's), `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`. Without padding, the shortcut takes
-            the last tick that the path sees, and of an image the middle.
+    def __init__(self, path: Chain, norm: str, padding: Padding):
+        super().__init__(path, padding)
+        stride, c_in, c_out = int(path.stride), path.in_channels, path.out_channels
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or c_in != c_out:
+            projection = normed(c_in, c_out, 1, norm, stride=stride, nd=path.nd, padding="none")
+            self.shortcut = nn.Sequential(*projection)
+
+    def combine(self, x: Tensor, y: Tensor) -> Tensor:
+        """ReLU(F(x) + x)."""
+        return nn.functional.relu(y + self.shortcut(x))
+
+
+class Residual(Shortcut):
+    """Two convolutions and a shortcut: the paper's block of ResNet-18 and ResNet-34.
+
+    The stride is that of the first. Receptive field: 1 + dilation (kernel_size - 1)(1 + stride).
     """
 
     def __init__(
@@ -47,37 +56,24 @@ class Residual(PathBlock):
         nd: int = 1,
         padding: Padding = "causal",
     ):
-        conv = partial(_normed, kernel_size=kernel_size, dilation=dilation, norm=norm, nd=nd)
+        conv = partial(normed, dilation=dilation, nd=nd, padding=padding)
         path = Chain(
-            *conv(in_channels, out_channels, stride=stride, padding=padding),
+            *conv(in_channels, out_channels, kernel_size, norm, stride=stride),
             nn.ReLU(),
-            *conv(out_channels, out_channels, padding=padding),
+            *conv(out_channels, out_channels, kernel_size, norm),
         )
-        super().__init__(in_channels, out_channels, path, padding)
-        self.shortcut = shortcut(path, norm)
-
-    def combine(self, x: Tensor, y: Tensor) -> Tensor:
-        """ReLU(F(x) + x)."""
-        return nn.functional.relu(y + self.shortcut(x))
+        super().__init__(path, norm, padding)
 
 
-class Bottleneck(PathBlock):
+class Bottleneck(Shortcut):
     """Narrow, convolve, widen, and a shortcut: the paper's block of ResNet-50 and deeper.
 
-    Kernels 1, `kernel_size`, 1. The stride stands at the middle one, as torchvision has it; the
-    paper's stands at the first and throws inputs away unseen. Shapes as in `Residual`. Receptive
-    field: 1 + dilation (kernel_size - 1).
+    Kernels 1, `kernel_size`, 1. Stride and dilation are those of the middle one, as torchvision
+    has it; the paper's stride stands at the first and throws inputs away unseen. Receptive field:
+    1 + dilation (kernel_size - 1).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: of the middle convolution.
-        stride: of the middle convolution and the shortcut.
-        dilation: of the middle convolution.
         reduction: how many times narrower than `out_channels` the middle is; 4 in the paper.
-        norm: `batch` (the paper's), `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: as in `Residual`.
     """
 
     def __init__(
@@ -95,50 +91,12 @@ class Bottleneck(PathBlock):
     ):
         check_positive("Bottleneck", reduction=reduction)
         narrow = max(1, out_channels // reduction)
-        conv = partial(_normed, norm=norm, nd=nd, padding=padding)
+        conv = partial(normed, norm=norm, nd=nd, padding=padding)
         path = Chain(
-            *conv(in_channels, narrow, kernel_size=1),
+            *conv(in_channels, narrow, 1),
             nn.ReLU(),
-            *conv(narrow, narrow, kernel_size=kernel_size, stride=stride, dilation=dilation),
+            *conv(narrow, narrow, kernel_size, stride=stride, dilation=dilation),
             nn.ReLU(),
-            *conv(narrow, out_channels, kernel_size=1),
+            *conv(narrow, out_channels, 1),
         )
-        super().__init__(in_channels, out_channels, path, padding)
-        self.shortcut = shortcut(path, norm)
-
-    def combine(self, x: Tensor, y: Tensor) -> Tensor:
-        """ReLU(F(x) + x)."""
-        return nn.functional.relu(y + self.shortcut(x))
-
-
-def shortcut(path: Chain, norm: str) -> nn.Module:
-    """The input itself, or a projection of it to the channels and the stride of a path."""
-    stride, c_in, c_out = int(path.stride), path.in_channels, path.out_channels
-    if stride == 1 and c_in == c_out:
-        return nn.Identity()
-    parts = _normed(c_in, c_out, kernel_size=1, stride=stride, norm=norm, nd=path.nd)
-    return nn.Sequential(*parts)
-
-
-def _normed(
-    c_in: int,
-    c_out: int,
-    *,
-    kernel_size: int,
-    stride: int = 1,
-    dilation: int = 1,
-    norm: str,
-    nd: int,
-    padding: Padding = "none",
-) -> list[nn.Module]:
-    conv = Conv(
-        c_in,
-        c_out,
-        kernel_size,
-        stride=stride,
-        dilation=dilation,
-        bias=norm != "batch",
-        nd=nd,
-        padding=padding,
-    )
-    return [conv, norm_layer(norm, c_out, nd)]
+        super().__init__(path, norm, padding)

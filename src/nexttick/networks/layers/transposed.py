@@ -28,14 +28,10 @@ class TransposedConv(Block):
     (T - 1) stride + kernel_size without. Receptive field: ceil(kernel_size / stride).
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
         kernel_size: outputs over which an input is spread; 2 stride - stride % 2 if not given,
             the kernel of linear interpolation.
         stride: outputs per input.
         bias: whether each channel out has a constant.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only), `symmetric` or `none`.
 
     Raises:
         ValueError: for a kernel shorter than the stride, which would leave outputs empty.
@@ -110,15 +106,10 @@ class EncoderDecoder(Block):
     them. At depth 1, stride 2 and kernel 3, causally: 7 and 8 inputs in turn.
 
     Args:
-        in_channels: channels in.
         out_channels: scores of each tick.
         width: channels inside; those out if not given.
         depth: how often the length is divided.
         stride: by how much.
-        kernel_size: of each convolution.
-        norm: `batch`, `layer` or `none`.
-        nd: 1 for ticks, 2 for images.
-        padding: `causal` (ticks only) or `symmetric`.
     """
 
     paddings = ("causal", "symmetric")
@@ -158,16 +149,13 @@ class EncoderDecoder(Block):
             levels.append(down(levels[-1]))
         *finer, score = [score(level) for score, level in zip(self.scores, levels, strict=True)]
         for up, fine in zip(reversed(self.ups), reversed(finer), strict=True):
-            score = fine + _cut_like(up(score), fine, self.nd)
+            # What was no multiple of the stride going down is longer coming up.
+            score = fine + up(score)[(..., *map(slice, fine.shape[2:]))]
         return score
 
     def span(self, first: float, last: float) -> tuple[float, float]:
         """The hull of what all resolutions see."""
         return self.stem.span(*self._level_span(0, first, last))
-
-    def output_length(self, length: int) -> int:
-        """As long as the input."""
-        return length
 
     def _level_span(self, level: int, first: float, last: float) -> tuple[float, float]:
         if level == len(self.ups):
@@ -178,9 +166,3 @@ class EncoderDecoder(Block):
         coarse = self._level_span(level + 1, *up.span(first, last))
         low, high = down.span(*coarse)
         return min(first, low), max(last, high)
-
-
-def _cut_like(x: Tensor, like: Tensor, nd: int) -> Tensor:
-    for axis in range(x.dim() - nd, x.dim()):
-        x = x.narrow(axis, 0, like.shape[axis])
-    return x

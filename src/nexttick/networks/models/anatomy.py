@@ -14,6 +14,7 @@ from nexttick.networks.layers.cost import (
     TRANSPOSED,
     count_parameters,
     layer_costs,
+    products_of,
     watching,
 )
 from nexttick.networks.layers.crf import DenseCRF
@@ -57,49 +58,30 @@ def describe_model(model: TickModel, num_features: int) -> list[Layer]:
     work = Counter[str]()
     for cost in layer_costs(model, torch.zeros(1, num_features), live, method="step"):
         work[cost.name] += cost.multiply_adds
-    newest = newest_outputs(model, num_features)
-    layers = dict(model.named_modules())
-    return [
-        Layer(
-            name,
-            type(layers[name]).__name__.removeprefix("Parametrized"),
-            y.shape[1],
-            count_parameters(layers[name]),
-            work[name] or _work_alone(layers[name]) * (len(y) // _BATCH),
-            seen if seen <= model.context else None,
-        )
-        for name, (y, seen) in newest.items()
-    ]
-
-
-def newest_outputs(model: TickModel, num_features: int) -> dict[str, tuple[Tensor, int]]:
-    """Of each layer its newest output, (B, C), and the ticks of a dense run that it looks at.
-
-    A tick is looked at where it has a gradient. Layers come in the order of their first call.
-    """
     ticks = 2 * model.context if model.dense else model.context
     generator = torch.Generator().manual_seed(0)
     x_BTF = torch.randn(_BATCH, ticks, num_features, generator=generator).requires_grad_()
-    newest: dict[str, Tensor] = {}
+    newest: dict[str, tuple[nn.Module, Tensor]] = {}
 
     def record(name: str, layer: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
         if y.dim() > 2:  # cells give one tick after the other, all else a run
             y = y[..., -1] if isinstance(layer, _TIME_LAST) else y[:, -1]
-        newest[name] = y
+        newest[name] = layer, y
 
     with watching(model, record):
         model(x_BTF)
-    return {name: (y, _reach(x_BTF, y)) for name, y in newest.items()}
-
-
-def _reach(x_BTF: Tensor, newest: Tensor) -> int:
-    generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(newest.shape, generator=generator)  # normalised sums have no gradient
-    (grad_BTF,) = torch.autograd.grad((newest * weights).sum(), x_BTF, retain_graph=True)
-    seen_T = grad_BTF.abs().sum(dim=(0, 2)) > 0
-    return len(seen_T) - int(seen_T.nonzero()[0])
-
-
-def _work_alone(layer: nn.Module) -> int:
-    """Products a tick of what steps in another form than it runs: a random field of one horizon."""
-    return layer.in_channels * layer.steps * layer.before if isinstance(layer, DenseCRF) else 0
+    layers = []
+    for name, (layer, y) in newest.items():
+        # A tick is looked at where it has a gradient. Weights are random, since values that were
+        # normalised sum to a constant, which has none.
+        weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+        (grad_BTF,) = torch.autograd.grad((y * weights).sum(), x_BTF, retain_graph=True)
+        seen_T = grad_BTF.abs().sum(dim=(0, 2)) > 0
+        seen = ticks - int(seen_T.nonzero()[0])
+        kind = type(layer).__name__.removeprefix("Parametrized")
+        # A random field steps in another form than it runs, which no hook sees.
+        multiply_adds = work[name] or products_of(layer, y, y) // _BATCH
+        reaches = seen if seen <= model.context else None
+        parameters = count_parameters(layer)
+        layers.append(Layer(name, kind, y.shape[1], parameters, multiply_adds, reaches))
+    return layers
