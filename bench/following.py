@@ -56,7 +56,7 @@ def trained(folder: Path) -> Path:
     recipe = Recipe(train=TrainOptions(epochs=1, threads=1))
     out = folder / "run"
     with redirect_stdout(sys.stderr):
-        run.run([str(folder / "past.parquet")], recipe, OutputOptions(out=out, quiet=True))
+        run.run((str(folder / "past.parquet"),), recipe, OutputOptions(out=out, quiet=True))
     return out
 
 

@@ -373,7 +373,7 @@ def test_a_run_folder_that_cannot_be_made_is_told(
 # Imported before the limit: numba may write its cache.
 LIMITED = """
 import resource
-import nexttick.{module}
+import {modules}
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 """
 
@@ -391,8 +391,10 @@ def test_a_disk_that_takes_no_more_leaves_nothing(
 ) -> None:
     pytest.importorskip("resource")
     before = contents(ticks.parent)
-    module = "cli.run" if command[0] == "run" else "cli.ticks"
-    prelude = LIMITED.format(limit=limit, module=module)
+    modules = "nexttick.ticks.simulated, nexttick.ticks.reading.read"
+    if command[0] == "run":
+        modules += ", nexttick.learn.train, nexttick.judge.held_out"
+    prelude = LIMITED.format(limit=limit, modules=modules)
     said = python(*command, cwd=ticks.parent, prelude=prelude)
     assert said.code == 2, said
     assert_told(said.err, f"nexttick: {file}: ", "choose another disk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -26,7 +27,7 @@ from helpers.live_runs import (
     opened,
     trained,
 )
-from nexttick.cli import live, main
+from nexttick.cli import live, main, screen_live
 from nexttick.options import LiveOptions
 
 
@@ -34,7 +35,7 @@ def test_what_is_logged_comes_with_its_time_and_only_meanwhile(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = logging.getLogger("nexttick.venues.feeds.stream")
-    with live._logging():
+    with screen_live.logging_lines():
         log.info("binance A/B: connected")
         log.debug("too much")
     log.info("afterwards")
@@ -75,7 +76,7 @@ def test_a_reader_that_has_seen_enough_ends_it_and_it_goes_on(
     held = events_of(tmp_path / "replay-market-later.parquet.journal")
     assert held["time"][0] == json.loads(first)["time"]
     options = LiveOptions(source="replay", file=str(later), speed="max", journal=tmp_path)
-    live.live([live_run], options)
+    live.live((live_run,), options)
     whole = events_of(tmp_path / "replay-market-later.parquet.journal")
     assert_same(whole, batch_predictions(live_run, pl.read_parquet(later)))
 
@@ -94,12 +95,11 @@ def test_two_markets_in_one_process(
     ):
         exchanges = {"BTC/USDT": one, "ETH/USDT": two}
         monkeypatch.setattr(
-            live,
-            "open_feed",
+            "nexttick.venues.opening.open_feed",
             lambda source, symbol, **_: Until(feed_of(exchanges[symbol]), ticks[-1].id),
         )
         options = LiveOptions(source="binance", symbol=("BTC/USDT", "ETH/USDT"), journal=tmp_path)
-        live.live([live_run], options)
+        live.live((live_run,), options)
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert {line["symbol"] for line in lines} == set(exchanges)
     assert (
@@ -155,7 +155,7 @@ def test_a_signal_ends_it_cleanly(how: int, live_run: Path, later: Path, tmp_pat
 )
 def test_mistakes_are_told(options: LiveOptions, words: str, live_run: Path) -> None:
     with pytest.raises(ValueError, match=words):
-        live.live([live_run], options)
+        live.live((live_run,), options)
 
 
 def test_a_replay_tells_what_it_set_aside_and_that_nothing_is_new(
@@ -169,7 +169,7 @@ def test_a_replay_tells_what_it_set_aside_and_that_nothing_is_new(
     )
     told = []
     for _ in range(2):
-        live.live([untested_run], options)
+        live.live((untested_run,), options)
         told.append(capsys.readouterr().err)
     assert "ticks.parquet: 1 rows set aside: " in told[0]
     assert "market: 99 trades" in told[0]
@@ -185,18 +185,29 @@ def test_a_journal_of_another_predictor_is_refused(
     market = opened(live_run, tmp_path / "replay-market-later.parquet.journal", "market")
     market.close()
     with pytest.raises(ValueError, match="fingerprint"):
-        live.live([other], options)
+        live.live((other,), options)
 
 
 def test_runs_and_symbols_must_fit(live_run: Path) -> None:
     options = LiveOptions(source="binance", symbol=("A/B", "C/D", "E/F"))
     with pytest.raises(ValueError, match="2 run folders for 3 symbols"):
-        live.live([live_run, live_run], options)
+        live.live(
+            (
+                live_run,
+                live_run,
+            ),
+            options,
+        )
 
 
 def test_symbols_are_given_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(live, "live", lambda runs, options: told.append((runs, options.symbol)))
+
+    @functools.wraps(live.live)
+    def keep(runs: Any, options: LiveOptions) -> None:
+        told.append((runs, options.symbol))
+
+    monkeypatch.setitem(main.GROUPS["Run live"], "live", keep)
     words = ["--symbol", "BTC/USDT", "--symbol", "ETH/USDT", "--source", "binance"]
     assert main.main(["live", *words, "run"]) == main.main(["live", "run", *words]) == 0
     assert told == [((Path("run"),), ("BTC/USDT", "ETH/USDT"))] * 2

@@ -18,4 +18,4 @@ def follow(run: Path, options: LiveOptions, out: Path) -> None:
     handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - the process's own
-    live.live([run], options)
+    live.live((run,), options)

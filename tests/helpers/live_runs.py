@@ -58,7 +58,7 @@ def trained(folder: Path, kind: str = "cnn", raw_ticks: bool = False) -> Path:
         train=TrainOptions(epochs=1, threads=1),
     )
     out = folder / "run"
-    run.run([str(folder / "past.parquet")], recipe, OutputOptions(out=out, quiet=True))
+    run.run((str(folder / "past.parquet"),), recipe, OutputOptions(out=out, quiet=True))
     return out
 
 

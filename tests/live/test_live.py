@@ -55,7 +55,7 @@ def test_a_replay_says_what_predict_says(
 ) -> None:
     run = trained(tmp_path, kind, raw_ticks)
     capfdbinary.readouterr()
-    live.live([run], LiveOptions(source="replay", file=str(later), speed="max"))
+    live.live((run,), LiveOptions(source="replay", file=str(later), speed="max"))
     said = table_of(capfdbinary.readouterr().out.decode().splitlines())
     batch = batch_predictions(run, pl.read_parquet(later))
     assert said.columns == batch.columns == ["time", "price", "p_rise@1", "p_rise@5s"]

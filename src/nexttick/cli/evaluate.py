@@ -1,52 +1,71 @@
-"""What `nexttick evaluate` does: train fold by fold, score, audit, and write it all down."""
+"""Commands that judge: a recipe fold by fold, and runs side by side."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nexttick.checks import validate_evaluation
-from nexttick.cli import screen
-from nexttick.cli.screen_scores import Folds, show_comparison, show_evaluation
-from nexttick.cli.ticks import read_named
-from nexttick.judge.compare import compare_runs
-from nexttick.judge.evaluate import Subject, _baselines, measure, network_recipes, recipe_horizons
-from nexttick.judge.folds import plan, run_tasks
-from nexttick.judge.pooling import pool
-from nexttick.judge.report import write_report
-from nexttick.learn import run_folder
-from nexttick.learn.train import fresh_network
+from nexttick.cli import arguments
+from nexttick.cli.arguments import Files, Flag, Judging, Output, RunFolders
+from nexttick.cli.ticks import check_inputs, read_named
 from nexttick.options import EvaluateOptions, EvaluationRecipe, OutputOptions, Recipe, read_recipe
-from nexttick.ticks.writing import write_table
 
 
 def evaluate(
-    files: Sequence[str], recipe: Recipe, options: EvaluateOptions, output: OutputOptions
+    files: Files = (),
+    recipe: arguments.Recipe = Recipe(),
+    judging: Judging = EvaluateOptions(),
+    output: Output = OutputOptions(),
 ) -> int:
-    """`nexttick evaluate`: walk forward, score, audit, report; 1 where the audit failed."""
-    told = _told(files, recipe, options, output)
-    validate_evaluation(told.recipe, told.evaluate)
-    recipes = network_recipes(told.recipe, told.evaluate)
-    for one in recipes.values():
-        fresh_network(one)  # refused now, before anything is read, where it cannot be built
-    names = _baselines(told.evaluate)
+    """Judge fold by fold: scores, baselines, audit, costs, a report.
+
+    Scores come with intervals. The exit code is 1 where the audit failed.
+
+    Args:
+        files: files, folders or globs of ticks; or a recipe (.toml) first.
+    """
+    from nexttick.learn import run_folder
+
+    asked = _asked(files, recipe, judging, output)
+    validate_evaluation(asked.recipe, asked.evaluate)
     if not output.resume:
         run_folder.check_free(output.out, output.overwrite)
-    ticks, set_aside = read_named(told.files, told.recipe.read)
+    check_inputs(asked.files, asked.recipe.read)
+
+    from nexttick.cli import screen
+    from nexttick.cli.screen_scores import Folds, show_evaluation
+    from nexttick.judge.evaluate import (
+        Subject,
+        _baselines,
+        measure,
+        network_recipes,
+        recipe_horizons,
+    )
+    from nexttick.judge.folds import plan, run_tasks
+    from nexttick.judge.pooling import pool
+    from nexttick.judge.report import write_report
+    from nexttick.learn.train import fresh_network
+    from nexttick.ticks.writing import write_table
+
+    recipes = network_recipes(asked.recipe, asked.evaluate)
+    for one in recipes.values():
+        fresh_network(one)  # refused now, before anything is read, where it cannot be built
+    names = _baselines(asked.evaluate)
+    ticks, set_aside = read_named(asked.files, asked.recipe.read)
     if not output.quiet:
         screen.show_set_aside(set_aside)
-    subject = Subject.of(ticks, set_aside, told)
-    folder = _folder(told, output, subject.data_hash, next(iter(recipes)))
+    subject = Subject.of(ticks, set_aside, asked)
+    folder = _folder(asked, output, subject.data_hash, next(iter(recipes)))
     time_ns = subject.events["time"].to_numpy()
-    tasks = plan(folder, time_ns, recipes, told.evaluate, names)
-    jobs = told.evaluate.jobs or min(os.cpu_count() or 1, len(tasks))
+    tasks = plan(folder, time_ns, recipes, asked.evaluate, names)
+    jobs = asked.evaluate.jobs or min(os.cpu_count() or 1, len(tasks))
     with Folds(tasks, output.quiet) as progress:
         for task in run_tasks(tasks, subject.events, subject.data_hash, jobs):
             progress.show_done(task)
-    pooled = pool(tasks, subject.events, recipe_horizons(told.recipe))
+    pooled = pool(tasks, subject.events, recipe_horizons(asked.recipe))
     metrics = measure(subject, tasks, pooled, (lambda _: None) if output.quiet else screen.say)
     write_table(pooled.table, folder / "predictions.parquet")
     run_folder.write_json(folder / "metrics.json", metrics)
@@ -56,16 +75,31 @@ def evaluate(
     return 0 if metrics["audit"]["passed"] is not False else 1
 
 
-def compare(folders: Sequence[Path], *, as_json: bool) -> None:
-    """`nexttick compare`: runs side by side, with paired intervals."""
-    told = compare_runs(folders)
-    if as_json:
-        screen.say(json.dumps(told, indent=1))
+def compare(runs: RunFolders, json: Flag = False) -> None:
+    """Put runs side by side on the events that all of them speak of.
+
+    Differences come with paired intervals.
+
+    Args:
+        runs: run folders of run, test or evaluate; the others are compared with the first.
+        json: print one JSON object instead of tables.
+    """
+    from nexttick.learn import run_folder
+
+    for one in runs:
+        run_folder.read_config(one)
+
+    from nexttick.cli import screen, screen_scores
+    from nexttick.judge.compare import compare_runs
+
+    compared = compare_runs(runs)
+    if json:
+        screen.print_json(compared)
     else:
-        show_comparison(told)
+        screen_scores.show_comparison(compared)
 
 
-def _told(
+def _asked(
     files: Sequence[str], recipe: Recipe, options: EvaluateOptions, output: OutputOptions
 ) -> EvaluationRecipe:
     """Recipe and files of the command line, of a recipe file, or of the run that goes on."""
@@ -83,6 +117,8 @@ def _told(
 def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe:
     if output.out is None:
         raise ValueError("--resume needs --out: which evaluation shall go on?")
+    from nexttick.learn import run_folder
+
     config = run_folder.read_config(output.out)
     if config.evaluate is None:
         raise ValueError(f"{output.out} is no evaluation: go on with it by nexttick run --resume")
@@ -95,11 +131,13 @@ def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe
     return kept
 
 
-def _folder(told: EvaluationRecipe, output: OutputOptions, data_hash: str, network: str) -> Path:
+def _folder(asked: EvaluationRecipe, output: OutputOptions, data_hash: str, network: str) -> Path:
+    from nexttick.learn import run_folder
+
     if output.resume and output.out is not None:
         if run_folder.read_config(output.out).data_hash != data_hash:
             raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
         return output.out
-    config = run_folder.RunConfig(told.recipe, told.files, data_hash, told.evaluate)
-    name = f"evaluate-{run_folder.name_of(network, told.files)}"
+    config = run_folder.RunConfig(asked.recipe, asked.files, data_hash, asked.evaluate)
+    name = f"evaluate-{run_folder.name_of(network, asked.files)}"
     return run_folder.create(output.out, name, output.overwrite, config)

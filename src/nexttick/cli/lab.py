@@ -1,4 +1,4 @@
-"""`nexttick lab`: experiments on gradients; nothing heavy is imported until one runs."""
+"""Commands of the lab: experiments on gradients."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from nexttick.cli.arguments import Flag, Folder, RunFolder
 from nexttick.networks.lab.options import ExplodingOptions, VanishingOptions, check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RunFolder = tyro.conf.Positional[Path]
-
 
 def vanishing(
-    out: Path = Path("runs/lab-vanishing"),
-    overwrite: bool = False,
+    out: Folder = Path("runs/lab-vanishing"),
+    overwrite: Flag = False,
     experiment: VanishingOptions = VanishingOptions(),
 ) -> None:
-    """Follow error signals back through ticks and layers, before training and after.
+    """Follow error signals back through ticks and layers.
+
+    Before training and after.
 
     Args:
         out: folder for vanishing.png, .svg and .json.
         overwrite: replace earlier ones there.
-        experiment: see the group below.
     """
     check(experiment)
     with _results(out, "vanishing", overwrite):
@@ -42,8 +40,8 @@ def vanishing(
 
 
 def exploding(
-    out: Path = Path("runs/lab-exploding"),
-    overwrite: bool = False,
+    out: Folder = Path("runs/lab-exploding"),
+    overwrite: Flag = False,
     experiment: ExplodingOptions = ExplodingOptions(),
 ) -> None:
     """Let gradient descent meet a cliff, with norm clipping and without.
@@ -51,7 +49,6 @@ def exploding(
     Args:
         out: folder for exploding.png, .svg and .json.
         overwrite: replace earlier ones there.
-        experiment: see the group below.
     """
     check(experiment)
     with _results(out, "exploding", overwrite):
@@ -63,7 +60,7 @@ def exploding(
         show_exploding(result)
 
 
-def example(out: Path = Path("runs/lab-example"), overwrite: bool = False) -> None:
+def example(out: Folder = Path("runs/lab-example"), overwrite: Flag = False) -> None:
     """Compute and draw the lecture's worked example of a convolution.
 
     Args:
@@ -79,8 +76,10 @@ def example(out: Path = Path("runs/lab-example"), overwrite: bool = False) -> No
         show_example(result)
 
 
-def health(run: RunFolder, out: Path = Path("runs/lab-health"), overwrite: bool = False) -> None:
-    """Draw what a training recorded of its gradients, and say what is wrong with them.
+def health(run: RunFolder, out: Folder = Path("runs/lab-health"), overwrite: Flag = False) -> None:
+    """Draw what a training recorded of its gradients.
+
+    It says what is wrong with them, too.
 
     Args:
         run: run folder made by train or run.
@@ -105,7 +104,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 @contextmanager
-def _results(out: Path, name: str, overwrite: bool) -> Iterator[None]:
+def _results(out: Path, name: str, overwrite: Flag) -> Iterator[None]:
     """Make the folder before the work, and take it away again where nothing comes of it.
 
     Raises:

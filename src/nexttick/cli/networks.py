@@ -1,45 +1,88 @@
-"""What `nexttick describe` and `nexttick export` do: a network's layers, and its ONNX file."""
+"""Commands on networks: their layers, and their ONNX files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
 
 from nexttick.checks import validate
-from nexttick.cli import screen
-from nexttick.learn import run_folder
-from nexttick.learn.predictor.onnx import export as write_graph
-from nexttick.networks.models import build_model
-from nexttick.networks.models.anatomy import Layer, describe_model
-from nexttick.networks.models.base import TickModel
+from nexttick.cli.arguments import Flag, Network, OutFile, RunFolder, words
 from nexttick.options import LabelOptions, ModelOptions, Recipe, named_model
-from nexttick.prepare.dataset import recipe_spec
 
 
-def describe(what: str, options: ModelOptions, horizons: tuple[str, ...], *, as_json: bool) -> None:
-    """`nexttick describe`: layer, shape, parameters, multiply-adds and receptive field."""
-    if (Path(what) / "predictor").is_dir():
-        predictor, _ = run_folder.load_trained(Path(what))
-        options, model, horizons = predictor.model_options, predictor.model, predictor.horizons
-        num_features = len(predictor.spec.names)
-    else:
-        recipe = Recipe(model=named_model(what, options), labels=LabelOptions(horizons))
+def describe(
+    model: Annotated[Positional[str], words("MODEL")],
+    network: Network = ModelOptions(),
+    horizon: Annotated[tuple[str, ...], words("H…")] = LabelOptions.horizon,
+    json: Flag = False,
+) -> None:
+    """Show a network's layers: shape, parameters, multiply-adds, memory.
+
+    How far back a layer sees is its receptive field, in ticks.
+
+    Args:
+        model: cnn, rnn, an architecture (dense, gru, cnn-residual), MODULE:CLASS, or a run folder.
+        horizon: what it is asked; one answer each.
+        json: print one JSON object instead of a table.
+    """
+    trained = (Path(model) / "predictor").is_dir()
+    recipe = Recipe(labels=LabelOptions(horizon))
+    if not trained:
+        recipe = replace(recipe, model=named_model(model, network))
         validate(recipe)
-        options, num_features = recipe.model, len(recipe_spec(recipe, 0).names)
-        model = build_model(options, num_features, len(horizons)).finished()
-    layers = describe_model(model, num_features)
-    if as_json:
-        screen.say(json.dumps(_report(options, model, layers), indent=1))
+
+    from nexttick.cli import screen
+    from nexttick.learn import run_folder
+    from nexttick.networks.models import build_model
+    from nexttick.networks.models.anatomy import describe_model
+    from nexttick.prepare.dataset import recipe_spec
+
+    if trained:
+        predictor, _ = run_folder.load_trained(Path(model))
+        options, built = predictor.model_options, predictor.model
+        num_features, num_horizons = len(predictor.spec.names), len(predictor.horizons)
+    else:
+        options, num_horizons = recipe.model, len(horizon)
+        num_features = len(recipe_spec(recipe, 0).names)
+        built = build_model(options, num_features, num_horizons).finished()
+    layers = describe_model(built, num_features)
+    if json:
+        screen.print_json(
+            {
+                "model": asdict(options),
+                "context": built.context,
+                "dense": built.dense,
+                "parameters": sum(layer.parameters for layer in layers),
+                "multiply_adds": sum(layer.multiply_adds for layer in layers),
+                "layers": [asdict(layer) for layer in layers],
+            }
+        )
         return
-    screen.show_model(options.name, model, layers)
+    screen.show_model(options.name, built, layers)
     if options.type == "cnn" and options.arch not in (None, "plain"):
-        plain = build_model(replace(options, arch="plain"), num_features, len(horizons))
+        plain = build_model(replace(options, arch="plain"), num_features, num_horizons)
         screen.show_cost(options.name, layers, describe_model(plain, num_features))
 
 
-def export(run: Path, output: Path) -> None:
-    """`nexttick export`: one step of a trained network as an ONNX file."""
+def export(run: RunFolder, output: OutFile) -> None:
+    """Write one step of a trained network as an ONNX file.
+
+    It is for use elsewhere: unscaled features and state go in, probabilities and state come out;
+    docs/export.md says how.
+
+    Args:
+        run: run folder made by train or run.
+        output: .onnx file to write.
+    """
+    from nexttick.learn import run_folder
+
+    run_folder.check_trained(run)
+    from nexttick.cli import screen
+    from nexttick.learn.predictor.onnx import export as write_graph
+
     predictor, _ = run_folder.load_trained(run)
     write_graph(predictor, output)
     horizons = ", ".join(f"p_{name}" for name in predictor.horizons)
@@ -47,14 +90,3 @@ def export(run: Path, output: Path) -> None:
         f"{output}: one step of {predictor.model_options.name}, to {horizons}; "
         f"valid from {predictor.model.context} events on"
     )
-
-
-def _report(options: ModelOptions, model: TickModel, layers: list[Layer]) -> dict[str, object]:
-    return {
-        "model": asdict(options),
-        "context": model.context,
-        "dense": model.dense,
-        "parameters": sum(layer.parameters for layer in layers),
-        "multiply_adds": sum(layer.multiply_adds for layer in layers),
-        "layers": [asdict(layer) for layer in layers],
-    }

@@ -1,4 +1,4 @@
-"""What run, train, test and predict do: the steps of the main job, printed by `screen`."""
+"""The main job: train a network on ticks, test it, ask it for predictions."""
 
 from __future__ import annotations
 
@@ -6,56 +6,97 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import polars as pl
+from typing import TYPE_CHECKING, Annotated
 
 from nexttick.checks import validate
-from nexttick.cli import screen, screen_scores
-from nexttick.cli.ticks import check_output, read_named
-from nexttick.judge import held_out
-from nexttick.judge.held_out import judge
-from nexttick.learn import run_folder
-from nexttick.learn.baselines import fit_on_training
-from nexttick.learn.epochs import DivergenceError, pick_device
-from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.train import check_parts, fresh_network, train_network
+from nexttick.cli import arguments
+from nexttick.cli.arguments import Device, Files, Flag, OutFile, Output, RunFolder, words
+from nexttick.cli.ticks import check_inputs, check_output, read_named
 from nexttick.options import OutputOptions, Recipe
-from nexttick.prepare.dataset import Prepared, prepare_ticks
-from nexttick.prepare.on_disk import OnDisk
-from nexttick.ticks.reading.long import open_stream
-from nexttick.ticks.record import TickError
-from nexttick.ticks.writing import write_chunks
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from nexttick.learn.predictor.predictor import Predictor
+    from nexttick.prepare.dataset import Prepared
 
 
-def run(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
-    """`nexttick run`: train, test on the last part, write everything to the run folder."""
+def run(
+    files: Files = (), recipe: arguments.Recipe = Recipe(), output: Output = OutputOptions()
+) -> None:
+    """Train on files of ticks, test on the last part, write predictions.
+
+    Args:
+        files: files, folders or globs of ticks.
+    """
     folder, prepared, predictor = _train(files, recipe, output, tested=True)
+    from nexttick.cli import screen, screen_scores
+    from nexttick.judge import held_out
+    from nexttick.learn import run_folder
+    from nexttick.learn.baselines import fit_on_training
+
     fitted = fit_on_training(prepared)
     run_folder.save_trained(folder, predictor, fitted)
-    tested = judge(predictor, fitted, prepared, prepared.split.test)
+    tested = held_out.judge(predictor, fitted, prepared, prepared.split.test)
     held_out.write_test(folder, tested, _data_report(prepared, prepared.split.test))
     screen_scores.show_test(tested)
     screen.say(f"Everything is in {folder}")
 
 
-def train(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> None:
-    """`nexttick train`: train only, the test part stays unseen."""
+def train(
+    files: Files = (), recipe: arguments.Recipe = Recipe(), output: Output = OutputOptions()
+) -> None:
+    """Train only; the last part stays unseen, for nexttick test.
+
+    Args:
+        files: files, folders or globs of ticks.
+    """
     folder, prepared, predictor = _train(files, recipe, output, tested=False)
+    from nexttick.cli import screen
+    from nexttick.learn import run_folder
+    from nexttick.learn.baselines import fit_on_training
+
     run_folder.save_trained(folder, predictor, fit_on_training(prepared))
     screen.say(f"The predictor is in {folder}; test it with: nexttick test {folder} FILE…")
 
 
 def test(
-    run: Path, files: Sequence[str], out: Path | None, *, seen: bool, overwrite: bool, device: str
+    run: RunFolder,
+    files: Files,
+    out: Annotated[Path | None, words("FOLDER")] = None,
+    seen: Flag = False,
+    overwrite: Flag = False,
+    device: Device = "auto",
 ) -> None:
-    """`nexttick test`: score a trained network on events after the time that training saw."""
-    _check_test_folder(out, overwrite)
-    predictor, fitted = run_folder.load_trained(run, str(pick_device(device)))
+    """Test a trained network on ticks that it has not seen.
+
+    Args:
+        run: run folder made by train or run.
+        files: files, folders or globs of ticks.
+        out: folder for metrics.json and predictions.parquet; printed only when not given.
+        seen: score also events from the time that training saw; for another market's ticks.
+        overwrite: replace an earlier test in --out.
+        device: auto, cpu or cuda.
+    """
+    from nexttick.learn import run_folder
+
+    run_folder.check_free(out, overwrite)
+    # A test may replace an earlier test, never what was trained.
+    trained = ("predictor", run_folder.CHECKPOINT)
+    if out is not None and any((out / name).exists() for name in trained):
+        raise ValueError(f"{out} holds a training run: give the test another --out")
+    run_folder.check_trained(run)
     config = run_folder.read_config(run)
-    prepared = _prepared_for(predictor, files, config.recipe, out)
+    check_inputs(files, config.recipe.read)
+
+    from nexttick.cli import screen_scores
+    from nexttick.judge import held_out
+    from nexttick.learn.epochs import pick_device
+
+    predictor, fitted = run_folder.load_trained(run, str(pick_device(device)))
+    prepared, _ = _prepared(files, config.recipe, out, predictor)
     begin = 0 if seen else _first_unseen(prepared, predictor)
-    tested = judge(predictor, fitted, prepared, begin)
+    tested = held_out.judge(predictor, fitted, prepared, begin)
     if out is not None:
         source = run_folder.RunConfig(config.recipe, tuple(files), prepared.data_hash)
         folder = run_folder.create(out, out.name, overwrite, source)
@@ -63,11 +104,30 @@ def test(
     screen_scores.show_test(tested)
 
 
-def predict(run: Path, files: Sequence[str], output: Path, *, device: str) -> None:
-    """`nexttick predict`: a probability for every event and horizon."""
+def predict(run: RunFolder, files: Files, output: OutFile, device: Device = "auto") -> None:
+    """Write the probability of a rise for every event.
+
+    The columns are time, price, p_rise@1 and so on, one a horizon.
+
+    Args:
+        run: run folder made by train or run.
+        files: files, folders or globs of ticks.
+        output: Parquet or CSV file to write.
+        device: auto, cpu or cuda.
+    """
+    from nexttick.learn import run_folder
+
     check_output(output, files)
-    predictor, _ = run_folder.load_trained(run, str(pick_device(device)))
+    run_folder.check_trained(run)
     read = run_folder.read_config(run).recipe.read
+    check_inputs(files, read)
+
+    from nexttick.cli import screen
+    from nexttick.learn.epochs import pick_device
+    from nexttick.ticks.reading.long import open_stream
+    from nexttick.ticks.writing import write_chunks
+
+    predictor, _ = run_folder.load_trained(run, str(pick_device(device)))
     stream = open_stream(files, outliers=read.outliers)
     chunks: Iterable[pl.DataFrame]
     if stream is None:
@@ -92,6 +152,8 @@ class _Counted:
     without: int = 0
 
     def over(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        from nexttick.ticks.record import TickError
+
         for table in tables:
             self.events += len(table)
             self.without += table[table.columns[-1]].null_count()
@@ -103,27 +165,28 @@ class _Counted:
             )
 
 
-def _check_test_folder(out: Path | None, overwrite: bool) -> None:
-    """A test may replace an earlier test, never what was trained."""
-    run_folder.check_free(out, overwrite)
-    if out is not None and any(
-        (out / name).exists() for name in ("predictor", run_folder.CHECKPOINT)
-    ):
-        raise ValueError(f"{out} holds a training run: give the test another --out")
-
-
 def _train(
     files: Sequence[str], recipe: Recipe, output: OutputOptions, *, tested: bool
 ) -> tuple[Path, Prepared, Predictor]:
+    from nexttick.learn import run_folder
+
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
     validate(recipe)
-    network = fresh_network(recipe)
     if tested and recipe.split.test == 0:
         raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
-    device = pick_device(recipe.train.device)
     if not output.resume:
         run_folder.check_free(output.out, output.overwrite)
-    prepared = _prepared(files, recipe, output)
+    check_inputs(files, recipe.read)
+
+    from nexttick.cli import screen
+    from nexttick.learn.epochs import pick_device
+    from nexttick.learn.train import check_parts, fresh_network, train_network
+
+    network = fresh_network(recipe)
+    device = pick_device(recipe.train.device)
+    prepared, set_aside = _prepared(files, recipe, output.out)
+    if not output.quiet:
+        screen.show_set_aside(set_aside)
     check_parts(prepared, network.context, tested=tested)
     folder = _folder(files, recipe, output, prepared.data_hash)
     with (
@@ -148,35 +211,26 @@ def _train(
     return folder, prepared, predictor
 
 
-def _prepared(files: Sequence[str], recipe: Recipe, output: OutputOptions) -> Prepared:
-    """Ticks read and prepared, a long history in files beside the run folder."""
+def _prepared(
+    files: Sequence[str], recipe: Recipe, out: Path | None, predictor: Predictor | None = None
+) -> tuple[Prepared, pl.DataFrame]:
+    """Ticks read and prepared, and what was set aside of them.
+
+    Arrays of a long history, larger than memory, lie in files beside the run folder.
+    """
+    from nexttick.learn.run_folder import RUNS
+    from nexttick.prepare.dataset import prepare_ticks
+    from nexttick.prepare.on_disk import OnDisk
+    from nexttick.ticks.reading.long import open_stream
+
     stream = open_stream(files, outliers=recipe.read.outliers)
     if stream is None:
         table, set_aside = read_named(files, recipe.read)
-        prepared = prepare_ticks(table, recipe)
-    else:
-        prepared = prepare_ticks(stream.chunks(), recipe, on_disk=_room(output.out))
-        set_aside = stream.ledger.table()
-    if not output.quiet:
-        screen.show_set_aside(set_aside)
-    return prepared
-
-
-def _prepared_for(
-    predictor: Predictor, files: Sequence[str], recipe: Recipe, out: Path | None
-) -> Prepared:
-    """The same for a test."""
-    stream = open_stream(files, outliers=recipe.read.outliers)
-    if stream is None:
-        return prepare_ticks(read_named(files, recipe.read)[0], recipe, predictor)
-    return prepare_ticks(stream.chunks(), recipe, predictor, _room(out))
-
-
-def _room(out: Path | None) -> OnDisk:
-    """Where arrays larger than memory lie: beside the run folder."""
-    folder = out.absolute().parent if out is not None else run_folder.RUNS
+        return prepare_ticks(table, recipe, predictor), set_aside
+    folder = out.absolute().parent if out is not None else RUNS
     folder.mkdir(parents=True, exist_ok=True)
-    return OnDisk(folder)
+    prepared = prepare_ticks(stream.chunks(), recipe, predictor, OnDisk(folder))
+    return prepared, stream.ledger.table()
 
 
 @contextmanager
@@ -185,6 +239,9 @@ def _kept_if_begun(folder: Path) -> Iterator[None]:
 
     A training that diverges leaves its folder, for its configuration.
     """
+    from nexttick.learn import run_folder
+    from nexttick.learn.epochs import DivergenceError
+
     try:
         yield
     except DivergenceError:
@@ -197,6 +254,8 @@ def _kept_if_begun(folder: Path) -> Iterator[None]:
 
 def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_hash: str) -> Path:
     """The new run's folder, or the old one's where it goes on."""
+    from nexttick.learn import run_folder
+
     if output.resume and output.out is not None:
         if run_folder.read_config(output.out).data_hash != data_hash:
             raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
@@ -212,6 +271,8 @@ def _resumed(
     files: Sequence[str], recipe: Recipe, output: OutputOptions
 ) -> tuple[Sequence[str], Recipe]:
     """Files and recipe of the run that goes on; what the command line says must not differ."""
+    from nexttick.learn import run_folder
+
     if output.out is None:
         raise ValueError("--resume needs --out: which run shall go on?")
     if output.overwrite:
@@ -234,6 +295,11 @@ def _resumed(
 
 def _first_unseen(prepared: Prepared, predictor: Predictor) -> int:
     """The first event after the time that training and validation saw."""
+    import numpy as np
+
+    from nexttick.cli import screen
+    from nexttick.ticks.record import TickError
+
     time_ns = prepared.events["time"].to_numpy()
     first_ns, last_ns = predictor.provenance["first_ns"], predictor.provenance["last_ns"]
     if time_ns[-1] < first_ns:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from nexttick.learn.checkpoint import EpochRecord
     from nexttick.learn.epochs import Step
     from nexttick.networks.models.anatomy import Layer
@@ -41,6 +44,11 @@ def note(text: str) -> None:
 def say(text: str) -> None:
     """Print a line."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def print_json(report: dict[str, Any]) -> None:
+    """Print one JSON object, as it is."""
+    sys.stdout.write(json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def show_set_aside(set_aside: pl.DataFrame) -> None:

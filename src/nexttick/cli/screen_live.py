@@ -1,22 +1,33 @@
-"""A table on the terminal of what is said now, drawn a few times a second."""
+"""What a live run prints: predictions as lines or in a table, its log, and what a journal holds."""
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+import orjson
+import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nexttick.cli import screen
+from nexttick.live import follow
 from nexttick.live.market import Market
 from nexttick.live.records import Prediction
-from nexttick.venues.messages import Health
+from nexttick.venues.messages import Feed, Health
 
 _PER_S = 4
+_LISTED = 10  # gaps and resets that are printed
+_SHOWN = (*screen.COLUMNS, "ece")
 
 
 class Watching:
@@ -84,3 +95,140 @@ def _fares(health: Health) -> str:
     }
     told = [f"{count:,} {what}" for what, count in counts.items() if count]
     return ", ".join(["connected" if health.connected else "not connected", *told])
+
+
+@contextmanager
+def saying(followed: Sequence[tuple[Market, Feed]], *, as_json: bool) -> Iterator[follow.Say]:
+    """JSON lines, or on a terminal a table."""
+    if sys.stdout.isatty() and not as_json:
+        with Watching([(market, feed.health) for market, feed in followed], screen.console) as one:
+            yield one.say
+    else:
+        yield _Lines(several=len(followed) > 1).say
+
+
+class _Lines:
+    """Predictions as JSON lines, under the names of `nexttick predict`."""
+
+    def __init__(self, *, several: bool):
+        self._several = several
+
+    def say(self, market: Market, predictions: Sequence[Prediction]) -> None:
+        names = ("time", "price", *(f"p_{name}" for name in market.promises))
+        first = {"symbol": market.board.name} if self._several else {}
+        rows = ((one.time_ns, one.price, *one.p_H) for one in predictions)
+        tables = (first | dict(zip(names, row, strict=True)) for row in rows)
+        lines = (orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in tables)
+        sys.stdout.buffer.write(b"".join(lines))
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def logging_lines() -> Iterator[None]:
+    """What feeds and markets log, in lines with their time (UTC) on standard error."""
+    handler = _ToStandardError()
+    form = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    root, ours = logging.getLogger(), logging.getLogger("nexttick")
+    before = ours.level
+    root.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(before)
+
+
+class _ToStandardError(logging.Handler):
+    """Asks for it each time: while the table is drawn, another takes its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except OSError:
+            self.handleError(record)
+
+
+def show_set_aside(file: str, set_aside: pl.DataFrame) -> None:
+    """Rows that were no ticks as they stood, in words."""
+    if set_aside.is_empty():
+        return
+    then = {True: "mended", False: "set aside"}
+    rows = set_aside.select("rows", "reason", "kept").iter_rows()
+    words = ", ".join(f"{count:,} rows {then[kept]}: {reason}" for count, reason, kept in rows)
+    screen.note(f"{file}: {words}; nexttick ticks says which")
+
+
+def show_summary(market: Market, feed: Feed) -> None:
+    """What came of it, and where it is kept."""
+    health, journal = feed.health, market.journal
+    counts = {
+        "duplicates": health.duplicates,
+        "put in order": health.reordered,
+        "too late": health.late,
+        "filled in": health.backfilled,
+        "malformed": health.malformed,
+        "unknown": health.unknown,
+        "reconnects": health.reconnects,
+        "gaps": health.gaps,
+        "older than the one before": market.merger.stepped_back,
+        "events split": market.merger.split,
+    }
+    came = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    screen.note(
+        f"{market.board.name}: {health.trades:,} trades{came}; the journal holds "
+        f"{journal.trades:,} trades and {journal.events:,} events: nexttick journal {journal.path}"
+    )
+
+
+def show_journal(report: dict[str, Any]) -> None:
+    """What it holds, its gaps and resets, and how its predictions fared."""
+    screen.show_description(
+        {
+            "market": f"{report['source']} {report['symbol']}",
+            "predictor": f"{report['fingerprint'][:12]} ({report['run'] or 'run not told'})",
+            "started": _utc(report["started_ns"]),
+            "ticks": report["ticks"],
+            "from": _utc(report["first_ns"]),
+            "to": _utc(report["last_ns"]),
+            "events": report["events"],
+            "predicted": report["predicted"],
+            "gaps": len(report["gaps"]),
+            "resets": len(report["resets"]),
+        }
+    )
+    for gap in report["gaps"][-_LISTED:]:
+        since, until = _utc(gap["since_ns"]), _utc(gap["until_ns"])
+        screen.say(f"gap    {since} to {until}: {gap['reason']}")
+    for reset in report["resets"][-_LISTED:]:
+        screen.say(f"reset  {_utc(reset['time_ns'])}: {reset['reason']}")
+    screen.console.print(_scores_table(report["scores"]))
+    for name, scores in report["scores"].items():
+        screen.say(
+            f"{name}: {scores['n']:,} events scored, {scores['waiting']:,} waiting, "
+            f"{scores['missing']:,} without an answer (gaps, resets, ties left out)"
+        )
+
+
+def _scores_table(scores: dict[str, dict[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in scores:
+        table.add_column(name, justify="right", no_wrap=True)
+    for key in _SHOWN:
+        label = screen.COLUMNS.get(key, "calibration error")
+        table.add_row(label, *(_cell(one.get(key)) for one in scores.values()))
+    return table
+
+
+def _cell(estimate: list[float] | None) -> str:
+    if estimate is None or not np.isfinite(estimate[0]):
+        return "none"
+    value, low, high = estimate
+    return f"{value:.4f}" + (f" [{low:.4f}, {high:.4f}]" if np.isfinite(low) else "")
+
+
+def _utc(time_ns: int | None) -> str:
+    return "none" if time_ns is None else f"{str(np.datetime64(time_ns, 'ns'))[:23]} UTC"

@@ -1,8 +1,7 @@
-"""`nexttick fetch` and `nexttick store`: nothing heavy is imported until one of them runs."""
+"""Commands on a store of ticks: fetching into it, and looking after it."""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -11,48 +10,70 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import Positional, UseAppendAction
 
+from nexttick.cli.arguments import Flag, words
 from nexttick.options import nearest
 
 if TYPE_CHECKING:
     from nexttick.ticks.store.series import StoredSeries
 
 STORE = "store"
-Names = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SERIES ...]")]
-Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SERIES")]
-OutFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-From = Annotated[str | None, tyro.conf.arg(name="from", metavar="DATE")]
-To = Annotated[str | None, tyro.conf.arg(metavar="DATE")]
+Source = Annotated[Positional[str], words("SOURCE")]
+Symbol = Annotated[Positional[str], words("SYMBOL")]
+SourceOption = Annotated[
+    UseAppendAction[tuple[str, ...]], words("NAME=VALUE", help_behavior_hint="(repeatable)")
+]
+StoreFolder = Annotated[str, words("FOLDER")]
+SeriesNames = Annotated[Positional[tuple[str, ...]], words("SERIES…")]
+SeriesName = Annotated[Positional[str], words("SERIES")]
+From = Annotated[str | None, words("DATE", name="from")]
+To = Annotated[str | None, words("DATE")]
 
 
 def fetch(
-    source: str,
-    symbol: str,
-    first: str,
-    last: str | None,
-    url: str,
-    *,
-    options: Sequence[str] = (),
-    quiet: bool = False,
-    wait_s: float = 600.0,
+    source: Source,
+    symbol: Symbol,
+    from_: Annotated[str, words("DATE", name="from")],
+    to: To = None,
+    store: StoreFolder = STORE,
+    option: SourceOption = (),
+    wait_s: Annotated[float, words("SECONDS")] = 600.0,
+    quiet: Flag = False,
 ) -> int:
-    """Fetch days into a store; 2 where something went wrong and left a hole."""
+    """Fetch days of ticks into a store, only what it lacks.
+
+    Ended early, it goes on where it stopped when it is run again. Exit code 2 where something was
+    wrong and left a hole; docs/data.md tells of sources and their options.
+
+    Args:
+        source: an exchange by its ccxt name (kraken), binance-archive, bitcoincharts,
+            coinmarketcap, or a URL, file or folder of ticks.
+        symbol: base and quote, e.g. BTC/USDT.
+        from_: first day (UTC), e.g. 2024-01-31.
+        to: last day, included; by default yesterday.
+        store: folder or URL of the store.
+        option: of the source, e.g. kind=aggTrades; may be given several times.
+        wait_s: how long to wait while another process writes the same series.
+        quiet: print nothing but what is wrong.
+    """
+    first_day, last_day = _days(from_, to)
+    given = _options(option)
     from nexttick.cli import screen_store
     from nexttick.ticks.days import day_span
-    from nexttick.ticks.store import Store, fetch
+    from nexttick.ticks.store import Store
+    from nexttick.ticks.store.fetch import fetch as fetch_into
     from nexttick.venues.opening import open_source
 
-    first_day, last_day = _days(first, last)
-    opened = open_source(source, symbol, _options(options))
+    opened = open_source(source, symbol, given)
     if not quiet and (notice := getattr(opened, "notice", "")):
         print(f"nexttick: {notice}", file=sys.stderr)
     with _stoppable(), screen_store.Fetching(quiet) as screen:
-        summary = fetch.fetch(
+        summary = fetch_into(
             opened,
-            Store(url),
+            Store(store),
             day_span(first_day)[0],
             day_span(last_day)[1],
             screen.show,
@@ -108,14 +129,14 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def list_series(store: str = STORE, json: bool = False) -> None:
+def list_series(store: StoreFolder = STORE, json: Flag = False) -> None:
     """List the series of a store: days, ticks, size, gaps.
 
     Args:
         store: folder or URL of the store.
         json: print one JSON object instead of a table.
     """
-    from nexttick.cli import screen_store
+    from nexttick.cli import screen, screen_store
     from nexttick.ticks.store import Store, names_of
 
     listed = []
@@ -124,7 +145,7 @@ def list_series(store: str = STORE, json: bool = False) -> None:
         size = sum(int(stamp.split()[0]) for stamp in days.stamps.values())
         listed.append((series, "/".join(names_of(series)), list(days.records.values()), size))
     if json:
-        told = [
+        report = [
             {
                 **one._asdict(),
                 "folder": folder,
@@ -133,14 +154,14 @@ def list_series(store: str = STORE, json: bool = False) -> None:
             }
             for one, folder, records, size in listed
         ]
-        _print_json({"series": told})
+        screen.print_json({"series": report})
     elif listed:
         screen_store.show_series(listed)
     else:
         print(f"{store}: no series is stored here; nexttick fetch brings one")
 
 
-def check(series: Names = (), store: str = STORE, json: bool = False) -> int:
+def check(series: SeriesNames = (), store: StoreFolder = STORE, json: Flag = False) -> int:
     """Verify all files and name every gap; exit code 1 where there is a fault.
 
     Pauses of the market and a last day that is still being fetched are notes, and no faults.
@@ -150,7 +171,7 @@ def check(series: Names = (), store: str = STORE, json: bool = False) -> int:
         store: folder or URL of the store.
         json: print one JSON object instead of lines.
     """
-    from nexttick.cli import screen_store
+    from nexttick.cli import screen, screen_store
     from nexttick.ticks.store.checking import check as findings_of
 
     found = []
@@ -160,14 +181,14 @@ def check(series: Names = (), store: str = STORE, json: bool = False) -> int:
         if not json:
             screen_store.show_findings(stored.series, findings)
     if json:
-        _print_json({"findings": [asdict(one) for one in found]})
+        screen.print_json({"findings": [asdict(one) for one in found]})
     return 1 if any(one.fault for one in found) else 0
 
 
 def export(
-    series: Name,
-    file: OutFile,
-    store: str = STORE,
+    series: SeriesName,
+    file: Annotated[Positional[Path], words("FILE")],
+    store: StoreFolder = STORE,
     from_: From = None,
     to: To = None,
 ) -> None:
@@ -180,20 +201,18 @@ def export(
         from_: first day; by default the first stored.
         to: last day, included; by default the last stored.
     """
+    named = ("--from", from_), ("--to", to)
+    first, last = (None if day is None else _day(option, day) for option, day in named)
+
     from nexttick.cli.screen import say
     from nexttick.ticks.store.series import export as write_out
 
     (stored,) = _chosen(store, (series,))
-    first, last = (None if day is None else _day(name, day) for name, day in _named(from_, to))
     rows = write_out(stored, file, first, last)
     say(f"{rows:,} ticks of {stored.series} written to {file}")
 
 
-def _named(first: str | None, last: str | None) -> tuple[tuple[str, str | None], ...]:
-    return ("--from", first), ("--to", last)
-
-
-def describe(series: Name, store: str = STORE, json: bool = False) -> None:
+def describe(series: SeriesName, store: StoreFolder = STORE, json: Flag = False) -> None:
     """Describe the ticks of a series as nexttick ticks does, in flat memory.
 
     Args:
@@ -201,15 +220,15 @@ def describe(series: Name, store: str = STORE, json: bool = False) -> None:
         store: folder or URL of the store.
         json: print one JSON object instead of a table.
     """
-    from nexttick.cli.screen import show_description
+    from nexttick.cli import screen
     from nexttick.ticks.store.describing import describe as describe_series
 
     (stored,) = _chosen(store, (series,))
-    told = describe_series(stored)
+    report = describe_series(stored)
     if json:
-        _print_json(told)
+        screen.print_json(report)
     else:
-        show_description(told)
+        screen.show_description(report)
 
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -237,7 +256,3 @@ def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
         if name not in there:
             raise ValueError(f"series {name!r} is not in {url}: {nearest(name, there)}")
     return [store.open(there[name]) for name in inside or there]
-
-
-def _print_json(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told, indent=1, allow_nan=False) + "\n")

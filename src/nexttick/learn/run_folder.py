@@ -13,14 +13,17 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexttick.checks import validate
-from nexttick.learn import baselines
-from nexttick.learn.checkpoint import EpochRecord
-from nexttick.learn.predictor.predictor import Predictor
 from nexttick.options import EvaluateOptions, Recipe, from_values, to_dict
 from nexttick.ticks.writing import explained, write_text
+
+# What is wrong with a run folder is told without torch, which takes seconds to load.
+if TYPE_CHECKING:
+    from nexttick.learn.baselines import Fitted
+    from nexttick.learn.checkpoint import EpochRecord
+    from nexttick.learn.predictor.predictor import Predictor
 
 RUNS = Path("runs")  # where runs go that are not told where
 CHECKPOINT = "checkpoint.safetensors"
@@ -182,8 +185,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
-def save_trained(run: Path, predictor: Predictor, fitted: baselines.Fitted) -> None:
+def save_trained(run: Path, predictor: Predictor, fitted: Fitted) -> None:
     """Keep what training made; the checkpoint has done its work."""
+    from nexttick.learn import baselines
+
     write_text(run / "baselines.json", baselines.dump(fitted) + "\n")
     predictor.save(run / "predictor")
     (run / CHECKPOINT).unlink(missing_ok=True)
@@ -192,19 +197,34 @@ def save_trained(run: Path, predictor: Predictor, fitted: baselines.Fitted) -> N
             path.unlink()
 
 
-def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, baselines.Fitted]:
+def check_trained(run: Path) -> None:
+    """Find out, before anything heavy is loaded, whether there is a finished training.
+
+    Raises:
+        ValueError: it is no run folder, or its training is not finished.
+    """
+    if not run.is_dir():
+        raise ValueError(f"{run} is no run folder: name one made by train or run")
+    if (run / "predictor").exists():
+        return
+    if (run / "config.json").exists():
+        raise ValueError(
+            f"{run} holds no predictor: its training is not finished; go on with it by "
+            f"nexttick run --resume --out {run}"
+        )
+    raise ValueError(f"{run} holds no predictor: name a run folder made by train or run")
+
+
+def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, Fitted]:
     """Predictor and baselines of a run.
 
     Raises:
         ValueError: the run is not finished, or damaged.
     """
-    if not run.is_dir():
-        raise ValueError(f"{run} is no run folder: name one made by train or run")
-    if (run / "config.json").exists() and not (run / "predictor").exists():
-        raise ValueError(
-            f"{run} holds no predictor: its training is not finished; go on with it by "
-            f"nexttick run --resume --out {run}"
-        )
+    from nexttick.learn import baselines
+    from nexttick.learn.predictor.predictor import Predictor
+
+    check_trained(run)
     predictor = Predictor.load(run / "predictor", device)
     path = run / "baselines.json"
     try:
