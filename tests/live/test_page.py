@@ -475,7 +475,7 @@ def test_a_page_that_takes_nothing_is_not_queued_for_and_is_dropped(monkeypatch)
                     for _ in range(5):
                         other.predicted(S_NS, 1.0, P_H, 1)
                         await hear(ws)
-                while any(task.get_name() == "telling slow" for task in asyncio.all_tasks()):
+                while any(task.get_name() == "updating slow" for task in asyncio.all_tasks()):
                     await asyncio.sleep(0.05)
                 assert slow.given == given
 

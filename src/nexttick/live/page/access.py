@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 from http.cookies import CookieError, SimpleCookie
@@ -75,9 +74,12 @@ class Guard:
     def __init__(self, app: ASGIApp, token: str | None = None):
         self.app, self._token = app, token
         # What lies in the browser opens the page and nothing else: the token can't be had from it.
-        self._pass = _digest(token, "the page") if token else ""
         # Cookies of one host are shared by all ports: another page's may lie beside it.
-        self._cookie = f"nexttick-{_digest(token, 'name')[:8]}" if token else ""
+        self._pass, self._cookie = "", ""
+        if token is not None:
+            key = token.encode()
+            self._pass = hmac.digest(key, b"nexttick the page", "sha256").hex()
+            self._cookie = f"nexttick-{hmac.digest(key, b'nexttick name', 'sha256').hex()[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
@@ -86,10 +88,14 @@ class Guard:
             return
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
-        if refusal is not None and scope["type"] == "websocket":
-            await WebSocketClose(_POLICY_VIOLATION, refusal[1])(scope, receive, send)
-            return
-        response = self.app if refusal is None else _refused(*refusal)
+        response = self.app
+        if refusal is not None:
+            status, why = refusal
+            if scope["type"] == "websocket":
+                await WebSocketClose(_POLICY_VIOLATION, why)(scope, receive, send)
+                return
+            asked = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+            response = PlainTextResponse(f"{why}\n", status, asked)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -100,27 +106,31 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
+        # One host and port, and nothing that could be read in two ways.
+        is_netloc = bool(host) and not set(host) & set("/\\@?# \t")
         if self._token is None:
-            name = urlsplit(f"//{host}").hostname if _is_netloc(host) else None
+            name = urlsplit(f"//{host}").hostname if is_netloc else None
             if not is_loopback(name or ""):
                 return 403, "this page answers to localhost and 127.0.0.1 only"
         elif not (self._shown(scope) or self._known(headers)):
             return 401, "open the page once as /?token=…, or send Authorization: Bearer …"
         origin = headers.get("origin")
-        if scope["type"] == "websocket" and origin is not None and not _same_site(origin, host):
-            return 403, f"a page of {origin} may not listen here"
+        if scope["type"] == "websocket" and origin is not None:
+            same_site = is_netloc and urlsplit(origin).netloc.lower() == host.lower()
+            if not same_site:
+                return 403, f"a page of {origin} may not listen here"
         return None
 
     def _shown(self, scope: Scope) -> bool:
-        told = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
-        return self._token is not None and _same(told, self._token)
+        shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
+        return self._token is not None and _same(shown, self._token)
 
     def _known(self, headers: Headers) -> bool:
-        kind, _, told = headers.get("authorization", "").partition(" ")
+        kind, _, shown = headers.get("authorization", "").partition(" ")
         if (
-            kind.lower() == "bearer"
-            and self._token is not None
-            and _same(told.strip(), self._token)
+            self._token is not None
+            and kind.lower() == "bearer"
+            and _same(shown.strip(), self._token)
         ):
             return True
         try:
@@ -137,23 +147,6 @@ class Guard:
             headers.append("Set-Cookie", cookie)
 
 
-def _refused(status: int, why: str) -> PlainTextResponse:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    return PlainTextResponse(f"{why}\n", status, headers)
-
-
-def _is_netloc(host: str) -> bool:
-    """Whether a Host header is one host and port and nothing that could be read in two ways."""
-    return bool(host) and not set(host) & set("/\\@?# \t")
-
-
-def _same_site(origin: str, host: str) -> bool:
-    return _is_netloc(host) and urlsplit(origin).netloc.lower() == host.lower()
-
-
-def _digest(token: str, of: str) -> str:
-    return hmac.new(token.encode(), f"nexttick {of}".encode(), hashlib.sha256).hexdigest()
-
-
-def _same(told: str, token: str) -> bool:
-    return hmac.compare_digest(told.encode(), token.encode())
+def _same(shown: str, wanted: str) -> bool:
+    # In a time that does not depend on where they differ.
+    return hmac.compare_digest(shown.encode(), wanted.encode())

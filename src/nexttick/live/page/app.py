@@ -8,9 +8,9 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import orjson
 import uvicorn
@@ -38,6 +38,89 @@ _CLOSE_S = 2  # for pages to be told that the server goes
 _NO_SUCH_MARKET = 4404
 
 
+async def _index(request: Request) -> Response:
+    return FileResponse(_STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+
+async def _healthz(request: Request) -> Response:
+    boards: dict[str, Board] = request.app.state.boards
+    up = all(board.up for board in boards.values())
+    markets = {
+        name: {
+            "up": board.up,
+            "connected": board.feed.connected,
+            "ticks": board.ticks,
+            "last_tick_age_s": board.age_s if board.ticks else None,
+            "stale_after_s": board.stale_after_s,
+        }
+        for name, board in boards.items()
+    }
+    answer = orjson.dumps({"up": up, "markets": markets})
+    return Response(answer, 200 if up else 503, media_type="application/json")
+
+
+async def _metrics(request: Request) -> Response:
+    families = exposition(request.app.state.boards)
+    return Response(families, headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _updates(websocket: WebSocket) -> None:
+    """One page: updated until it goes, or takes nothing any more."""
+    await websocket.accept()
+    boards: dict[str, Board] = websocket.app.state.boards
+    market = websocket.query_params.get("market", next(iter(boards)))
+    if market not in boards:
+        await websocket.close(_NO_SUCH_MARKET, "no such market")
+        return
+
+    async def leave() -> None:
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await websocket.receive_text()
+
+    updating = asyncio.create_task(
+        _update(websocket, list(boards), boards[market]), name=f"updating {market}"
+    )
+    leaving = asyncio.create_task(leave())
+    try:
+        done, _ = await asyncio.wait({updating, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (updating, leaving):
+            task.cancel()
+        await asyncio.gather(updating, leaving, return_exceptions=True)
+    for task in done:
+        _ = task.result()
+
+
+async def _update(websocket: WebSocket, markets: list[str], board: Board) -> None:
+    """Send update after update."""
+    loop, cursor = asyncio.get_running_loop(), None
+
+    async def send(message: bytes) -> None:
+        await asyncio.wait_for(websocket.send_text(message.decode()), _SEND_S)
+
+    with contextlib.suppress(WebSocketDisconnect, TimeoutError):
+        await send(orjson.dumps({"markets": markets, "version": version("nexttick")}))
+        while True:
+            # Made only when the socket has taken the last one: for a slow page there are fewer,
+            # and none is kept for it.
+            message, cursor = board.since(cursor)
+            changes, due_s = board.changes, loop.time() + _HEARTBEAT_S
+            await send(message)
+            await asyncio.sleep(_UPDATE_S)
+            while board.changes == changes and loop.time() < due_s:
+                await asyncio.sleep(_UPDATE_S)
+
+
+_ROUTES = [
+    Route("/", _index),
+    Route("/healthz", _healthz),
+    Route("/metrics", _metrics),
+    WebSocketRoute("/ws", _updates),
+    Mount("/static", StaticFiles(directory=_STATIC)),
+]
+
+
 def build_app(boards: Mapping[str, Board], token: str | None = None) -> Starlette:
     """The page, its updates, `/healthz` and `/metrics` for some markets.
 
@@ -51,14 +134,7 @@ def build_app(boards: Mapping[str, Board], token: str | None = None) -> Starlett
     if not boards:
         raise ValueError("there is no market to show; give build_app one board at least")
     check_binding("127.0.0.1", token)
-    routes = [
-        Route("/", _index),
-        Route("/healthz", _healthz),
-        Route("/metrics", _metrics),
-        WebSocketRoute("/ws", _updates),
-        Mount("/static", StaticFiles(directory=_STATIC)),
-    ]
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
+    app = Starlette(routes=_ROUTES, middleware=[Middleware(Guard, token=token)])
     app.state.boards, app.state.token = dict(boards), token
     return app
 
@@ -84,9 +160,26 @@ async def serve(
         OSError: the port is taken, or the address is not this machine's.
     """
     check_binding(host, app.state.token)
-    listening = _listen(host, port)
-    (say or _say)(_where(host, listening.getsockname()[1], app.state.token))
-    server = _Server(_config(app))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            cure = "something else listens there; choose another port with --port"
+        else:
+            cure = f"{error.strerror}; choose an address of this machine and a port above 1023"
+        raise OSError(error.errno, f"the page can't be served on {host}:{port}: {cure}") from error
+    # Accepted connections inherit both; the second is Linux's own.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
+    name = f"[{host.strip('[]')}]" if ":" in host else host
+    seen = "seen from this machine only" if is_loopback(host) else "seen from other machines"
+    asked = "" if app.state.token is None else "; open it once with ?token= and your token"
+    where = f"http://{name}:{listening.getsockname()[1]}/"
+    say = say or partial(print, file=sys.stderr, flush=True)
+    say(f"nexttick's page is at {where} ({seen}{asked})")
+    server = _Server(app)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         await asyncio.shield(serving)
@@ -101,128 +194,20 @@ async def serve(
 class _Server(uvicorn.Server):
     """Takes no signals: the engine has its own way to end."""
 
+    def __init__(self, app: Starlette):
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",  # below that, tokens would be written
+            access_log=False,
+            server_header=False,
+            ws_per_message_deflate=False,  # would cost the engine's loop more than it saves
+            ws_max_size=1_024,  # pages have nothing to say
+            timeout_graceful_shutdown=_CLOSE_S,
+        )
+        super().__init__(config)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        log_level="warning",  # below that, tokens would be written
-        access_log=False,
-        server_header=False,
-        ws_per_message_deflate=False,  # would cost the engine's loop more than it saves
-        ws_max_size=1_024,  # pages have nothing to say
-        timeout_graceful_shutdown=_CLOSE_S,
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host.strip("[]"), port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            cure = "something else listens there; choose another port with --port"
-        else:
-            cure = f"{error.strerror}; choose an address of this machine and a port above 1023"
-        raise OSError(error.errno, f"the page can't be served on {host}:{port}: {cure}") from error
-    # Accepted connections inherit both; the second is Linux's own.
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
-    return listening
-
-
-def _where(host: str, port: int, token: str | None) -> str:
-    name = f"[{host.strip('[]')}]" if ":" in host else host
-    seen = "seen from this machine only" if is_loopback(host) else "seen from other machines"
-    asked = "" if token is None else "; open it once with ?token= and your token"
-    return f"nexttick's page is at http://{name}:{port}/ ({seen}{asked})"
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
-
-
-async def _index(request: Request) -> Response:
-    return FileResponse(_STATIC / "index.html", media_type="text/html; charset=utf-8")
-
-
-async def _healthz(request: Request) -> Response:
-    boards: dict[str, Board] = request.app.state.boards
-    up = all(board.up for board in boards.values())
-    told = {"up": up, "markets": {name: _health(board) for name, board in boards.items()}}
-    return _json(told, 200 if up else 503)
-
-
-def _health(board: Board) -> dict[str, Any]:
-    return {
-        "up": board.up,
-        "connected": board.feed.connected,
-        "ticks": board.ticks,
-        "last_tick_age_s": board.age_s if board.ticks else None,
-        "stale_after_s": board.stale_after_s,
-    }
-
-
-async def _metrics(request: Request) -> Response:
-    families = exposition(request.app.state.boards)
-    return Response(families, headers={"Content-Type": CONTENT_TYPE})
-
-
-def _json(values: object, status: int) -> Response:
-    return Response(orjson.dumps(values), status, media_type="application/json")
-
-
-async def _updates(websocket: WebSocket) -> None:
-    """One page: told what is new until it goes, or takes nothing any more."""
-    await websocket.accept()
-    boards: dict[str, Board] = websocket.app.state.boards
-    market = websocket.query_params.get("market", next(iter(boards)))
-    if market not in boards:
-        await websocket.close(_NO_SUCH_MARKET, "no such market")
-        return
-    telling = asyncio.create_task(
-        _tell(websocket, list(boards), boards[market]), name=f"telling {market}"
-    )
-    leaving = asyncio.create_task(_leave(websocket))
-    try:
-        done, _ = await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (telling, leaving):
-            task.cancel()
-        await asyncio.gather(telling, leaving, return_exceptions=True)
-    for task in done:
-        _ = task.result()
-
-
-async def _tell(websocket: WebSocket, markets: list[str], board: Board) -> None:
-    """Send update after update.
-
-    The next one is made only when the socket has taken the last: for a slow page there are fewer
-    and none is kept for it.
-    """
-    loop, cursor = asyncio.get_running_loop(), None
-    with contextlib.suppress(WebSocketDisconnect, TimeoutError):
-        await _send(websocket, orjson.dumps({"markets": markets, "version": version("nexttick")}))
-        while True:
-            message, cursor = board.since(cursor)
-            changes, due_s = board.changes, loop.time() + _HEARTBEAT_S
-            await _send(websocket, message)
-            await asyncio.sleep(_UPDATE_S)
-            while board.changes == changes and loop.time() < due_s:
-                await asyncio.sleep(_UPDATE_S)
-
-
-async def _send(websocket: WebSocket, message: bytes) -> None:
-    await asyncio.wait_for(websocket.send_text(message.decode()), _SEND_S)
-
-
-async def _leave(websocket: WebSocket) -> None:
-    with contextlib.suppress(WebSocketDisconnect):
-        while True:
-            await websocket.receive_text()

@@ -20,7 +20,6 @@ from nexttick.live.page.rings import (
     EDGES_NS,
     S_NS,
     LatencyHistogram,
-    Points,
     Ring,
     TickRate,
     quantile_ns,
@@ -33,7 +32,6 @@ EVENTS_KEPT = 50
 _FINE_SLOT_NS, _FINE_POINTS = S_NS // 10, 3_000  # five minutes, or more where ticks are rare
 _COARSE_SLOT_NS, _COARSE_POINTS = 10 * S_NS, 2_160  # six hours
 _SKILL_SLOT_NS, _SKILL_POINTS = 5 * S_NS, 4_320  # six hours
-_JSON = orjson.OPT_SERIALIZE_NUMPY
 
 
 class Skill(NamedTuple):
@@ -79,13 +77,10 @@ class Board:
         clock: ns that never go back.
 
     Attributes:
-        name: of the market.
-        horizons: H names.
-        stale_after_s: as told.
         latency: of all predictions.
         resets: how often the predictor's state was.
-        skill: by horizon, as last told.
-        drift: population stability index by feature, as last told.
+        skill: by horizon.
+        drift: population stability index by feature.
         drift_limits: by feature, beyond which it has left training.
         warnings: sentences that hold now.
         feed: the feed's own counts.
@@ -124,7 +119,7 @@ class Board:
         self._skill_rings = [Ring(_SKILL_POINTS, _SKILL_SLOT_NS) for _ in horizons]
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._beginning = Cursor(0, 0, (0,) * len(horizons), -1)
-        self._happened = self._told = 0
+        self._happened = self._revision = 0
         self._last_ns = clock()
         self._second_ends_ns = self._last_ns + S_NS
 
@@ -157,14 +152,14 @@ class Board:
         self.skill |= skill
         for horizon, ring in zip(self.horizons, self._skill_rings, strict=True):
             if horizon in skill and len(time_N):
-                told = skill[horizon]
-                ring.put(now_ns, int(time_N[0]), told.bits, told.low, told.high, ())
-        self._told += 1
+                bits, low, high, *_ = skill[horizon]
+                ring.put(now_ns, int(time_N[0]), bits, low, high, ())
+        self._revision += 1
 
     def drifted(self, drift: Mapping[str, float], limits: Mapping[str, float]) -> None:
         """Population stability index of each feature against training, and its limit."""
         self.drift, self.drift_limits = dict(drift), dict(limits)
-        self._told += 1
+        self._revision += 1
 
     def gap(self, since_ns: int, until_ns: int, reason: str) -> None:
         """Trades between two times are missing and could not be had."""
@@ -179,12 +174,12 @@ class Board:
     def health(self, health: Health) -> None:
         """The feed's own counts; kept as they are, and read whenever a page asks."""
         self.feed = health
-        self._told += 1
+        self._revision += 1
 
     def warn(self, warnings: Sequence[str]) -> None:
         """The sentences that hold now, in place of those before."""
         self.warnings = list(warnings)
-        self._told += 1
+        self._revision += 1
 
     @property
     def ticks(self) -> int:
@@ -194,7 +189,7 @@ class Board:
     @property
     def changes(self) -> int:
         """Grows with everything told."""
-        return self._rate.total + self._told
+        return self._rate.total + self._revision
 
     @property
     def age_s(self) -> float:
@@ -221,32 +216,28 @@ class Board:
         The last point of a series is still open and comes again with the next update. A page that
         has been away for longer than a ring lasts is given all of it.
         """
-        whole = cursor is None or not self._holds(cursor)
-        at = self._beginning if cursor is None or whole else cursor
+        held = cursor is not None and (
+            self._fine.holds(cursor.fine) and self._coarse.holds(cursor.coarse)
+        )
+        at = cursor if cursor is not None and held else self._beginning
         message = {
-            "whole": whole,
+            "whole": not held,
             "market": self.name,
             "horizons": self.horizons,
             "base_rates": self.base_rates,
-            "fine": _columns(self._fine.since(at.fine, POINTS_AN_UPDATE)),
-            "coarse": _columns(self._coarse.since(at.coarse, POINTS_AN_UPDATE)),
+            "fine": self._fine.since(at.fine, POINTS_AN_UPDATE).drawn(),
+            "coarse": self._coarse.since(at.coarse, POINTS_AN_UPDATE).drawn(),
             "skill": [
-                _columns(ring.since(number, POINTS_AN_UPDATE))
+                ring.since(number, POINTS_AN_UPDATE).drawn()
                 for ring, number in zip(self._skill_rings, at.skill_H, strict=True)
             ],
             "state": self._state(),
         }
         if at.events != self._happened:
             message["events"] = list(self._events)
-        return orjson.dumps(message, option=_JSON), self._end()
-
-    def _holds(self, cursor: Cursor) -> bool:
-        rings = ((self._fine, cursor.fine), (self._coarse, cursor.coarse))
-        return all(ring.holds(number) for ring, number in rings)
-
-    def _end(self) -> Cursor:
         skill_H = tuple(ring.open_number for ring in self._skill_rings)
-        return Cursor(self._fine.open_number, self._coarse.open_number, skill_H, self._happened)
+        end = Cursor(self._fine.open_number, self._coarse.open_number, skill_H, self._happened)
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY), end
 
     def _state(self) -> dict[str, Any]:
         now_ns = self._clock()
@@ -271,7 +262,7 @@ class Board:
                 "p50_us": quantile_ns(counts, 0.5) / 1e3,
                 "p99_us": quantile_ns(counts, 0.99) / 1e3,
             },
-            "skill": {horizon: told._asdict() for horizon, told in self.skill.items()},
+            "skill": {horizon: skill._asdict() for horizon, skill in self.skill.items()},
             "drift": self.drift,
             "drift_limits": self.drift_limits,
             "warnings": self.warnings,
@@ -302,16 +293,4 @@ class Board:
         times = {"since": since_ns / S_NS, "until": until_ns / S_NS}
         self._events.append({"kind": kind, **times, "reason": reason})
         self._happened += 1
-        self._told += 1
-
-
-def _columns(points: Points) -> dict[str, Any]:
-    """As a page draws them: times in seconds, the rest column by column."""
-    return {
-        "time": points.time_N // 1_000_000 / 1e3,
-        "value": points.value_N,
-        "low": points.low_N,
-        "high": points.high_N,
-        "rest": np.ascontiguousarray(points.rest_NR.T),
-        "broken": np.flatnonzero(points.broken_N),
-    }
+        self._revision += 1

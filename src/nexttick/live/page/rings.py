@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,30 @@ class Points(NamedTuple):
 
     def at(self, index: slice | NDArray[np.intp]) -> Points:
         """Some of them; a slice is a view."""
-        return Points(
-            self.time_N[index],
-            self.value_N[index],
-            self.low_N[index],
-            self.high_N[index],
-            self.rest_NR[index],
-            self.broken_N[index],
+        return Points._make(values[index] for values in self)
+
+    def merged(self, groups: int) -> Points:
+        """Neighbours made one, so that no more than so many are left."""
+        n = len(self.time_N)
+        if n <= groups:
+            return self
+        starts = np.arange(groups) * n // groups
+        return self.at(np.append(starts[1:], n) - 1)._replace(
+            low_N=np.fmin.reduceat(self.low_N, starts),
+            high_N=np.fmax.reduceat(self.high_N, starts),
+            broken_N=np.logical_or.reduceat(self.broken_N, starts),
         )
+
+    def drawn(self) -> dict[str, Any]:
+        """As a page draws them: times in seconds, the rest column by column."""
+        return {
+            "time": self.time_N // 1_000_000 / 1e3,
+            "value": self.value_N,
+            "low": self.low_N,
+            "high": self.high_N,
+            "rest": np.ascontiguousarray(self.rest_NR.T),
+            "broken": np.flatnonzero(self.broken_N),
+        }
 
 
 class Ring:
@@ -62,11 +78,12 @@ class Ring:
 
     def __init__(self, capacity: int, slot_ns: int, rest: int = 0):
         self._capacity, self._slot_ns = capacity, slot_ns
+        value_N, low_N, high_N = np.full((3, capacity), np.nan)
         self._points = Points(
             np.zeros(capacity, np.int64),
-            np.full(capacity, np.nan),
-            np.full(capacity, np.nan),
-            np.full(capacity, np.nan),
+            value_N,
+            low_N,
+            high_N,
             np.full((capacity, rest), np.nan, np.float32),
             np.zeros(capacity, np.bool_),
         )
@@ -90,11 +107,11 @@ class Ring:
 
         Args:
             now_ns: any clock that never goes back.
-            time_ns: market time.
-            value: takes the place of the point's.
+            time_ns: market time; with value and `rest_R` it takes the place of the point's.
+            value: the last one.
             low: lowers the point's.
             high: raises the point's.
-            rest_R: take the place of the point's.
+            rest_R: further values.
 
         Returns:
             Whether a point was opened.
@@ -127,16 +144,9 @@ class Ring:
         self._closes_ns, self._breaks = None, True
 
     def since(self, number: int, limit: int) -> Points:
-        """Points from a number on; neighbours are merged where there are more than `limit`.
-
-        Args:
-            number: of the first point wanted, counted from 0; those that are gone are left out.
-            limit: points at most.
-        """
+        """Points from a number on, counted from 0; neighbours are merged into `limit` at most."""
         first = max(number, self.opened - self._capacity, 0)
-        at_N = np.arange(first, self.opened) % self._capacity
-        points = self._points.at(at_N)
-        return points if len(at_N) <= limit else _merge(points, limit)
+        return self._points.at(np.arange(first, self.opened) % self._capacity).merged(limit)
 
     def holds(self, number: int) -> bool:
         """Whether the point of that number, and so all later ones, are still here or to come."""
@@ -151,20 +161,6 @@ class Ring:
         self._rest_R = self._points.rest_NR[at]
         self._breaks = False
         self.opened += 1
-
-
-def _merge(points: Points, groups: int) -> Points:
-    n = len(points.time_N)
-    starts = np.arange(groups) * n // groups
-    ends = np.append(starts[1:], n) - 1
-    return Points(
-        points.time_N[ends],
-        points.value_N[ends],
-        np.fmin.reduceat(points.low_N, starts),
-        np.fmax.reduceat(points.high_N, starts),
-        points.rest_NR[ends],
-        np.logical_or.reduceat(points.broken_N, starts),
-    )
 
 
 S_NS = 1_000_000_000
@@ -209,10 +205,6 @@ class LatencyHistogram:
 
 def quantile_ns(counts: NDArray[np.integer], share: float) -> float:
     """The latency that so large a share stays under, straight within a bin of the log scale.
-
-    Args:
-        counts: of a `LatencyHistogram`.
-        share: between 0 and 1.
 
     Returns:
         ns, at most a bin's width off; the last edge where it lies above; NaN without any count.
