@@ -31,12 +31,12 @@ from nexttick.ticks.simulated import SimulatedMarket, simulate
 from nexttick.ticks.source import Series
 from nexttick.ticks.store import Store
 from nexttick.ticks.store.describing import describe
-from nexttick.ticks.store.records import Origin
+from nexttick.ticks.store.records import Provenance
 from nexttick.ticks.store.series import StoredSeries
 from nexttick.ticks.store.writer import writing
 
 SERIES = Series("simulated", "BTC/USDT")
-ORIGIN = Origin("simulator", True, {})
+ORIGIN = Provenance("simulator", True, {})
 START_NS = 19_723 * DAY_NS  # 2024-01-01
 PER_DAY = 2_500_000
 PAUSE_S = 0.011  # so that these fill some 22.6 hours of the day

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -549,6 +550,34 @@ def test_something_that_is_no_path():
 
 
 # --- pandas, writing, describing
+
+
+NOTHING: dict[str, tuple[object, str]] = {
+    "no file": ([], "no file was given to read; give files, folders"),
+    "pattern": ("{folder}/*.parquet", "no file matches this pattern; check the folder"),
+    "empty": ("{folder}/empty.csv", "the file is empty; fetch it again"),
+    "header": ("{folder}/header.csv", "there is a header and no tick; fetch the file again"),
+    "frame": (
+        pl.DataFrame(schema=dict.fromkeys(("time", "price", "amount"), pl.Float64)),
+        "no tick",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+def test_reading_nothing_says_what_is_missing(what: str, tmp_path: Path) -> None:
+    write(tmp_path, "", "empty.csv")
+    write(tmp_path, "time,price,amount\n", "header.csv")
+    paths, words = NOTHING[what]
+    with pytest.raises(TickError, match=re.escape(words)):
+        read_ticks(paths.format(folder=tmp_path) if isinstance(paths, str) else paths)
+
+
+def test_a_column_without_any_time_says_so() -> None:
+    blank = pl.DataFrame({"time": [None, None], "price": [1.0, 2.0], "amount": [1.0, 1.0]})
+    for dtype in (pl.Int64, pl.Float64, pl.String, pl.Datetime("ns", "UTC")):
+        with pytest.raises(TickError, match="there are no times"):
+            read_ticks(blank.with_columns(pl.col("time").cast(dtype)), time_unit="s")
 
 
 def test_pandas_gets_the_columns_it_knows(tmp_path):

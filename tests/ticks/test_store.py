@@ -23,25 +23,28 @@ from nexttick.ticks.reading.read import describe, read_ticks
 from nexttick.ticks.record import TickError, fingerprint
 from nexttick.ticks.source import Series
 from nexttick.ticks.store import Store, names_of, symbol_of
-from nexttick.ticks.store.checking import Finding, check
+from nexttick.ticks.store.checking import StoreFinding, check
 from nexttick.ticks.store.describing import describe as describe_series
-from nexttick.ticks.store.records import Origin, from_json, measure, write_day
+from nexttick.ticks.store.records import Provenance, from_json, measure, write_day
 from nexttick.ticks.store.series import StoredSeries, export
 from nexttick.ticks.store.writer import as_stored, writing
 
 DAYS = 3
 SPAN = (FIRST_NS, FIRST_NS + DAYS * DAY_NS)
 FIRST, SECOND, THIRD = (date(2023, 12, day) for day in (9, 10, 11))
-ORIGIN = Origin("recorded ticks", True, {})
+PROVENANCE = Provenance("recorded ticks", True, {})
 
 
 def put(
-    url: object, ticks: pl.DataFrame, span: tuple[int, int] = SPAN, origin: Origin = ORIGIN
+    url: object,
+    ticks: pl.DataFrame,
+    span: tuple[int, int] = SPAN,
+    provenance: Provenance = PROVENANCE,
 ) -> StoredSeries:
     stored = Store(str(url)).open(SERIES)
     with writing(stored) as writer:
         for _, one in by_day(span):
-            writer.write(ticks, one, origin)
+            writer.write(ticks, one, provenance)
     return stored
 
 
@@ -64,7 +67,7 @@ def folder_of(stored: StoredSeries) -> Path:
     return Path(str(stored.folder))
 
 
-def faults(stored: StoredSeries) -> list[Finding]:
+def faults(stored: StoredSeries) -> list[StoreFinding]:
     return [one for one in check(stored) if one.fault]
 
 
@@ -107,7 +110,7 @@ def test_a_lazy_frame_reads_what_is_asked(tmp_path: Path) -> None:
 
 def test_ticks_without_ids_have_no_ids(tmp_path: Path) -> None:
     ticks = market(1).drop("id")
-    stored = put(tmp_path, ticks, origin=Origin("x", False, {}))
+    stored = put(tmp_path, ticks, provenance=Provenance("x", False, {}))
     assert stored.scan().collect().equals(ticks)
     assert pl.concat(stored.chunks(500)).equals(ticks)
 
@@ -135,7 +138,7 @@ def test_series_are_found_by_their_folder(symbol: str, tmp_path: Path) -> None:
     series = Series("some.venue", symbol, "aggTrades")
     stored = Store(tmp_path).open(series)
     with writing(stored) as writer:
-        writer.write(market(1), day_span(FIRST), ORIGIN)
+        writer.write(market(1), day_span(FIRST), PROVENANCE)
     assert Store(tmp_path).series() == [series]
     (folder_of(stored) / "manifest.json").unlink()
     (folder_of(stored) / ".lock").unlink(missing_ok=True)
@@ -190,7 +193,7 @@ def test_gaps_in_ids_and_time_are_in_the_record(tmp_path: Path) -> None:
 
 def test_ids_that_are_not_consecutive_have_no_gaps(tmp_path: Path) -> None:
     ticks = market(1).with_columns(id=pl.col("id") * 10)
-    stored = put(tmp_path, ticks, origin=Origin("x", False, {}))
+    stored = put(tmp_path, ticks, provenance=Provenance("x", False, {}))
     assert all(one.missing_ids == 0 for one in stored.records().values())
     assert faults(stored) == []
 
@@ -200,10 +203,10 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     stored = put(tmp_path, ticks)
     before = stored.records()
     with writing(stored) as writer:
-        record, new = writer.write(ticks, day_span(FIRST), ORIGIN)
+        record, new = writer.write(ticks, day_span(FIRST), PROVENANCE)
         assert (record, new) == (before[FIRST], 0)
         with pytest.raises(ValueError, match="of 3 days"):
-            writer.write(ticks, SPAN, ORIGIN)
+            writer.write(ticks, SPAN, PROVENANCE)
     assert stored.records() == before
 
 
@@ -370,7 +373,7 @@ def test_gaps_between_days_are_named(tmp_path: Path) -> None:
 
 def test_an_id_in_two_neighbouring_days_is_found(tmp_path: Path) -> None:
     ticks = market(1).with_columns(id=pl.when(pl.col("id") == 1700).then(1001).otherwise("id"))
-    stored = put(tmp_path, ticks, origin=Origin("x", False, {}))
+    stored = put(tmp_path, ticks, provenance=Provenance("x", False, {}))
     (one,) = faults(stored)
     assert "1 ids stand in the day before too, the first 1001" in one.what
 
@@ -400,10 +403,64 @@ def test_a_damaged_day_stops_the_reading(stored: StoredSeries) -> None:
 
 def test_records_of_another_form_are_refused(tmp_path: Path) -> None:
     ticks = as_stored(market(1))
-    record = measure(FIRST, ticks, (SPAN,), ORIGIN).to_json()
+    record = measure(FIRST, ticks, (SPAN,), PROVENANCE).to_json()
     for change in ({"format": 99}, {"more": 1}, {"covered": []}):
         with pytest.raises(ValueError, match="record"):
             from_json(record | change)
+
+
+KEPT = Path(__file__).parents[1] / "kept" / "2026-11" / "store"
+
+
+def test_a_store_of_november_2026_is_read(tmp_path: Path) -> None:
+    """Its manifest has no format number; see `kept/README.md`."""
+    shutil.copytree(KEPT, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    assert store.series() == [Series("files", "BTC/USD")]
+    stored, day = store.open(store.series()[0]), date(2024, 1, 1)
+    manifest = json.loads((folder_of(stored) / "manifest.json").read_text())
+    assert "format" not in manifest
+    assert stored.records() == {day: from_json(manifest["days"]["2024-01-01"]["record"])}
+    assert faults(stored) == []
+    ticks = stored.read(day).drop("id")
+    assert (len(ticks), fingerprint(stored.read(day), CONTENT)) == (40, stored.record(day).hash)
+    assert describe_series(stored)["rows"] == 40
+    assert export(stored, tmp_path / "out.parquet") == 40
+    for path in (tmp_path / "out.parquet", folder_of(stored)):
+        assert read_ticks(path, outliers=False)[0].equals(ticks)
+    with writing(stored) as writer:
+        writer.write(ticks, day_span(day), PROVENANCE)
+    assert json.loads((folder_of(stored) / "manifest.json").read_text())["format"] == 1
+    assert stored.read(day).drop("id").equals(ticks)
+
+
+def put_again(stored: StoredSeries) -> None:
+    with writing(stored) as writer:
+        writer.write(market(1), day_span(SECOND), PROVENANCE)
+
+
+def test_what_a_newer_version_wrote_is_refused_and_kept(stored: StoredSeries) -> None:
+    path = folder_of(stored) / "2023-12-10.parquet"
+    metadata = {"nexttick": json.dumps(stored.record(SECOND).to_json() | {"format": 2})}
+    second(stored).write_parquet(path, metadata=metadata)
+    before = path.read_bytes()
+    for use in (stored.look, stored.scan, lambda: list(check(stored)), lambda: put_again(stored)):
+        with pytest.raises(TickError, match=r"2023-12-10\.parquet: a record of format 2, and this"):
+            use()
+    assert path.read_bytes() == before
+    (folder_of(stored) / "manifest.json").unlink()
+    (folder_of(stored) / ".lock").unlink(missing_ok=True)
+    assert Store(folder_of(stored).parents[2]).series() == [SERIES]
+
+
+def test_a_manifest_of_a_newer_version_is_refused_and_kept(stored: StoredSeries) -> None:
+    path = folder_of(stored) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    before = path.read_bytes()
+    for use in (stored.look, lambda: put_again(stored)):
+        with pytest.raises(TickError, match=r"manifest\.json: a manifest of format 2, and this"):
+            use()
+    assert path.read_bytes() == before
 
 
 # Elsewhere
@@ -468,7 +525,7 @@ def test_files_that_cannot_be_written_say_why(
     before = stored.records()
     monkeypatch.setattr("nexttick.ticks.store.folders.write_whole", no_space)
     with pytest.raises(OSError, match="the disk is full"), writing(stored) as writer:
-        writer.write(market(1), (SPAN[1], SPAN[1] + 1), ORIGIN)
+        writer.write(market(1), (SPAN[1], SPAN[1] + 1), PROVENANCE)
     assert stored.records() == before
 
 
@@ -476,7 +533,7 @@ def test_files_that_cannot_be_written_say_why(
 def test_recorded_ticks_come_back(data_dir: Path, tmp_path: Path) -> None:
     ticks, _ = read_ticks(min((data_dir / "bitflyer").iterdir()), outliers=False)
     span = (day_span(day_of(ticks["time"][0]))[0], ticks["time"][-1] + 1)
-    stored = put(tmp_path, ticks, span, Origin("bitflyer", False, {}))
+    stored = put(tmp_path, ticks, span, Provenance("bitflyer", False, {}))
     assert stored.scan().collect().equals(ticks)
     assert stored.days() == [day for day, _ in by_day(span)]
     assert faults(stored) == []

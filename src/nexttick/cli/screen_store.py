@@ -9,9 +9,9 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nexttick.cli.screen import console, say
-from nexttick.ticks.days import told_span
+from nexttick.ticks.days import readable_span
 from nexttick.ticks.source import Missing, Series
-from nexttick.ticks.store.checking import Finding
+from nexttick.ticks.store.checking import StoreFinding
 from nexttick.ticks.store.fetch import Progress as FetchProgress
 from nexttick.ticks.store.fetch import Summary
 from nexttick.ticks.store.records import DayRecord
@@ -97,7 +97,7 @@ def show_summary(summary: Summary) -> None:
 
 def _show_missing(title: str, missing: Sequence[Missing]) -> None:
     for one in missing[:_SHOWN]:
-        say(f"{title}: {told_span((one.start_ns, one.stop_ns))}: {one.reason}")
+        say(f"{title}: {readable_span((one.start_ns, one.stop_ns))}: {one.reason}")
     if len(missing) > _SHOWN:
         say(f"{title}: {len(missing) - _SHOWN} more")
 
@@ -114,7 +114,7 @@ def show_series(listed: Sequence[tuple[Series, str, Sequence[DayRecord], int]]) 
         )
 
 
-def show_findings(series: Series, findings: Sequence[Finding]) -> None:
+def show_findings(series: Series, findings: Sequence[StoreFinding]) -> None:
     """A line a finding, faults first."""
     for one in sorted(findings, key=lambda one: not one.fault):
         day = f" {one.day}" if one.day else ""

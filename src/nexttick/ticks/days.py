@@ -54,17 +54,17 @@ def by_day(span: Span) -> Iterator[tuple[date, Span]]:
         start = end
 
 
-def told(time_ns: int) -> str:
-    """A time as messages tell it, to the nanosecond where it has any."""
+def readable(time_ns: int) -> str:
+    """A time as messages have it, to the nanosecond where it has any."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     when = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return f"{when}.{rest:09}".rstrip("0") if rest else when
 
 
-def told_span(span: Span) -> str:
-    """A span as messages tell it: whole days by their dates."""
+def readable_span(span: Span) -> str:
+    """A span as messages have it: whole days by their dates."""
     start, stop = span
     if start % DAY_NS or stop % DAY_NS:
-        return f"{told(start)} to {told(stop)}"
+        return f"{readable(start)} to {readable(stop)}"
     first, last = day_of(start), day_of(stop - 1)
     return f"{first}" if first == last else f"{first} to {last}"

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Series
 from nexttick.ticks.store.folders import LOCK, Folder, open_folder
-from nexttick.ticks.store.records import read_record
+from nexttick.ticks.store.records import UnknownFormatError, read_record
 from nexttick.ticks.store.series import MANIFEST, StoredSeries, day_of_file, file_of
 
 _SYMBOL = {"/": "-", ":": "_"}  # all else that is no letter, digit or dot is written %XX
@@ -58,7 +58,8 @@ def names_of(series: Series) -> tuple[str, str, str]:
     """
     if not all(series):
         raise ValueError(f"a series needs venue, symbol and kind, and this one has {tuple(series)}")
-    return _name(series.venue), "".join(map(_letter, series.symbol)), _name(series.kind)
+    symbol = "".join(_SYMBOL.get(letter) or _quoted(letter, "") for letter in series.symbol)
+    return _quoted(series.venue, "-_"), symbol, _quoted(series.kind, "-_")
 
 
 def symbol_of(name: str) -> str:
@@ -66,14 +67,6 @@ def symbol_of(name: str) -> str:
     for letter, written in _SYMBOL.items():
         name = name.replace(written, letter)
     return unquote(name)
-
-
-def _letter(letter: str) -> str:
-    return _SYMBOL[letter] if letter in _SYMBOL else _quoted(letter, "")
-
-
-def _name(text: str) -> str:
-    return _quoted(text, "-_")
 
 
 def _quoted(text: str, safe: str) -> str:
@@ -90,6 +83,8 @@ def _holds_days(folder: Folder) -> bool:
         return day is not None
     try:
         read_record(folder.open(file_of(day)), file_of(day))
+    except UnknownFormatError:
+        return True
     except TickError:
         return False
     return True

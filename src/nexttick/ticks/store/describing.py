@@ -1,4 +1,4 @@
-"""What one asks first of a series, in one pass and flat memory: `formats.describe` for a store."""
+"""What one asks first of a series, in one pass and flat memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BINS = 1 << (63 - _DROPPED_BITS)
 
 
 def describe(stored: StoredSeries, rows: int = _CHUNK) -> dict[str, Any]:
-    """The same values as `formats.describe` gives, of a whole series.
+    """The same values as `reading.read.describe` gives, of a whole series.
 
     Medians are read off a histogram on a logarithmic scale, and are right to a part in a thousand;
     sums may differ in the last digits. All else is exact.
@@ -31,7 +31,7 @@ def describe(stored: StoredSeries, rows: int = _CHUNK) -> dict[str, Any]:
     for chunk in stored.chunks(rows):
         seen.take(chunk)
     records = stored.records().values()
-    return seen.told(has_ids=any(one.first_id is not None for one in records))
+    return seen.values(has_ids=any(one.first_id is not None for one in records))
 
 
 class _Median:
@@ -101,7 +101,7 @@ class _Seen:
             self.longest_ns = max(self.longest_ns, int(positive.max()))
             self.pauses.take(positive / 1e9)
 
-    def told(self, has_ids: bool) -> dict[str, Any]:
+    def values(self, has_ids: bool) -> dict[str, Any]:
         if not self.rows:
             return {"rows": 0}
         alone = self.alone + self.last_alone

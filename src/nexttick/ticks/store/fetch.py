@@ -16,12 +16,12 @@ from datetime import date
 import polars as pl
 
 from nexttick.ticks.cleaning import clean
-from nexttick.ticks.days import DAY_NS, Span, by_day, day_of, told
+from nexttick.ticks.days import DAY_NS, Span, by_day, day_of, readable
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Missing, Page, Series, Source, SourceError, TransientError
 from nexttick.ticks.store import Store
-from nexttick.ticks.store.records import STORED, DayRecord, Origin
-from nexttick.ticks.store.writer import WAIT_S, Writer, as_stored, within, writing
+from nexttick.ticks.store.records import STORED, DayRecord, Provenance
+from nexttick.ticks.store.writer import WAIT_S, SeriesWriter, as_stored, within, writing
 
 COMMIT_ROWS = 500_000
 COMMIT_S = 30.0
@@ -145,8 +145,10 @@ class _Pending:
 
     def take(self, page: Page) -> _Pending:
         """With the ticks of another page."""
-        ticks, aside = _cleaned(page)
-        ticks = within(ticks, [self.wanted])
+        cleaned, table = clean(page.ticks, outliers=False, may_be_empty=True)
+        lost = table.filter(~pl.col("kept")).group_by("reason").agg(pl.col("rows").sum())
+        aside = Counter(dict(lost.rows()))
+        ticks = within(as_stored(cleaned), [self.wanted])
         fresh = ticks.filter(pl.col("time") >= self.start_ns)
         late = Counter({"came again after its time was complete": len(ticks) - len(fresh)})
         counts = Counter(dict(self.set_aside)) + Counter(dict(page.set_aside)) + aside + late
@@ -165,18 +167,11 @@ class _Pending:
         return _Pending(self.wanted, time_ns, max(time_ns, self.until_ns), kept)
 
 
-def _cleaned(page: Page) -> tuple[pl.DataFrame, Counter[str]]:
-    """Ticks of a page as the store keeps them, and what no tick could be made of."""
-    ticks, table = clean(page.ticks, outliers=False, may_be_empty=True)
-    lost = table.filter(~pl.col("kept"))
-    return as_stored(ticks), Counter(dict(lost.group_by("reason").agg(pl.col("rows").sum()).rows()))
-
-
 class _Fetch:
     def __init__(
         self,
         source: Source,
-        writer: Writer,
+        writer: SeriesWriter,
         on_progress: Callable[[Progress], None],
         commit_rows: int,
         commit_s: float,
@@ -215,7 +210,7 @@ class _Fetch:
         finally:
             self._commit(self._pending.until_ns)
         if self._pending.until_ns < stop_ns:
-            reason = f"{self._source.name} gave nothing beyond {told(self._pending.until_ns)}"
+            reason = f"{self._source.name} gave nothing beyond {readable(self._pending.until_ns)}"
             fault = stop_ns < self._now_ns
             self._summary.missing.append(Missing(self._pending.until_ns, stop_ns, reason, fault))
 
@@ -260,10 +255,10 @@ class _Fetch:
             pending = self._pending
             pieces = [within(piece, [(start, stop)]) for piece in pending.pieces]
             ticks = pl.concat([pl.DataFrame(schema=STORED), *pieces])
-            origin = Origin(
+            provenance = Provenance(
                 self._source.name, self._source.consecutive_ids, dict(pending.set_aside)
             )
-            record, new = self._writer.write(ticks, (start, stop), origin)
+            record, new = self._writer.write(ticks, (start, stop), provenance)
             self._pending = pending.after(stop)
             self._summary.rows += new
             self._summary.records[day] = record

@@ -2,6 +2,9 @@
 
 Both write a file whole. Locally it is a temporary file beside, forced to the disk and renamed; an
 object store takes it in one put. A kill leaves the old file or the new one.
+
+universal-pathlib was tried in place of `RemoteFolder`, and left out: its `write_bytes` empties a
+file before it writes it, so that the one put has to go round it, as listing with stamps has to.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -26,83 +29,9 @@ class LockedError(RuntimeError):
     """Another process has the lock: where, and the cure."""
 
 
-class Folder(Protocol):
-    """A folder of a store."""
-
-    def __str__(self) -> str:
-        """Path or URL, as messages name it."""
-        ...
-
-    def child(self, name: str) -> Folder:
-        """A folder in it, which need not be there."""
-        ...
-
-    def folders(self) -> list[str]:
-        """Names of the folders in it, sorted."""
-        ...
-
-    def files(self) -> dict[str, str]:
-        """Names of the files in it, sorted, each with a stamp that changes with its content."""
-        ...
-
-    def stamp(self, name: str) -> str:
-        """The stamp of one file."""
-        ...
-
-    def open(self, name: str) -> Path | io.BytesIO:
-        """A file in the form in which Polars reads it.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        ...
-
-    def write(self, name: str, fill: Fill) -> None:
-        """Let `fill` write a file, and put it in the place of an earlier one at once.
-
-        Raises:
-            OSError: with the path and a cure.
-        """
-        ...
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        ...
-
-    def lock(
-        self, on_wait: Callable[[str], None], wait_s: float
-    ) -> contextlib.AbstractContextManager[None]:
-        """Keep other writers out, where that can be done.
-
-        Raises:
-            LockedError: another process had the lock for `wait_s`.
-        """
-        ...
-
-
-def open_folder(url: str | Path) -> Folder:
-    """A local path or an fsspec URL.
-
-    Raises:
-        ValueError: fsspec does not know such URLs, or a library for them is not installed.
-    """
-    text = str(url)
-    if "://" not in text or text.startswith(_LOCAL):
-        return LocalFolder(Path(text.removeprefix(_LOCAL)).expanduser())
-    from fsspec.core import url_to_fs
-
-    try:
-        fs, path = url_to_fs(text)
-    except (ValueError, ImportError) as error:
-        raise ValueError(
-            f"{text}: {error}; give a local folder, or install what it needs"
-        ) from error
-    return RemoteFolder(fs, path, text.rstrip("/"))
-
-
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder of this machine."""
+    """A folder of this machine, which need not be there yet."""
 
     path: Path
 
@@ -114,20 +43,21 @@ class LocalFolder:
         return LocalFolder(self.path / name)
 
     def folders(self) -> list[str]:
-        """Names of the folders in it."""
+        """Names of the folders in it, sorted."""
         return sorted(one.name for one in self._entries() if one.is_dir())
 
     def files(self) -> dict[str, str]:
-        """Names of the files in it; size and time of change are the stamp."""
+        """Names of the files in it, sorted, each with a stamp that changes with its content."""
         stamps = {}
         for one in sorted(self._entries()):
-            with contextlib.suppress(FileNotFoundError):  # a writer's temporary file, gone by now
+            # A writer's temporary file may be gone by now.
+            with contextlib.suppress(FileNotFoundError):
                 if one.is_file():
                     stamps[one.name] = self.stamp(one.name)
         return stamps
 
     def stamp(self, name: str) -> str:
-        """Size and time of change."""
+        """The stamp of one file: its size, and its time of change."""
         status = (self.path / name).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
 
@@ -135,14 +65,22 @@ class LocalFolder:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
     def open(self, name: str) -> Path:
-        """The file's path."""
+        """A file in the form in which Polars reads it: its path.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
         path = self.path / name
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
         return path
 
     def write(self, name: str, fill: Fill) -> None:
-        """By a temporary file in the same folder, fsync and rename."""
+        """Let `fill` write a file, and put it in the place of an earlier one at once.
+
+        Raises:
+            OSError: with the path and a cure.
+        """
         self._make()
         write_whole(self.path / name, fill)
 
@@ -153,35 +91,38 @@ class LocalFolder:
             raise explained(error, self.path) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file."""
+        """Remove a file, if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, on_wait: Callable[[str], None], wait_s: float) -> Iterator[None]:
-        """By a file lock, which the system frees when its process ends, however it ends."""
+        """Keep other writers out, by a lock that the system frees however its process ends.
+
+        Raises:
+            LockedError: another process had the lock for `wait_s`.
+        """
         self._make()
         lock = FileLock(self.path / LOCK)
         try:
-            _acquire(lock, str(self), on_wait, wait_s)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                on_wait(
+                    f"{self}: another process is writing here; waiting for it, {wait_s:g} s at most"
+                )
+                lock.acquire(timeout=wait_s)
+        except Timeout as error:
+            raise LockedError(
+                f"{self}: another process has been writing here for {wait_s:g} s; wait for it "
+                "to end, or stop it, and try again"
+            ) from error
         except OSError as error:
-            if isinstance(error, Timeout):
-                raise LockedError(
-                    f"{self}: another process has been writing here for {wait_s:g} s; wait for it "
-                    "to end, or stop it, and try again"
-                ) from error
             raise explained(error, self.path / LOCK) from error
+        # The lock's file stays: who removed it could take it from under another that waits for it.
         try:
             yield
         finally:
             lock.release()
-
-
-def _acquire(lock: FileLock, where: str, on_wait: Callable[[str], None], wait_s: float) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        on_wait(f"{where}: another process is writing here; waiting for it, {wait_s:g} s at most")
-        lock.acquire(timeout=wait_s)
 
 
 @dataclass(frozen=True)
@@ -217,6 +158,7 @@ class RemoteFolder:
         return _stamp(self.fs.info(f"{self.path}/{name}"))
 
     def _entries(self) -> list[dict[str, Any]]:
+        # fsspec remembers listings; what another process has put there since must be seen.
         self.fs.invalidate_cache()
         try:
             return self.fs.ls(self.path, detail=True)
@@ -250,7 +192,30 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _stamp(entry: dict[str, Any]) -> str:
-    told = (
-        entry.get(key) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "created")
-    )
-    return f"{entry['size']} {next((one for one in told if one is not None), '')}"
+    # Each kind of store has its own word for what changes with a file.
+    keys = ("ETag", "etag", "LastModified", "mtime", "updated", "created")
+    changes = (entry[key] for key in keys if entry.get(key) is not None)
+    return f"{entry['size']} {next(changes, '')}"
+
+
+Folder = LocalFolder | RemoteFolder
+
+
+def open_folder(url: str | Path) -> Folder:
+    """A local path or an fsspec URL.
+
+    Raises:
+        ValueError: fsspec does not know such URLs, or a library for them is not installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith(_LOCAL):
+        return LocalFolder(Path(text.removeprefix(_LOCAL)).expanduser())
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{text}: {error}; give a local folder, or install what it needs"
+        ) from error
+    return RemoteFolder(fs, path, text.rstrip("/"))

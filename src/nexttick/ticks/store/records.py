@@ -83,7 +83,7 @@ class DayRecord:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """What the ticks themselves do not tell."""
 
     source: str
@@ -91,10 +91,12 @@ class Origin:
     set_aside: Mapping[str, int]
 
 
-def measure(day: date, ticks: pl.DataFrame, covered: tuple[Span, ...], origin: Origin) -> DayRecord:
+def measure(
+    day: date, ticks: pl.DataFrame, covered: tuple[Span, ...], provenance: Provenance
+) -> DayRecord:
     """The record of a day's ticks, fetched now."""
     time_ns, ids = ticks["time"].to_numpy(), ticks["id"].drop_nulls()
-    missing, id_gaps = gaps_in_ids(ids) if origin.consecutive_ids else (0, [])
+    missing, id_gaps = gaps_in_ids(ids) if provenance.consecutive_ids else (0, [])
     max_gap_ns = usual_max_gap_ns(time_ns)
     pauses = interruptions(time_ns, max_gap_ns)
     longest = sorted(sorted(pauses, key=lambda one: one[0] - one[1])[:LISTED])
@@ -107,15 +109,15 @@ def measure(day: date, ticks: pl.DataFrame, covered: tuple[Span, ...], origin: O
         last_id=ids.max(),  # type: ignore[arg-type]
         hash=fingerprint(ticks, tuple(STORED)),
         covered=covered,
-        source=origin.source,
+        source=provenance.source,
         fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        consecutive_ids=origin.consecutive_ids,
+        consecutive_ids=provenance.consecutive_ids,
         missing_ids=missing,
         id_gaps=tuple(id_gaps[:LISTED]),
         max_gap_ns=max_gap_ns,
         pauses=len(pauses),
         longest=tuple(longest),
-        set_aside=dict(sorted(origin.set_aside.items())),
+        set_aside=dict(sorted(provenance.set_aside.items())),
     )
 
 
@@ -137,17 +139,38 @@ def interruptions(time_ns: np.ndarray, max_gap_ns: int) -> list[tuple[int, int]]
     return [(int(time_ns[i - 1]), int(time_ns[i])) for i in after]
 
 
+class UnknownFormatError(TickError):
+    """A newer version of this program wrote it: what, where, the cure."""
+
+
+def check_format(values: Mapping[str, Any], what: str) -> None:
+    """Refuse what another version wrote.
+
+    A file that cannot be read is fetched again and replaced; one that a newer version wrote is not
+    to be lost that way. Manifests carry the number since December 2026, records from the first.
+
+    Raises:
+        UnknownFormatError: there is a format number, and it is another.
+    """
+    found = values.get("format", FORMAT)
+    if found != FORMAT:
+        raise UnknownFormatError(
+            f"{what} of format {found!r}, and this program knows {FORMAT}; use the newer nexttick "
+            "that wrote it, or name another store"
+        )
+
+
 def from_json(values: Mapping[str, Any]) -> DayRecord:
     """A record from plain values.
 
     Raises:
-        ValueError: another form, or a key is missing or unknown.
+        UnknownFormatError: another version wrote it.
+        ValueError: a key is missing or unknown, or nothing is covered.
     """
+    check_format(values, "a record")
     names = {one.name for one in dataclasses.fields(DayRecord)}
-    if values.get("format") != FORMAT or set(values) != names | {"format"}:
-        raise ValueError(
-            f"a record of form {values.get('format')!r}, and this program knows {FORMAT}"
-        )
+    if wrong := sorted(set(values) ^ (names | {"format"})):
+        raise ValueError(f"a record with keys missing or unknown: {', '.join(map(str, wrong))}")
     given: dict[str, Any] = {name: values[name] for name in names}
     for name in ("covered", "id_gaps", "longest"):
         given[name] = tuple((int(a), int(b)) for a, b in given[name])
@@ -171,19 +194,22 @@ def read_record(file: Path | io.BytesIO, name: str) -> DayRecord:
         name: its name in messages.
 
     Raises:
+        UnknownFormatError: another version wrote it.
         TickError: it is no Parquet, or no file of a store.
     """
     try:
-        told = pl.read_parquet_metadata(file).get(KEY)
+        text = pl.read_parquet_metadata(file).get(KEY)
     except BROKEN as error:
         raise damaged(name, error) from error
-    if told is None:
+    if text is None:
         raise TickError(
             f"{name}: no file that a store has written (no record within); move it elsewhere and "
             "fetch the day again"
         )
     try:
-        return from_json(orjson.loads(told))
+        return from_json(orjson.loads(text))
+    except UnknownFormatError as error:
+        raise UnknownFormatError(f"{name}: {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise damaged(name, error) from error
 
@@ -192,21 +218,3 @@ def damaged(name: str, error: BaseException) -> TickError:
     """What to say of a file that cannot be read."""
     reason = str(error).split("\n")[0]
     return TickError(f"{name}: truncated or corrupt ({reason}); delete it and fetch the day again")
-
-
-def read_day(file: Path | io.BytesIO, name: str) -> pl.DataFrame:
-    """The ticks in a day's file, columns as in `STORED`.
-
-    Raises:
-        TickError: it is no Parquet, or has other columns.
-    """
-    try:
-        ticks = pl.read_parquet(file, glob=False, hive_partitioning=False)
-    except BROKEN as error:
-        raise damaged(name, error) from error
-    if dict(ticks.schema) != STORED:
-        raise TickError(
-            f"{name}: columns {dict(ticks.schema)}, not those of a store; move it elsewhere and "
-            "fetch the day again"
-        )
-    return ticks

@@ -24,7 +24,16 @@ from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.record import TickError, check_record
 from nexttick.ticks.source import Series
 from nexttick.ticks.store.folders import LOCK, Folder, LocalFolder
-from nexttick.ticks.store.records import STORED, DayRecord, from_json, read_day, read_record
+from nexttick.ticks.store.records import (
+    BROKEN,
+    STORED,
+    DayRecord,
+    UnknownFormatError,
+    check_format,
+    damaged,
+    from_json,
+    read_record,
+)
 from nexttick.ticks.writing import check_table_path, translated, write_whole
 
 MANIFEST = "manifest.json"
@@ -33,7 +42,7 @@ PARTS = re.compile(r"\..*\.part")
 
 
 @dataclass(frozen=True)
-class Days:
+class StoredDays:
     """What stands in a series' folder.
 
     Attributes:
@@ -71,8 +80,12 @@ class StoredSeries:
 
     # --- what is there
 
-    def look(self) -> Days:
-        """All days there, with their records; the manifest spares reading files it knows."""
+    def look(self) -> StoredDays:
+        """All days there, with their records; the manifest spares reading files it knows.
+
+        Raises:
+            UnknownFormatError: a newer version wrote some of it.
+        """
         known = self._known()
         records, stamps, damaged = {}, {}, {}
         strange = []
@@ -84,11 +97,13 @@ class StoredSeries:
             try:
                 record = known.get((day, stamp)) or self.record(day)
                 records[day], stamps[day] = record, stamp
+            except UnknownFormatError:
+                raise
             except TickError as error:
                 damaged[day] = str(error)
         own = (MANIFEST, LOCK)
         others = tuple(one for one in strange if one not in own and not PARTS.fullmatch(one))
-        return Days(records, stamps, damaged, others)
+        return StoredDays(records, stamps, damaged, others)
 
     def _known(self) -> dict[tuple[date, str], DayRecord]:
         """Records that the manifest holds, by day and stamp of the file."""
@@ -104,10 +119,13 @@ class StoredSeries:
         try:
             file = self.folder.open(MANIFEST)
             text = file.read_bytes() if isinstance(file, Path) else file.read()
-            told = orjson.loads(text)
+            manifest = orjson.loads(text)
         except (FileNotFoundError, ValueError):
             return {}
-        return told if isinstance(told, dict) and isinstance(told.get("days"), dict) else {}
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("days"), dict):
+            return {}
+        check_format(manifest, f"{self.folder}/{MANIFEST}: a manifest")
+        return manifest
 
     def record(self, day: date) -> DayRecord:
         """The record in a day's file.
@@ -147,7 +165,17 @@ class StoredSeries:
         Raises:
             TickError: the day is not stored, or its file is damaged.
         """
-        return read_day(self._open(day), self.name(day))
+        file, name = self._open(day), self.name(day)
+        try:
+            ticks = pl.read_parquet(file, glob=False, hive_partitioning=False)
+        except BROKEN as error:
+            raise damaged(name, error) from error
+        if dict(ticks.schema) != STORED:
+            raise TickError(
+                f"{name}: columns {dict(ticks.schema)}, not those of a store; move it elsewhere "
+                "and fetch the day again"
+            )
+        return ticks
 
     def _open(self, day: date) -> Path | io.BytesIO:
         try:
@@ -170,7 +198,23 @@ class StoredSeries:
             paths = [self.folder.path / file_of(day) for day in records]
             lazy = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
         else:
-            lazy = register_io_source(_reader(self, list(records)), schema=STORED)
+            # Polars cannot open these files itself: it is handed one day after the other.
+            def read(
+                columns: list[str] | None,
+                where: pl.Expr | None,
+                rows: int | None,
+                batch: int | None,
+            ) -> Iterator[pl.DataFrame]:
+                left = rows
+                for day in records:
+                    frame = self.read(day) if left is None else self.read(day).head(left)
+                    left = None if left is None else left - len(frame)
+                    frame = frame if where is None else frame.filter(where)
+                    yield frame if columns is None else frame.select(columns)
+                    if left == 0:
+                        return
+
+            lazy = register_io_source(read, schema=STORED)
         return lazy if _has_ids(records) else lazy.drop("id")
 
     def chunks(
@@ -219,13 +263,10 @@ class StoredSeries:
                 raise TickError(reason)
         records = {day: one for day, one in days.records.items() if first <= day <= last}
         if not records:
-            raise TickError(f"{self.folder}: {_no_day(first_day, last_day)} is stored; fetch it")
+            since = f" from {first_day}" if first_day else ""
+            until = f" to {last_day}" if last_day else ""
+            raise TickError(f"{self.folder}: no day{since}{until} is stored; fetch it")
         return records
-
-
-def _no_day(first: date | None, last: date | None) -> str:
-    since, until = (f" from {first}" if first else ""), (f" to {last}" if last else "")
-    return f"no day{since}{until}"
 
 
 def file_of(day: date) -> str:
@@ -257,24 +298,6 @@ def _even(pieces: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
 
 def _has_ids(records: Mapping[date, DayRecord]) -> bool:
     return any(record.first_id is not None for record in records.values())
-
-
-def _reader(stored: StoredSeries, days: list[date]) -> Callable[..., Iterator[pl.DataFrame]]:
-    """Days one after the other, for a lazy frame over files that Polars cannot open itself."""
-
-    def read(
-        columns: list[str] | None, where: pl.Expr | None, rows: int | None, batch: int | None
-    ) -> Iterator[pl.DataFrame]:
-        left = rows
-        for day in days:
-            frame = stored.read(day) if left is None else stored.read(day).head(left)
-            left = None if left is None else left - len(frame)
-            frame = frame if where is None else frame.filter(where)
-            yield frame if columns is None else frame.select(columns)
-            if left == 0:
-                return
-
-    return read
 
 
 _SINKS: dict[str, Callable[[pl.LazyFrame, IO[bytes]], object]] = {

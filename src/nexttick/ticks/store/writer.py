@@ -6,17 +6,25 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
-from typing import Any
 
 import orjson
 import polars as pl
 
-from nexttick.ticks.cleaning import sorted_by_time
+from nexttick.ticks.cleaning import first_of_each_id, sorted_by_time
 from nexttick.ticks.days import Span, by_day, union, without
 from nexttick.ticks.record import TickError, check_record
-from nexttick.ticks.store.records import STORED, DayRecord, Origin, measure, write_day
-from nexttick.ticks.store.series import MANIFEST, PARTS, Days, StoredSeries, file_of
+from nexttick.ticks.store.records import (
+    FORMAT,
+    STORED,
+    DayRecord,
+    Provenance,
+    UnknownFormatError,
+    measure,
+    write_day,
+)
+from nexttick.ticks.store.series import MANIFEST, PARTS, StoredDays, StoredSeries, file_of
 from nexttick.ticks.writing import translated
 
 WAIT_S = 600.0
@@ -28,7 +36,7 @@ def writing(
     stored: StoredSeries,
     on_wait: Callable[[str], None] = lambda message: None,
     wait_s: float = WAIT_S,
-) -> Iterator[Writer]:
+) -> Iterator[SeriesWriter]:
     """Keep other writers out, clear away what a killed one left, and see to the manifest.
 
     On a remote store nothing keeps other writers out: see `folders.RemoteFolder`.
@@ -45,14 +53,14 @@ def writing(
         for name in stored.folder.files():
             if PARTS.fullmatch(name):
                 stored.folder.remove(name)
-        writer = Writer(stored)
+        writer = SeriesWriter(stored)
         try:
             yield writer
         finally:
             writer.write_manifest()
 
 
-class Writer:
+class SeriesWriter:
     """Writes days of a series; from `writing`.
 
     Attributes:
@@ -60,11 +68,13 @@ class Writer:
     """
 
     def __init__(self, stored: StoredSeries):
-        self.days: Days = stored.look()
+        self.days: StoredDays = stored.look()
         self._stored = stored
         self._manifest_s = time.monotonic()
 
-    def write(self, ticks: pl.DataFrame, covered: Span, origin: Origin) -> tuple[DayRecord, int]:
+    def write(
+        self, ticks: pl.DataFrame, covered: Span, provenance: Provenance
+    ) -> tuple[DayRecord, int]:
         """Add the ticks of a span of one day to what is stored of it; one rename commits them.
 
         Ticks of a time that was covered already are left out, so writing twice changes nothing.
@@ -72,7 +82,7 @@ class Writer:
         Args:
             ticks: columns of `ticks.SCHEMA` and maybe `id`; none outside the span counts.
             covered: the span whose ticks these are, all of them.
-            origin: where they come from.
+            provenance: where they come from.
 
         Returns:
             The day's record, and how many of the ticks are new.
@@ -85,34 +95,35 @@ class Writer:
         if len(cut) != 1:
             raise ValueError(f"the span {covered} is of {len(cut)} days, and must be of one")
         day = cut[0][0]
-        old = self._old(day)
-        before = old[1].covered if old else ()
-        if old and not without(covered, before):
-            self._note(day, old[1])
-            return old[1], 0
-        new = within(as_stored(ticks), without(covered, before))
-        joined, repeated = join([*([old[0]] if old else []), new])
-        aside = Counter(old[1].set_aside if old else {}) + Counter(origin.set_aside)
-        origin = Origin(
-            origin.source, origin.consecutive_ids, aside + Counter({"id repeated": repeated})
-        )
-        record = measure(day, joined, union([*before, covered]), origin)
-        self._commit(day, joined, record)
-        return record, len(new) - repeated
-
-    def _old(self, day: date) -> tuple[pl.DataFrame, DayRecord] | None:
-        """Ticks and record of a day; None where there is none, or none that can be read."""
+        old: list[pl.DataFrame] = []
+        known: DayRecord | None = None
+        # A day that cannot be read is replaced; not one that a newer version wrote.
         try:
-            return self._stored.read(day), self._stored.record(day)
+            old, known = [self._stored.read(day)], self._stored.record(day)
+        except UnknownFormatError:
+            raise
         except TickError:
-            return None
-
-    def _commit(self, day: date, ticks: pl.DataFrame, record: DayRecord) -> None:
+            pass
+        before = known.covered if known else ()
+        if known and not without(covered, before):
+            self._note(day, known)
+            return known, 0
+        new = within(as_stored(ticks), without(covered, before))
+        joined = sorted_by_time(pl.concat([*old, new]))
+        first = first_of_each_id(joined)
+        repeated = 0 if first is None else int((~first).sum())
+        joined = (joined if first is None else joined.filter(first)).rechunk()
+        aside = Counter(known.set_aside if known else {}) + Counter(provenance.set_aside)
+        aside += Counter({"id repeated": repeated})
+        record = measure(
+            day, joined, union([*before, covered]), replace(provenance, set_aside=aside)
+        )
         folder, name = self._stored.folder, file_of(day)
-        folder.write(name, lambda file: translated(lambda: write_day(ticks, record, file)))
+        folder.write(name, lambda file: translated(lambda: write_day(joined, record, file)))
         self._note(day, record)
         if time.monotonic() - self._manifest_s >= _MANIFEST_S:
             self.write_manifest()
+        return record, len(new) - repeated
 
     def _note(self, day: date, record: DayRecord) -> None:
         stamp = self._stored.folder.stamp(file_of(day))
@@ -121,9 +132,17 @@ class Writer:
 
     def write_manifest(self) -> None:
         """Write the manifest, where it does not say already what it should."""
-        wanted = _manifest(self.days)
-        if self.days.records and self._stored.manifest() != wanted:
-            text = orjson.dumps(wanted, option=orjson.OPT_INDENT_2)
+        entries = {
+            day.isoformat(): {
+                "stamp": self.days.stamps[day],
+                "bytes": int(self.days.stamps[day].split()[0]),
+                "record": record.to_json(),
+            }
+            for day, record in sorted(self.days.records.items())
+        }
+        text = orjson.dumps({"format": FORMAT, "days": entries}, option=orjson.OPT_INDENT_2)
+        # Compared as it would be read: with lists, where records have tuples.
+        if self.days.records and self._stored.manifest() != orjson.loads(text):
             self._stored.folder.write(MANIFEST, lambda file: file.write(text))
         self._manifest_s = time.monotonic()
 
@@ -141,24 +160,3 @@ def within(ticks: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:
     time_ns = pl.col("time")
     inside = [(time_ns >= start) & (time_ns < stop) for start, stop in spans]
     return ticks.filter(pl.any_horizontal(inside)) if inside else ticks.clear()
-
-
-def join(pieces: list[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
-    """Pieces in time order as one, the first of each id kept; and how many ids were repeated."""
-    ticks = sorted_by_time(pl.concat(pieces)) if len(pieces) > 1 else sorted_by_time(pieces[0])
-    if ticks.select((pl.col("id").diff() > 0).all()).item():
-        return ticks.rechunk(), 0
-    kept = ticks.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
-    return kept.rechunk(), len(ticks) - len(kept)
-
-
-def _manifest(days: Days) -> dict[str, Any]:
-    entries = {
-        day.isoformat(): {
-            "stamp": days.stamps[day],
-            "bytes": int(days.stamps[day].split()[0]),
-            "record": record.to_json(),
-        }
-        for day, record in sorted(days.records.items())
-    }
-    return orjson.loads(orjson.dumps({"days": entries}))  # lists, where records have tuples
