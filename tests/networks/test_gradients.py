@@ -23,7 +23,7 @@ from nexttick.learn.epochs import DivergenceError, TrainingData, fit, run_epoch,
 from nexttick.learn.train import training_data
 from nexttick.networks.gradients.gates import by_tick, is_saturated, watch_gates
 from nexttick.networks.gradients.monitor import Monitor, layer_weights
-from nexttick.networks.gradients.verdicts import COIN, judge_health
+from nexttick.networks.gradients.verdicts import COIN, Epoch, verdicts_of
 from nexttick.networks.layers import ConvBlock, Residual
 from nexttick.networks.layers.normalisation import ChannelNorm
 from nexttick.networks.layers.recurrent import CELLS, Recurrent
@@ -483,7 +483,7 @@ def judged(
     looks: int = 9,
     **layers: Any,
 ) -> dict[str, str]:
-    return judge_health(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks)
+    return verdicts_of(Epoch(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks))
 
 
 def test_a_calm_epoch_has_no_verdict() -> None:

@@ -22,7 +22,6 @@ from nexttick.networks.layers.recurrent import Cell, GRUCell, LSTMCell, Recurren
 MOST_TICKS = 128  # that gates are computed for; the cells run tick by tick
 _STEEP = math.sqrt(0.9)  # where |tanh| is larger, its slope 1 - tanh^2 is below a tenth
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn"}
-Gates = dict[str, Tensor]
 
 
 def is_saturated(out: Tensor, *, tanh: bool) -> Tensor:
@@ -51,12 +50,7 @@ class GateWatch(ABC):
 
 
 class CellWatch(GateWatch):
-    """Looks at a cell of `nexttick.networks.layers`, which runs tick by tick.
-
-    Args:
-        name: of the layer.
-        cell: the cell.
-    """
+    """Looks at a cell of `nexttick.networks.layers`, which runs tick by tick."""
 
     def __init__(self, name: str, cell: Cell):
         self._name, self._cell = name, cell
@@ -82,8 +76,16 @@ class CellWatch(GateWatch):
             return {}
         input_TG, hidden_TG = torch.cat(self._inputs), torch.cat(self._hiddens)
         ticks = min(len(input_TG), len(hidden_TG), MOST_TICKS)
-        gates = gates_of(self._cell, input_TG[-ticks:], hidden_TG[-ticks:])
-        measures = saturation(gates) | self._errors.measure()
+        gates = self._cell.gate_values(input_TG[-ticks:], hidden_TG[-ticks:])
+        saturated = {
+            name: is_saturated(out_TG, tanh=name == "candidate").float()
+            for name, out_TG in gates.items()
+        }
+        all_TG = torch.cat(list(saturated.values()), dim=-1)
+        measures: dict[str, Any] = {"saturated": all_TG.mean().item()}
+        measures |= {f"saturated_{name}": gate.mean().item() for name, gate in saturated.items()}
+        measures["saturated_by_tick"] = by_tick(all_TG.mean(dim=1))
+        measures |= self._errors.measure()
         self._clear()
         return {self._name: measures}
 
@@ -99,11 +101,7 @@ class TorchWatch(GateWatch):
     """Looks at a stack of `torch.nn.RNN`, `LSTM` or `GRU`.
 
     Of the stretches of a step, which truncated back-propagation makes many, it takes the latest of
-    the longest. Dropout between layers is left out.
-
-    Args:
-        name: of the stack; its layers are `name.0`, `name.1`, ...
-        layer: the stack.
+    the longest. Dropout between layers is left out. The layers are `name.0`, `name.1`, ...
     """
 
     def __init__(self, name: str, layer: nn.RNNBase):
@@ -182,37 +180,6 @@ class ErrorSignal:
         return {} if self._norm_T is None else {"error_by_tick": by_tick(self._norm_T)}
 
 
-def gates_of(cell: Cell, input_TG: Tensor, hidden_TG: Tensor) -> Gates:
-    """The gates' values of shape (T, hidden_size), of what input and state say to them."""
-    if isinstance(cell, LSTMCell):
-        i, f, candidate, o = (input_TG + hidden_TG).chunk(4, dim=-1)
-        squashed = {"input": i.sigmoid(), "forget": f.sigmoid(), "output": o.sigmoid()}
-        return squashed | {"candidate": candidate.tanh()}
-    if isinstance(cell, GRUCell):
-        input_r, input_z, input_n = input_TG.chunk(3, dim=-1)
-        hidden_r, hidden_z, hidden_n = hidden_TG.chunk(3, dim=-1)
-        r = (input_r + hidden_r).sigmoid()
-        gates = {"reset": r, "update": (input_z + hidden_z).sigmoid()}
-        if cell.reset == "before":  # its candidate goes through a product of its own
-            return gates
-        return gates | {"candidate": (input_n + r * hidden_n).tanh()}
-    return {"candidate": (input_TG + hidden_TG).tanh()}
-
-
-def saturation(gates: Gates) -> dict[str, Any]:
-    """Shares of saturated values: of all gates, of each, and of all at some ticks."""
-    saturated = {
-        name: is_saturated(out_TG, tanh=name == "candidate").float()
-        for name, out_TG in gates.items()
-    }
-    all_TG = torch.cat(list(saturated.values()), dim=-1)
-    return {
-        "saturated": all_TG.mean().item(),
-        **{f"saturated_{name}": values.mean().item() for name, values in saturated.items()},
-        "saturated_by_tick": by_tick(all_TG.mean(dim=1)),
-    }
-
-
 def by_tick(values_T: Tensor) -> dict[str, float]:
     """Values at 0, 1, 2, 4, ... ticks before the newest and at the oldest, by ticks back."""
     oldest = len(values_T) - 1
@@ -227,10 +194,8 @@ def watch_gates(model: nn.Module) -> list[GateWatch]:
         name = short_name(path) or type(module).__name__
         if isinstance(module, RNNCell | LSTMCell | GRUCell):
             watches.append(CellWatch(name, module))
-        elif isinstance(module, nn.RNNBase) and _is_plain(module):
-            watches.append(TorchWatch(name, module))
+        elif isinstance(module, nn.RNNBase):
+            known = module.mode in _CELLS and module.bias
+            if known and not module.bidirectional and module.proj_size == 0:
+                watches.append(TorchWatch(name, module))
     return watches
-
-
-def _is_plain(layer: nn.RNNBase) -> bool:
-    return layer.mode in _CELLS and layer.bias and not layer.bidirectional and layer.proj_size == 0

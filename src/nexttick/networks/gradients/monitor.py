@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nexttick.networks.gradients.gates import GateWatch, is_saturated, watch_gates
-from nexttick.networks.gradients.verdicts import Layers, judge_health
+from nexttick.networks.gradients.verdicts import Epoch, Layers, verdicts_of
 from nexttick.networks.layers.block import Block, short_name
 from nexttick.networks.layers.normalisation import ChannelNorm
 from nexttick.networks.layers.residual import Bottleneck, Residual
@@ -111,10 +111,10 @@ class Monitor:
         """
         if np.size(losses) == 0:
             raise ValueError("no step was taken since the last report: nothing can be said of it")
-        looks = len(self._seen)
-        layers: Layers = _middle(self._seen) if self._seen else {}
+        looks, layers = len(self._seen), _middle(self._seen) if self._seen else {}
         self._seen, self._step = [], 0
-        verdicts = judge_health(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks)
+        epoch = Epoch(np.asarray(losses), np.asarray(norms), clip_norm, layers, looks)
+        verdicts = verdicts_of(epoch)
         return {
             "verdict": ", ".join(verdicts) or "healthy",
             "words": list(verdicts.values()),

@@ -9,6 +9,9 @@ epoch's steps clipped.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,53 +32,63 @@ MOST_UPDATE, LEAST_UPDATE = 0.2, 1e-5  # of one step, as a share of the weights
 LEAST_LOOKS = 3  # that a median wants: the first steps move weights that are small yet by a lot
 
 
-def judge_health(
-    losses: Floats, norms: Floats, clip_norm: float, layers: Layers, looks: int
-) -> dict[str, str]:
-    """What is wrong, by name, each with a sentence and a cure; nothing where all is well.
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch is judged by.
 
-    Args:
-        losses: of every step of an epoch, nats.
+    Attributes:
+        losses: of every step, nats.
         norms: of the gradient before clipping, of every step.
         clip_norm: what it was clipped to.
         layers: measures by layer, as in `Monitor.report`.
         looks: steps that they are medians of.
     """
-    sentences = {
-        "exploding": _exploding(losses, norms, clip_norm),
-        "vanishing": _vanishing(layers),
-        "saturated": _saturated(layers),
-        "dead": _dead(layers),
-        "too fast": _too_fast(layers) if looks >= LEAST_LOOKS else "",
-    }
-    verdicts = {name: words for name, words in sentences.items() if words}
+
+    losses: Floats
+    norms: Floats
+    clip_norm: float
+    layers: Layers
+    looks: int
+
+    def measured(self, measure: str) -> dict[str, float]:
+        """A measure of every layer that has it and whose value is finite."""
+        values = {name: measures.get(measure) for name, measures in self.layers.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def verdicts_of(epoch: Epoch) -> dict[str, str]:
+    """What is wrong, by name, each with a sentence and a cure; nothing where all is well."""
+    verdicts = {name: words for name, rule in RULES.items() if (words := rule(epoch))}
     # Weights also stand still where no gradient reaches them, and then --lr is no cure.
-    frozen = "" if verdicts else _frozen(layers)
-    return {"frozen": frozen} if frozen else verdicts
+    ratios = [] if verdicts else list(epoch.measured("update_ratio").values())
+    if ratios and (middle := float(np.median(ratios))) < LEAST_UPDATE:
+        verdicts["frozen"] = (
+            f"hardly anything moves: a step changes weights by {middle:.1g} of them; raise --lr"
+        )
+    return verdicts
 
 
-def _exploding(losses: Floats, norms: Floats, clip_norm: float) -> str:
-    quarter = max(1, len(norms) // 4)
+def _exploding(epoch: Epoch) -> str:
+    norms, quarter = epoch.norms, max(1, len(epoch.norms) // 4)
     first, last = float(np.median(norms[:quarter])), float(np.median(norms[-quarter:]))
-    at_work = float((norms[-quarter:] > clip_norm).mean()) > AT_WORK
-    loss, largest = float(losses.mean()), float(norms.max())
+    at_work = float((norms[-quarter:] > epoch.clip_norm).mean()) > AT_WORK
+    loss, largest = float(epoch.losses.mean()), float(norms.max())
     grows = at_work and last > MOST_GROWTH * first
     if loss <= MOST_LOSS and last <= MOST_NORM and not grows:  # what is not finite is no less
         return ""
-    share = float((norms > clip_norm).mean())
-    clipped = f"{_percent(share)} of steps clipped" if share else "no step clipped"
+    share = float((norms > epoch.clip_norm).mean())
+    clipped = f"{100 * share:.0f} % of steps clipped" if share else "no step clipped"
     figures = f"{clipped}, the gradient's norm up to {largest:.3g}; lower --lr or --clip-norm"
     if loss <= MOST_LOSS:
         return f"the gradient explodes: {figures}"
     return f"the loss explodes: {loss:.3g} nats, where a coin has {COIN:.2f}; {figures}"
 
 
-def _vanishing(layers: Layers) -> str:
-    norms = _measured(layers, "grad_norm")
-    if not norms:
-        return ""
-    least, most = min(norms, key=norms.__getitem__), max(norms, key=norms.__getitem__)
-    if norms[least] >= LEAST_GRADIENT * norms[most]:
+def _vanishing(epoch: Epoch) -> str:
+    norms = epoch.measured("grad_norm")
+    least = min(norms, key=norms.__getitem__, default="")
+    most = max(norms, key=norms.__getitem__, default="")
+    if not norms or norms[least] >= LEAST_GRADIENT * norms[most]:
         return ""
     share = norms[least] / norms[most]
     return (
@@ -84,57 +97,33 @@ def _vanishing(layers: Layers) -> str:
     )
 
 
-def _saturated(layers: Layers) -> str:
-    where = _worst(layers, "saturated", MOST_SATURATED, "gates")
-    if not where:
-        return ""
-    return f"{where} are saturated, hardly any gradient passes; lower --lr or give --bins 0"
-
-
-def _dead(layers: Layers) -> str:
-    where = _worst(layers, "dead", MOST_DEAD, "units")
-    if not where:
-        return ""
-    return f"{where} are dead, never positive; lower --lr or give --norm batch"
-
-
-def _worst(layers: Layers, measure: str, limit: float, what: str) -> str:
-    """`95 % of the gates of lstm.0 (and 1 layer more)`, or nothing where no layer is beyond."""
-    beyond = {name: v for name, v in _measured(layers, measure).items() if v > limit}
+def _beyond(measure: str, limit: float, what: str, cure: str, epoch: Epoch) -> str:
+    """`95 % of the gates of lstm.0 (and many of 1 other layer) are`, where a layer is beyond."""
+    beyond = {name: share for name, share in epoch.measured(measure).items() if share > limit}
     if not beyond:
         return ""
-    worst = max(beyond, key=beyond.__getitem__)
-    more = len(beyond) - 1
+    worst, more = max(beyond, key=beyond.__getitem__), len(beyond) - 1
     others = f" (and many of {more} other layer{'s' if more > 1 else ''})" if more else ""
-    return f"{_percent(beyond[worst])} of the {what} of {worst}{others}"
+    return f"{100 * beyond[worst]:.0f} % of the {what} of {worst}{others} are {cure}"
 
 
-def _too_fast(layers: Layers) -> str:
-    ratios = _measured(layers, "update_ratio")
+def _too_fast(epoch: Epoch) -> str:
+    ratios = epoch.measured("update_ratio") if epoch.looks >= LEAST_LOOKS else {}
     fastest = max(ratios, key=ratios.__getitem__, default="")
     if not fastest or ratios[fastest] <= MOST_UPDATE:
         return ""
     return (
         f"steps are too large: one moves the weights of {fastest} by "
-        f"{_percent(ratios[fastest])}; lower --lr"
+        f"{100 * ratios[fastest]:.0f} %; lower --lr"
     )
 
 
-def _frozen(layers: Layers) -> str:
-    ratios = list(_measured(layers, "update_ratio").values())
-    if not ratios or (middle := float(np.median(ratios))) >= LEAST_UPDATE:
-        return ""
-    return f"hardly anything moves: a step changes weights by {middle:.1g} of them; raise --lr"
-
-
-def _measured(layers: Layers, measure: str) -> dict[str, float]:
-    """A measure of every layer that has it and whose value is finite."""
-    return {
-        name: measures[measure]
-        for name, measures in layers.items()
-        if measures.get(measure) is not None
-    }
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+_GATES_CURE = "saturated, hardly any gradient passes; lower --lr or give --bins 0"
+_UNITS_CURE = "dead, never positive; lower --lr or give --norm batch"
+RULES: dict[str, Callable[[Epoch], str]] = {
+    "exploding": _exploding,
+    "vanishing": _vanishing,
+    "saturated": partial(_beyond, "saturated", MOST_SATURATED, "gates", _GATES_CURE),
+    "dead": partial(_beyond, "dead", MOST_DEAD, "units", _UNITS_CURE),
+    "too fast": _too_fast,
+}

@@ -21,7 +21,6 @@ from nexttick.networks.lab.drawing import LINES, logarithmic, new_figure
 from nexttick.networks.lab.options import ExplodingOptions
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 W_RANGE, B_RANGE = (3.8, 6.2), (-3.4, -1.6)  # of the picture
@@ -101,46 +100,34 @@ def draw(result: Result) -> Figure:
     """The surface from above with both descents, and the error and slope that they met."""
     figure = new_figure(10, 5)
     axes = figure.subplot_mosaic([["map", "error"], ["map", "grad_norm"]])
-    _draw_map(axes["map"], result)
+    options, ground, plain = (result[name] for name in ("options", "surface", "plain"))
+    paths = [("without clipping", plain), ("with clipping", result["clipped"])]
+    above = axes["map"]
+    levels = [0.02 * k for k in range(26)]
+    shades = above.contourf(
+        ground["w"], ground["b"], ground["error"], levels, cmap="Greys", vmax=0.8
+    )
+    figure.colorbar(shades, ax=above, label="error after the last tick")
+    for style, (name, path) in zip(_STYLES, paths, strict=True):
+        above.plot(path["w"], path["b"], label=name, linewidth=1, **style | {"markersize": 3})
+    k, _ = furthest_step(plain)
+    text = f"step {k + 1} throws it to\nw = {plain['w'][k + 1]:.2f}, b = {plain['b'][k + 1]:.2f}"
+    above.annotate(text, (0.03, 0.03), xycoords="axes fraction", fontsize=8)
+    above.set(xlim=W_RANGE, ylim=B_RANGE, xlabel="weight w", ylabel="bias b")
+    above.grid(visible=False)
+    above.set_title(f"One unit, {options['ticks']} ticks: the cliff from above", loc="left")
+    above.legend(loc="upper left")
     for measure, label in (("error", "error"), ("grad_norm", "gradient's norm, not clipped")):
-        for style, (name, path) in zip(_STYLES, _paths(result), strict=True):
+        for style, (name, path) in zip(_STYLES, paths, strict=True):
             axes[measure].plot(path[measure], label=name, markevery=0.1, **style)
-        axes[measure].set_xlabel("step")
-        axes[measure].set_ylabel(label)
+        axes[measure].set(xlabel="step", ylabel=label)
     axes["error"].set_title("What each step met", loc="left")
     logarithmic(axes["grad_norm"])
-    threshold, last = result["options"]["clip_norm"], result["options"]["steps"]
+    threshold, last = options["clip_norm"], options["steps"]
     axes["grad_norm"].axhline(threshold, color="0.3", linewidth=0.8)
     below: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top"}
     axes["grad_norm"].annotate("threshold of clipping", (last, threshold), (0, -3), **below)
     return figure
-
-
-def _paths(result: Result) -> list[tuple[str, Result]]:
-    return [("without clipping", result["plain"]), ("with clipping", result["clipped"])]
-
-
-def _draw_map(axis: Axes, result: Result) -> None:
-    ground, plain = result["surface"], result["plain"]
-    levels = [0.02 * k for k in range(26)]
-    shades = axis.contourf(
-        ground["w"], ground["b"], ground["error"], levels, cmap="Greys", vmax=0.8
-    )
-    axis.figure.colorbar(shades, ax=axis, label="error after the last tick")
-    for style, (name, path) in zip(_STYLES, _paths(result), strict=True):
-        axis.plot(path["w"], path["b"], label=name, linewidth=1, **style | {"markersize": 3})
-    k, _ = furthest_step(plain)
-    text = f"step {k + 1} throws it to\nw = {plain['w'][k + 1]:.2f}, b = {plain['b'][k + 1]:.2f}"
-    axis.annotate(text, (0.03, 0.03), xycoords="axes fraction", fontsize=8)
-    axis.set_xlim(*W_RANGE)
-    axis.set_ylim(*B_RANGE)
-    axis.grid(visible=False)
-    axis.set_title(
-        f"One unit, {result['options']['ticks']} ticks: the cliff from above", loc="left"
-    )
-    axis.set_xlabel("weight w")
-    axis.set_ylabel("bias b")
-    axis.legend(loc="upper left")
 
 
 @torch.no_grad()

@@ -35,6 +35,19 @@ class VanishingOptions:
     seed: int = 0
     """Seed of weights and sequences."""
 
+    def mistakes(self) -> Iterator[str]:
+        """Lengths and depths that leave nothing to remember, or do not fit each other."""
+        for name in ("ticks", "length", "delay"):
+            if 1 <= (value := getattr(self, name)) < SHORTEST:
+                yield f"--{name} {value} leaves nothing to remember: give {SHORTEST} or more"
+        if self.depth >= 1 and self.depth % 2:
+            yield f"--depth {self.depth} is odd, and a residual block has two: give an even number"
+        if (seen := 2 * self.depth + 1) < self.delay:
+            yield (
+                f"--depth {self.depth} convolutions of kernel 3 see {seen} ticks, "
+                f"too few for --delay {self.delay}: give at least {-(-(self.delay - 1) // 2)}"
+            )
+
 
 @dataclass(frozen=True)
 class ExplodingOptions:
@@ -63,37 +76,20 @@ def check(options: Options) -> None:
     Raises:
         ValueError: with every bad value and its cure.
     """
-    mistakes = list(_range_mistakes(options))
-    if isinstance(options, VanishingOptions):
-        mistakes += _vanishing_mistakes(options)
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-
-
-def _range_mistakes(options: Options) -> Iterator[str]:
+    mistakes = []
     for field in fields(options):
         value, name = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
         if field.name == "start":
             if not all(map(math.isfinite, value)):
-                yield f"{name} {value} must be two finite numbers"
+                mistakes.append(f"{name} {value} must be two finite numbers")
         elif field.name == "seed":
             if not 0 <= value < 2**32:
-                yield f"{name} {value} must lie between 0 and {2**32 - 1}"
+                mistakes.append(f"{name} {value} must lie between 0 and {2**32 - 1}")
         elif isinstance(value, float) and not (value > 0 and math.isfinite(value)):
-            yield f"{name} {value} must be above 0 and finite"
+            mistakes.append(f"{name} {value} must be above 0 and finite")
         elif isinstance(value, int) and value < 1:
-            yield f"{name} {value} must be at least 1"
-
-
-def _vanishing_mistakes(options: VanishingOptions) -> Iterator[str]:
-    lengths = {"ticks": options.ticks, "length": options.length, "delay": options.delay}
-    for name, value in lengths.items():
-        if 1 <= value < SHORTEST:
-            yield f"--{name} {value} leaves nothing to remember: give {SHORTEST} or more"
-    if options.depth >= 1 and options.depth % 2:
-        yield f"--depth {options.depth} is odd, and a residual block has two: give an even number"
-    if 2 * options.depth < options.delay - 1:
-        yield (
-            f"--depth {options.depth} convolutions of kernel 3 see {2 * options.depth + 1} ticks, "
-            f"too few for --delay {options.delay}: give at least {-(-(options.delay - 1) // 2)}"
-        )
+            mistakes.append(f"{name} {value} must be at least 1")
+    if isinstance(options, VanishingOptions):
+        mistakes += options.mistakes()
+    if mistakes:
+        raise ValueError("\n".join(mistakes))

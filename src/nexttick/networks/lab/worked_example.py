@@ -17,7 +17,6 @@ from nexttick.networks.lab.drawing import new_figure
 from nexttick.networks.layers import Conv
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SIZE, MARGIN, KERNEL = 9, 1, 3
@@ -66,18 +65,15 @@ def draw(result: Result) -> Figure:
     axes = figure.subplots(1, 3, width_ratios=widths)
     titles = ("image", r"$\otimes$ kernel", "= mean over each window")
     for axis, (name, rows), title in zip(axes, result.items(), titles, strict=True):
-        _draw_rows(axis, rows, "{:.2f}" if name == "result" else "{:d}")
+        axis.imshow(rows, cmap="Greys", vmin=-1, vmax=1.6)
+        form = "{:.2f}" if name == "result" else "{:d}"
+        for i, row in enumerate(rows):
+            for j, value in enumerate(row):
+                ink = "white" if value > 0.7 else "black"
+                axis.text(j, i, form.format(value), ha="center", va="center", fontsize=7, color=ink)
+        edges = [k - 0.5 for k in range(len(rows) + 1)]
+        for lines in (axis.hlines, axis.vlines):
+            lines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6, clip_on=False)
+        axis.axis("off")
         axis.set_title(title)
     return figure
-
-
-def _draw_rows(axis: Axes, rows: list[list[float]], form: str) -> None:
-    axis.imshow(rows, cmap="Greys", vmin=-1, vmax=1.6)
-    for i, row in enumerate(rows):
-        for j, value in enumerate(row):
-            ink = "white" if value > 0.7 else "black"
-            axis.text(j, i, form.format(value), ha="center", va="center", fontsize=7, color=ink)
-    edges = [k - 0.5 for k in range(len(rows) + 1)]
-    axis.hlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6, clip_on=False)
-    axis.vlines(edges, edges[0], edges[-1], color="0.6", linewidth=0.6, clip_on=False)
-    axis.axis("off")

@@ -54,6 +54,10 @@ class Cell(nn.Module, ABC):
     def advance(self, input_BG: Tensor, state: State) -> State:
         """The next state, of what the input says to each gate, shape (B, gates hidden_size)."""
 
+    @abstractmethod
+    def gate_values(self, input_BG: Tensor, hidden_BG: Tensor) -> dict[str, Tensor]:
+        """Each gate by its name, of what input and state say to them; (B, hidden_size) each."""
+
 
 class RNNCell(Cell):
     """A simple RNN (Elman 1990): h' = tanh(W_x x + b_x + W_h h + b_h)."""
@@ -61,7 +65,11 @@ class RNNCell(Cell):
     def advance(self, input_BG: Tensor, state: State) -> State:
         """The equation."""
         (h,) = state
-        return (torch.tanh(input_BG + self.from_hidden(h)),)
+        return (self.gate_values(input_BG, self.from_hidden(h))["candidate"],)
+
+    def gate_values(self, input_BG: Tensor, hidden_BG: Tensor) -> dict[str, Tensor]:
+        """No gate, but what becomes h."""
+        return {"candidate": torch.tanh(input_BG + hidden_BG)}
 
 
 class LSTMCell(Cell):
@@ -76,11 +84,17 @@ class LSTMCell(Cell):
     parts = 2
 
     def advance(self, input_BG: Tensor, state: State) -> State:
-        """The equations, gates in torch's order."""
+        """The equations."""
         h, c = state
-        i, f, candidate, o = (input_BG + self.from_hidden(h)).chunk(4, dim=-1)
-        c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
-        return o.sigmoid() * c.tanh(), c
+        gates = self.gate_values(input_BG, self.from_hidden(h))
+        c = gates["forget"] * c + gates["input"] * gates["candidate"]
+        return gates["output"] * c.tanh(), c
+
+    def gate_values(self, input_BG: Tensor, hidden_BG: Tensor) -> dict[str, Tensor]:
+        """I, f, o and the candidate, which stand in torch's order."""
+        i, f, candidate, o = (input_BG + hidden_BG).chunk(4, dim=-1)
+        gates = {"input": i.sigmoid(), "forget": f.sigmoid(), "output": o.sigmoid()}
+        return gates | {"candidate": candidate.tanh()}
 
 
 class GRUCell(Cell):
@@ -108,17 +122,25 @@ class GRUCell(Cell):
         self.reset = reset
 
     def advance(self, input_BG: Tensor, state: State) -> State:
-        """The equations, gates in torch's order."""
+        """The equations."""
         (h,) = state
-        input_r, input_z, input_n = input_BG.chunk(3, dim=-1)
-        hidden_r, hidden_z, hidden_n = self.from_hidden(h).chunk(3, dim=-1)
-        r, z = (input_r + hidden_r).sigmoid(), (input_z + hidden_z).sigmoid()
-        n = torch.tanh(input_n + (r * hidden_n if self.reset == "after" else self._reset(r * h)))
-        return ((1 - z) * n + z * h,)
+        gates = self.gate_values(input_BG, self.from_hidden(h))
+        z = gates["update"]
+        if self.reset == "before":
+            weight, bias = (part.chunk(3)[2] for part in self.from_hidden.parameters())
+            hidden_n = nn.functional.linear(gates["reset"] * h, weight, bias)
+            gates["candidate"] = torch.tanh(input_BG.chunk(3, dim=-1)[2] + hidden_n)
+        return ((1 - z) * gates["candidate"] + z * h,)
 
-    def _reset(self, h: Tensor) -> Tensor:
-        weight, bias = self.from_hidden.weight, self.from_hidden.bias
-        return nn.functional.linear(h, weight.chunk(3)[2], bias.chunk(3)[2])
+    def gate_values(self, input_BG: Tensor, hidden_BG: Tensor) -> dict[str, Tensor]:
+        """R and z in torch's order, and n where it needs no product of its own."""
+        input_r, input_z, input_n = input_BG.chunk(3, dim=-1)
+        hidden_r, hidden_z, hidden_n = hidden_BG.chunk(3, dim=-1)
+        r, z = (input_r + hidden_r).sigmoid(), (input_z + hidden_z).sigmoid()
+        gates = {"reset": r, "update": z}
+        if self.reset == "after":
+            gates["candidate"] = torch.tanh(input_n + r * hidden_n)
+        return gates
 
 
 CELLS: dict[str, type[RNNCell] | type[LSTMCell] | type[GRUCell]] = {
