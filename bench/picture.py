@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from bench import running
 from bench.house import ROOT, SOURCE, Module, between_rooms, floors, package
@@ -104,14 +104,10 @@ def draw(path: Path, source: Mapping[str, Module]) -> None:
     for room, one in reduced({room: [b for b in below[room] if b in FOLDERS] for room in FOLDERS}):
         x = between(room, one, levels)
         ends = (CENTRE[room], CENTRE[one]) if x is None else (x, x)
-        arrow = axes.annotate(
-            "",
-            xy=(ends[1], floor_y[one] + HIGH),
-            xytext=(ends[0], floor_y[room]),
-            arrowprops={"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0},
-            zorder=0,
-        )
-        arrow.set_gid(f"{room} to {one}")
+        line_ends = (ends[0], floor_y[room]), (ends[1], floor_y[one] + HIGH)
+        arrow = FancyArrowPatch(*line_ends, arrowstyle="-|>", shrinkA=0, shrinkB=0)
+        arrow.set(color=GREY, mutation_scale=10, zorder=0, gid=f"{room} to {one}")
+        axes.add_patch(arrow)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 
