@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import tenacity
 from polars.testing import assert_frame_equal
 
 from helpers.console import Said, call, done, refused
@@ -130,7 +129,7 @@ def test_killed_between_faults_it_goes_on_to_the_end(name: str) -> None:
 def test_a_venue_that_goes_down_names_the_day_and_keeps_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retrying, "_backing_off", tenacity.wait_none())
+    monkeypatch.setattr(retrying, "FIRST_WAIT_S", 1e-9)
     with binance() as venue:
 
         def faults() -> Iterator[Fault]:

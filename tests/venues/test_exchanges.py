@@ -19,7 +19,6 @@ from unittest import mock
 import numpy as np
 import polars as pl
 import pytest
-import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +56,7 @@ KEY = "k-3141592653589793"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "_backing_off", tenacity.wait_none())
+    monkeypatch.setattr(retrying, "FIRST_WAIT_S", 1e-9)
 
 
 def market(venue: str, seed: int, n: int = 150) -> pl.DataFrame:

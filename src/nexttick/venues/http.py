@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
@@ -23,13 +23,21 @@ import tenacity
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import SourceError, TransientError
 from nexttick.ticks.writing import explained
-from nexttick.venues.retrying import ATTEMPTS, Respite, retry_after_s, retrying, system_words
+from nexttick.venues.retrying import (
+    ATTEMPTS,
+    Respite,
+    may_pass,
+    persistence,
+    retry_after_s,
+    retrying,
+    system_words,
+)
 
 MAX_BODY_BYTES = 64 << 20  # of what is kept in memory
 MAX_FILE_BYTES = 32 << 30  # of what goes to a file
 _PIECE_BYTES = 1 << 18
 _EXCERPT_BYTES = 2000
-_EXCERPT_CHARS = 200
+_EXCERPT_CHARS = 200  # of a refusal
 _CURE = "check the network, or try later: what has come is kept"
 _SECRET_NAME = re.compile(r"key|token|secret|sign|auth|pass|credential", re.IGNORECASE)
 _FAILURES: tuple[tuple[type[Exception], str], ...] = (
@@ -48,7 +56,7 @@ class UnreachableError(SourceError):
     """It failed each time it was tried."""
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """A body.
 
     Attributes:
@@ -128,7 +136,7 @@ class Http:
         what: str,
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_BODY_BYTES,
-    ) -> Answer:
+    ) -> Reply:
         """Get a body into memory.
 
         Args:
@@ -145,7 +153,7 @@ class Http:
         """
         sink = io.BytesIO()
         done = self._copy(url, what, params, sink, max_bytes)
-        return Answer(sink.getvalue(), done.received)
+        return Reply(sink.getvalue(), done.received)
 
     def download(
         self, url: str, what: str, path: Path, max_bytes: int = MAX_FILE_BYTES
@@ -182,11 +190,19 @@ class Http:
 
     def _once(self, request: _Request, sink: IO[bytes], count: Callable[[int], None]) -> str:
         """One attempt; returns the SHA-256 of what is in the sink."""
+        if self._closed.is_set():
+            raise SourceError(f"{request.where}: broken off")
         sink.seek(0)
         sink.truncate()
         digest = hashlib.sha256()
         try:
-            with self._answer(request) as response:
+            with self._session.get(
+                request.url,
+                params=request.params,
+                stream=True,
+                timeout=self._timeout_s,
+                allow_redirects=not self._secrets,
+            ) as response:
                 self._check(response, request)
                 for piece in self._pieces(response, request):
                     count(len(piece))
@@ -195,22 +211,20 @@ class Http:
                 return digest.hexdigest()
         except requests.RequestException as error:
             kind, reason = type(error), system_words(error)
-        _fail(kind, reason, request)
-
-    def _answer(self, request: _Request) -> requests.Response:
-        if self._closed.is_set():
-            raise SourceError(f"{request.where}: broken off")
-        return self._session.get(
-            request.url,
-            params=request.params,
-            stream=True,
-            timeout=self._timeout_s,
-            allow_redirects=not self._secrets,
-        )
+        # Not within the except block, for the error's own text holds the query.
+        if reason == "certificate":
+            raise SourceError(
+                f"{request.where}: its certificate is not valid; check the address, the clock and "
+                "the certificates of this machine"
+            )
+        failure = next((words for known, words in _FAILURES if issubclass(kind, known)), None)
+        if failure is None:
+            raise SourceError(f"{request.where}: {kind.__name__}; check the address")
+        raise TransientError(f"{request.where}: {failure}{reason and f' ({reason})'}")
 
     def _pieces(self, response: requests.Response, request: _Request) -> Iterator[bytes]:
-        told, size = response.headers.get("Content-Length", ""), 0
-        announced = int(told) if told.isdigit() else 0
+        length, size = response.headers.get("Content-Length", ""), 0
+        announced = int(length) if length.isdigit() else 0
         for piece in response.iter_content(_PIECE_BYTES):
             size += len(piece)
             if max(size, announced) > request.max_bytes:
@@ -228,21 +242,18 @@ class Http:
         status = response.status_code
         if status == requests.codes.ok:
             return
-        text = f"{request.where}: status {status}{self._excerpt(response, request)}"
+        excerpt = next(response.iter_content(_EXCERPT_BYTES), b"").decode(errors="replace")
+        said = " ".join(excerpt.split())
+        for secret in (*self._secrets, *request.secrets()):
+            said = said.replace(secret, "***")
+        text = f"{request.where}: status {status}{said and f' ({said[:_EXCERPT_CHARS]})'}"
         if status in (404, 410):
             raise NotThereError(f"{text}; nothing is there: check the name, or try later")
-        if status in (408, 429) or status >= 500:
+        if may_pass(status):
             raise TransientError(text, retry_after_s(response.headers.get("Retry-After")))
         if response.is_redirect:
             raise SourceError(f"{text}; it redirects, and a key is sent to one address only")
         raise SourceError(f"{text}; it refuses: check the address and what is asked of it")
-
-    def _excerpt(self, response: requests.Response, request: _Request) -> str:
-        piece = next(response.iter_content(_EXCERPT_BYTES), b"")
-        text = " ".join(piece.decode(errors="replace").split())
-        for secret in (*self._secrets, *request.secrets()):
-            text = text.replace(secret, "***")
-        return f" ({text[:_EXCERPT_CHARS]})" if text else ""
 
 
 class _Request(NamedTuple):
@@ -265,21 +276,7 @@ def shown(url: str) -> str:
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
 
 
-def _fail(kind: type[Exception], reason: str, request: _Request) -> NoReturn:
-    if reason == "certificate":
-        raise SourceError(
-            f"{request.where}: its certificate is not valid; check the address, the clock and the "
-            "certificates of this machine"
-        )
-    failure = next((words for known, words in _FAILURES if issubclass(kind, known)), None)
-    if failure is None:
-        raise SourceError(f"{request.where}: {kind.__name__}; check the address")
-    raise TransientError(f"{request.where}: {failure}{f' ({reason})' if reason else ''}")
-
-
-_ATTEMPTS = 4
-_ASK_TO_WAIT = (418, 429)
-_TOLD = 200  # characters of a refusal
+_REST_ATTEMPTS = 4  # the stream goes on meanwhile, and REST is asked again
 
 
 class Rest:
@@ -307,8 +304,8 @@ class Rest:
         self.url, self._headers = url.rstrip("/"), dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._longest_wait_s, self.respite = longest_wait_s, Respite(self.url)
-        self._backing_off = tenacity.wait_random_exponential(first_wait_s, longest_wait_s)
+        self._persistence = persistence(_REST_ATTEMPTS, first_wait_s, longest_wait_s)
+        self.respite = Respite(self.url)
 
     async def get(
         self,
@@ -322,15 +319,7 @@ class Rest:
             TransientError: the last of several errors that may pass.
             SourceError: the venue refuses: what, where, in its own words.
         """
-        async for attempt in tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=self._wait_s,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            reraise=True,
-        ):
-            with attempt:
-                return await self._once(path, params, loads)
-        raise AssertionError("tenacity returns or raises")
+        return await tenacity.AsyncRetrying(**self._persistence)(self._once, path, params, loads)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -346,30 +335,21 @@ class Rest:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, timeout=self._timeout, trust_env=True
             )
+        where = f"{self.url}{path}"
         try:
-            async with self._session.get(self.url + path, params=params) as answer:
+            async with self._session.get(where, params=params) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # or a bad redirect
-            what = system_words(error) or repr(error)
-            raise TransientError(f"{self.url}{path}: {what}") from error
-        self._check(answer, body)
-        try:
-            return loads(body)
-        except (ValueError, RecursionError) as error:
-            raise TransientError(f"{self.url}{path}: its answer is no JSON: {error}") from error
-
-    def _check(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
-        if answer.status < 400:
-            return
-        said = body[:_TOLD].decode(errors="replace")
-        what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
-        if answer.status in _ASK_TO_WAIT or answer.status >= 500:
+            raise TransientError(f"{where}: {system_words(error) or repr(error)}") from error
+        if answer.status >= 400:
+            said = body[:_EXCERPT_CHARS].decode(errors="replace")
+            what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
+            if not may_pass(answer.status):
+                raise SourceError(what)
             wait_s = retry_after_s(answer.headers.get("Retry-After"))
             self.respite.extend(wait_s or 0.0)
             raise TransientError(what, wait_s)
-        raise SourceError(what)
-
-    def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        told_s = error.retry_after_s if isinstance(error, TransientError) else None
-        return self._backing_off(state) if told_s is None else min(told_s, self._longest_wait_s)
+        try:
+            return loads(body)
+        except (ValueError, RecursionError) as error:
+            raise TransientError(f"{where}: its answer is no JSON: {error}") from error

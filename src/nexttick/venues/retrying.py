@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import tenacity
 
@@ -18,33 +18,55 @@ from nexttick.ticks.source import TransientError
 
 ATTEMPTS = 8
 MAX_WAIT_S = 60.0
-_FIRST_WAIT_S = 0.5
+FIRST_WAIT_S = 0.5
 
 T = TypeVar("T")
 
 
-def retrying(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Call until no `TransientError` comes, waiting longer each time, at random, within a minute.
+def persistence(
+    attempts: int, first_s: float | None = None, longest_s: float = MAX_WAIT_S
+) -> dict[str, Any]:
+    """What tenacity is told: to try again what may pass, waiting longer each time, at random.
 
-    A venue's own Retry-After is kept to, whatever it says up to `MAX_WAIT_S`.
+    A venue's own Retry-After is kept to instead, whatever it says up to `longest_s`.
+
+    Args:
+        attempts: until the error is raised.
+        first_s: the first wait is at most so long, and the bound doubles with each further one.
+        longest_s: no wait is longer.
+    """
+    backing_off = tenacity.wait_random_exponential(first_s or FIRST_WAIT_S, longest_s)
+
+    def wait_s(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+        return backing_off(state) if asked_s is None else min(asked_s, longest_s)
+
+    return {
+        "stop": tenacity.stop_after_attempt(attempts),
+        "wait": wait_s,
+        "retry": tenacity.retry_if_exception_type(TransientError),
+        "reraise": True,
+    }
+
+
+def retrying(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+    """Call until no `TransientError` comes; see `persistence`.
 
     Raises:
         TransientError: the last one, after so many attempts.
     """
-    for attempt in tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(attempts),
-        wait=_wait_s,
-        retry=tenacity.retry_if_exception_type(TransientError),
-        reraise=True,
-    ):
-        with attempt:
-            return call()
-    raise AssertionError("tenacity returns or raises")
+    return tenacity.Retrying(**persistence(attempts))(call)
 
 
-def retry_after_s(told: str | None) -> float | None:
+def may_pass(status: int) -> bool:
+    """Whether an answer of that HTTP status may be another one the next time."""
+    return status in (408, 418, 425, 429) or status >= 500
+
+
+def retry_after_s(header: str | None) -> float | None:
     """Seconds to wait by a Retry-After, a number or a date (RFC 9110); None where it is neither."""
-    text = (told or "").strip()
+    text = (header or "").strip()
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return float(text)
     try:
@@ -65,15 +87,6 @@ def system_words(error: BaseException) -> str:
             return inner.strerror
         inner = inner.__cause__ or inner.__context__
     return ""
-
-
-_backing_off = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=MAX_WAIT_S)
-
-
-def _wait_s(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    told_s = error.retry_after_s if isinstance(error, TransientError) else None
-    return _backing_off(state) if told_s is None else min(told_s, MAX_WAIT_S)
 
 
 @dataclass(frozen=True)

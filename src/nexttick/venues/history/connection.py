@@ -16,11 +16,17 @@ from typing import Any, TypeVar
 
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import SourceError, TransientError
-from nexttick.venues.retrying import ATTEMPTS, MAX_WAIT_S, retry_after_s, retrying, system_words
+from nexttick.venues.retrying import (
+    ATTEMPTS,
+    MAX_WAIT_S,
+    may_pass,
+    retry_after_s,
+    retrying,
+    system_words,
+)
 from nexttick.venues.trades import Rows, Tick, read_rows
 
 TIMEOUT_S = 30.0
-_PASSING_REFUSALS = (408, 418, 425, 429)  # other 4xx answers will be the same next time
 _SHOWN = 300  # letters of a venue's message
 
 T = TypeVar("T")
@@ -149,7 +155,7 @@ class Connection:
         import ccxt
 
         status = responses[-1].status_code if responses else None
-        refused = status is not None and 400 <= status < 500 and status not in _PASSING_REFUSALS
+        refused = status is not None and status >= 400 and not may_pass(status)
         if refused or not isinstance(error, ccxt.OperationFailed):
             return self._refusal(error, status)
         wait_s = retry_after_s(responses[-1].headers.get("Retry-After")) if responses else None
