@@ -31,12 +31,17 @@ from helpers.local_archive import (
     zipped,
 )
 from helpers.servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, LocalServer
+from nexttick.ticks.days import day_span
 from nexttick.ticks.reading.read import read_ticks
 from nexttick.ticks.source import Missing, Page, SourceError
 from nexttick.venues.archives import binance_archive, unpacking
 from nexttick.venues.archives import spool as days
-from nexttick.venues.archives.binance_archive import BinanceArchive
-from nexttick.venues.archives.binance_files import ArchiveFile, archive_symbol, plan
+from nexttick.venues.archives.binance_archive import (
+    ArchiveFile,
+    BinanceArchive,
+    archive_symbol,
+    plan,
+)
 
 __all__ = ["waits"]
 BAD_DAY = "2024-01-02"
@@ -223,7 +228,7 @@ def test_a_wrong_month_comes_by_day_and_says_so() -> None:
 
 def test_days_that_are_not_over_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     shelf, ticks = three_days()
-    monkeypatch.setattr(binance_archive, "_today", lambda: date(2024, 1, 3))
+    monkeypatch.setattr(binance_archive, "now_ns", lambda: day_ns("2024-01-03"))
     with LocalServer(shelf) as server:
         given = fetch(server, ticks, 5)
         assert not any("2024-01-03" in path for path in server.requests)
@@ -238,7 +243,7 @@ def test_days_that_are_not_over_are_not_asked_for(monkeypatch: pytest.MonkeyPatc
 def test_plan_covers_each_day_once() -> None:
     files = plan(day_ns("2023-11-15T12:00"), day_ns("2024-02-10"), date(2024, 1, 20))
     assert [file.label for file in files if file.period == "monthly"] == ["2023-12"]
-    covered = [file.first_day + k for file in files for k in range(file.days)]
+    covered = [day_span(day)[0] // DAY_NS for file in files for day in file.dates]
     assert covered == list(range(day_ns("2023-11-15") // DAY_NS, day_ns("2024-01-20") // DAY_NS))
     assert ArchiveFile("daily", date(2024, 2, 29), 1).label == "2024-02-29"
 

@@ -276,7 +276,7 @@ def test_no_file_at_all_is_missing() -> None:
 
 def test_months_and_days_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = whole_days()
-    monkeypatch.setattr(files, "_today", lambda: date(2024, 1, 4))
+    monkeypatch.setattr(files, "now_ns", lambda: day_ns("2024-01-04"))
     shelf = Shelf({"/BTCUSDT/BTCUSDT-2024-01.csv.gz": gzip.compress(csv_of(ticks))})
     with LocalServer(shelf) as server:
         given = fetch(at(server, "{date:%Y-%m}"), ticks)

@@ -88,7 +88,7 @@ def test_quotes_through_faults() -> None:
 
 def test_quotes_that_may_still_come_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = JAN_2024_NS + DAY_NS
-    monkeypatch.setattr(coinmarketcap, "_now_ns", lambda: now_ns)
+    monkeypatch.setattr(coinmarketcap, "now_ns", lambda: now_ns)
     known = quotes(1).filter(pl.col("time") < now_ns - 300 * S_NS)
     with LocalServer(QuoteService(known)) as server:
         given = collect(coin(server), JAN_2024_NS, now_ns + DAY_NS, as_ticks(known))
@@ -273,7 +273,7 @@ def test_bitcoincharts_through_faults(history: bool) -> None:
 def test_the_newest_second_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = bursts()
     last_s = int(ticks["time"][-1]) // S_NS
-    monkeypatch.setattr(bitcoincharts, "_now_s", lambda: last_s + 600)
+    monkeypatch.setattr(bitcoincharts, "now_ns", lambda: (last_s + 600) * 10**9)
     with LocalServer(TradePages(ticks)) as server:
         (gap,) = collect(charts(server), JAN_2024_NS, STOP_NS, ticks).missing
         assert gap.start_ns == last_s * S_NS

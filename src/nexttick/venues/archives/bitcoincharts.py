@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import polars as pl
 
+from nexttick.ticks.days import by_day
 from nexttick.ticks.record import SCHEMA, TickError, latest_ns, year_ns
 from nexttick.ticks.source import Missing, Page, Series, SourceError, TransientError
-from nexttick.venues.archives.spool import DAY_NS, Days, make_page, within
+from nexttick.venues.archives.spool import Spool, iso, make_page, now_ns, within
 from nexttick.venues.archives.unpacking import gzip_lines, read_columns
 from nexttick.venues.http import Http
 from nexttick.venues.retrying import ATTEMPTS, retrying
@@ -31,11 +31,7 @@ _S_NS = 1_000_000_000
 _SETTLED_S = 3600  # trades come some 15 minutes late, and a second this old gets no more
 _NAME = re.compile(r"([a-z0-9]+)([A-Z]{3})")
 _PAIR = re.compile(r"BTC/([A-Z]{3})")
-_COLUMNS = {
-    0: ("time", pl.Int64()),
-    1: ("price", pl.Float64()),
-    2: ("amount", pl.Float64()),
-}
+_COLUMNS = {0: ("time", pl.Int64()), 1: ("price", pl.Float64()), 2: ("amount", pl.Float64())}
 
 
 class Bitcoincharts:
@@ -141,7 +137,7 @@ class Bitcoincharts:
     ) -> Iterator[Page | Missing]:
         """The newest second, where it is settled, and what nobody knows after it."""
         until_s = last_s
-        if len(ticks) and last_s <= _now_s() - _SETTLED_S:
+        if len(ticks) and last_s <= now_ns() // _S_NS - _SETTLED_S:
             until_s = last_s + 1
             yield make_page(ticks, self._what(last_s), until_s * _S_NS, received)
         if until_s * _S_NS < stop_ns:
@@ -156,25 +152,23 @@ class Bitcoincharts:
         return Missing(second * _S_NS, (second + 1) * _S_NS, reason)
 
     def _what(self, from_s: int) -> str:
-        return f"bitcoincharts {self._own} from {_iso(from_s)}"
+        return f"bitcoincharts {self._own} from {iso(from_s * _S_NS)}"
 
     # --- the whole history
 
     def _all_of_file(self, start_ns: int, stop_ns: int) -> Generator[Page, None, int]:
         """Pages of the whole history, a day each; returns its last second, which is held back."""
         with tempfile.TemporaryDirectory(prefix="nexttick-") as folder:
-            path, days, last_ns = Path(folder) / f"{self._own}.csv.gz", Days(Path(folder)), 0
+            path, spool, last_ns = Path(folder) / f"{self._own}.csv.gz", Spool(Path(folder)), 0
             url, what = f"{self._base}/csv/{path.name}", f"bitcoincharts {self._own}, all trades"
             received = self._http.download(url, what, path).received
             for text in gzip_lines(path):
                 ticks = _parsed(text, what)
                 last_ns = max(last_ns, _last_s(ticks) * _S_NS)
-                days.add(ticks.filter(pl.col("time").is_between(start_ns, stop_ns - 1)))
+                spool.add(ticks.filter(pl.col("time").is_between(start_ns, stop_ns - 1)))
             path.unlink()
-            end_ns = min(stop_ns, last_ns)
-            for day in range(start_ns // DAY_NS, -(-end_ns // DAY_NS)):
-                ticks = days.take(day).filter(pl.col("time") < last_ns)
-                until_ns = min((day + 1) * DAY_NS, end_ns)
+            for day, (_, until_ns) in by_day((start_ns, min(stop_ns, last_ns))):
+                ticks = spool.take(day).filter(pl.col("time") < last_ns)
                 yield make_page(ticks, what, until_ns, received)
                 received = 0
         return last_ns // _S_NS
@@ -199,11 +193,3 @@ def _parsed(text: bytes, what: str) -> pl.DataFrame:
 def _last_s(ticks: pl.DataFrame) -> int:
     """The last second, or -1 where there is none."""
     return int(ticks["time"].max()) // _S_NS if len(ticks) else -1  # type: ignore[arg-type]
-
-
-def _iso(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-
-
-def _now_s() -> int:
-    return int(time.time())

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
+from nexttick.ticks.days import DAY_NS
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
-from nexttick.venues.archives.spool import DAY_NS, make_page
+from nexttick.venues.archives.spool import iso, make_page, now_ns
 from nexttick.venues.http import Http
 from nexttick.venues.retrying import ATTEMPTS
 
@@ -68,7 +67,17 @@ class CoinMarketCap:
         if found is None:
             raise ValueError(f"symbol {symbol!r} is no coin's: give it like BTC or BTC/USD")
         self._coin, self._currency = found[1], found[2] or "USD"
-        self._http = Http({KEY_HEADER: _checked(key)}, timeout_s, attempts)
+        own = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+        if not own:
+            raise ValueError(
+                "CoinMarketCap needs a key: get one at https://pro.coinmarketcap.com/signup and "
+                f"set the variable {KEY_VARIABLE} to it; {NOTICE}"
+            )
+        if not (own.isascii() and own.isprintable() and " " not in own):
+            raise ValueError(
+                f"the key in {KEY_VARIABLE} holds a blank or a strange letter; set it anew"
+            )
+        self._http = Http({KEY_HEADER: own}, timeout_s, attempts)
         self._base = base_url.rstrip("/")
         self.name = "CoinMarketCap quotes (5 minutes; no trades, amounts unknown)"
         self.series = Series("coinmarketcap", f"{self._coin}/{self._currency}", "quotes")
@@ -82,7 +91,7 @@ class CoinMarketCap:
             SourceError: the key or its plan is refused, or the coin is not known.
             TickError: what comes is no list of quotes.
         """
-        known_ns = max(start_ns, min(stop_ns, _now_ns() - _LATE_NS))
+        known_ns = max(start_ns, min(stop_ns, now_ns() - _LATE_NS))
         number = self._coin_id() if start_ns < known_ns else 0
         for first_ns in range(start_ns, known_ns, _WINDOW_NS):
             yield self._page(number, first_ns, min(first_ns + _WINDOW_NS, known_ns))
@@ -91,25 +100,42 @@ class CoinMarketCap:
             yield Missing(known_ns, stop_ns, f"{reason}; fetch it then", fault=False)
 
     def _page(self, number: int, start_ns: int, stop_ns: int) -> Page:
-        what = f"CoinMarketCap {self._coin} {_iso(start_ns)} to {_iso(stop_ns)}"
+        what = f"CoinMarketCap {self._coin} {iso(start_ns)} to {iso(stop_ns)}"
         # The time that it starts from is left out, and here and there a quote is a bit late.
         asked = {
             "id": number,
-            "time_start": _iso(start_ns - _INTERVAL_NS),
-            "time_end": _iso(stop_ns + 10**9 - 1),
+            "time_start": iso(start_ns - _INTERVAL_NS),
+            "time_end": iso(stop_ns + 10**9 - 1),
             "interval": "5m",
             "count": _POINTS,
             "convert": self._currency,
         }
         data, received = self._ask("/v3/cryptocurrency/quotes/historical", what, asked)
-        times, prices = _quotes(data, number, self._currency, what)
+        try:
+            # In the answer the coin stands under its number, or alone.
+            coin = data if "quotes" in data else data[str(number)]
+            rows = [
+                (row["timestamp"], row["quote"][self._currency]["price"]) for row in coin["quotes"]
+            ]
+            table = pl.DataFrame(rows, {"time": pl.String(), "price": pl.Float64()}, orient="row")
+            times = table["time"].str.to_datetime("%+", time_unit="ns", time_zone="UTC")
+        except (TypeError, KeyError, pl.exceptions.PolarsError) as error:
+            raise TickError(
+                f"{what}: {str(data)[:80]!r} is no list of quotes in {self._currency}"
+            ) from error
+        times = times.to_physical()
         if len(times) >= _POINTS:
             raise TickError(
                 f"{what}: {len(times):,} quotes, so there may be more; fetch less at once"
             )
         given = times.is_between(start_ns, stop_ns, closed="left") & times.is_first_distinct()
-        ticks = _as_ticks(times, prices).filter(given)
-        return make_page(ticks, what, stop_ns, received)
+        ticks = table.select(
+            times,
+            "price",
+            pl.lit(1, SCHEMA["amount"]).alias("amount"),
+            pl.lit(0, SCHEMA["side"]).alias("side"),
+        )
+        return make_page(ticks.filter(given), what, stop_ns, received)
 
     def _coin_id(self) -> int:
         """The number of the coin that its symbol means."""
@@ -133,44 +159,3 @@ class CoinMarketCap:
         if not isinstance(parsed, dict) or "data" not in parsed:
             raise TickError(f"{what}: {answer.body[:80]!r} holds no data; check the address")
         return parsed["data"], answer.received
-
-
-def _checked(key: str | None) -> str:
-    told = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
-    if not told:
-        raise ValueError(
-            "CoinMarketCap needs a key: get one at https://pro.coinmarketcap.com/signup and set "
-            f"the variable {KEY_VARIABLE} to it; {NOTICE}"
-        )
-    if not (told.isascii() and told.isprintable() and " " not in told):
-        raise ValueError(
-            f"the key in {KEY_VARIABLE} holds a blank or a strange letter; set it anew"
-        )
-    return told
-
-
-def _quotes(data: Any, number: int, currency: str, what: str) -> tuple[pl.Series, pl.Series]:
-    """Times in ns and prices; in the answer the coin stands under its number, or alone."""
-    try:
-        coin = data if "quotes" in data else data[str(number)]
-        rows = [(row["timestamp"], row["quote"][currency]["price"]) for row in coin["quotes"]]
-        table = pl.DataFrame(rows, {"time": pl.String(), "price": pl.Float64()}, orient="row")
-        times = table["time"].str.to_datetime("%+", time_unit="ns", time_zone="UTC")
-    except (TypeError, KeyError, pl.exceptions.PolarsError) as error:
-        raise TickError(f"{what}: {str(data)[:80]!r} is no list of quotes in {currency}") from error
-    return times.to_physical(), table["price"]
-
-
-def _as_ticks(times: pl.Series, prices: pl.Series) -> pl.DataFrame:
-    ones = pl.lit(1, SCHEMA["amount"]).alias("amount")
-    return pl.DataFrame({"time": times, "price": prices}).with_columns(
-        ones, pl.lit(0, SCHEMA["side"]).alias("side")
-    )
-
-
-def _iso(time_ns: int) -> str:
-    return f"{datetime.fromtimestamp(time_ns // 10**9, tz=UTC):%Y-%m-%dT%H:%M:%S}Z"
-
-
-def _now_ns() -> int:
-    return time.time_ns()

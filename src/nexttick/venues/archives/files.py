@@ -18,25 +18,24 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import polars as pl
 
+from nexttick.ticks.days import DAY_NS, by_day, day_of, day_span
 from nexttick.ticks.reading.files import expand
 from nexttick.ticks.reading.read import read_ticks
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
-from nexttick.venues.archives.spool import DAY_NS, within
+from nexttick.venues.archives.spool import now_ns, within
 from nexttick.venues.archives.unpacking import check_size
 from nexttick.venues.http import Http, NotThereError, UnreachableError, shown
 from nexttick.venues.retrying import ATTEMPTS
 
-_FIELDS = ("date", "symbol")
 _HOPELESS = 3  # files on end that are wrong: so are the others
-_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,19 @@ class _Loaded:
     @property
     def last_ns(self) -> int:
         return int(self.ticks["time"][-1])
+
+    def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page]:
+        """Its ticks of a span by day; the last page tells up to when the file is whole."""
+        if self.stop_ns <= start_ns:
+            return
+        received, noted = self.received, self.noted
+        ticks = self.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
+        days = [day for _, day in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)]
+        for day in days[:-1]:
+            end_ns = (day["time"][0] // DAY_NS + 1) * DAY_NS
+            yield Page(day, min(end_ns, self.stop_ns), received, noted)
+            received, noted = 0, ()
+        yield Page(days[-1] if days else ticks, self.stop_ns, received, noted)
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,19 @@ class Files:
     ):
         self._where, self._is_address = str(where), "://" in str(where)
         if self._is_address:
-            _check_address(self._where)
+            try:
+                scheme, fields = urlsplit(self._where).scheme, _fields(self._where)
+            except ValueError as error:
+                raise ValueError(
+                    f"{shown(self._where)}: no address ({error}); write it anew"
+                ) from error
+            if scheme not in ("http", "https"):
+                raise ValueError(f"{where}: give a path, or an address of http or https")
+            if strange := sorted(fields - {"date", "symbol"}):
+                names = ", ".join(f"{{{name}}}" for name in strange)
+                raise ValueError(
+                    f"{shown(self._where)}: {names} is unknown; there are {{date}} and {{symbol}}"
+                )
         self._options: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
         self._http = Http(timeout_s=timeout_s, attempts=attempts)
         self.name = shown(self._where) if self._is_address else self._where
@@ -125,7 +149,10 @@ class Files:
                 found = self._in_order(start_ns, stop_ns)
             with closing(found) as files:
                 for part in self._joined(files, start_ns, stop_ns):
-                    if not isinstance(part, Missing) or _common(part, start_ns, stop_ns):
+                    outside = isinstance(part, Missing) and (
+                        part.start_ns >= stop_ns or part.stop_ns <= start_ns
+                    )
+                    if not outside:
                         yield within(part, start_ns, stop_ns)
 
     # --- from files to pages
@@ -137,6 +164,14 @@ class Files:
         held: _Loaded | None = None
         failed: list[_Failed] = []
         known_ns = start_ns
+
+        def gap(end_ns: int, else_reason: str) -> Iterator[Missing]:
+            if known_ns < end_ns:
+                reasons = [file.reason for file in failed] or [else_reason]
+                more = f" (and so on, to: {reasons[-1]})" if len(reasons) > 1 else ""
+                fault = any(file.fault for file in failed)
+                yield Missing(known_ns, end_ns, f"{reasons[0]}{more}", fault)
+
         for file in files:
             if isinstance(file, _Failed):
                 failed.append(file)
@@ -144,14 +179,14 @@ class Files:
             after = file
             if held is not None:
                 held, after = self._parted(held, file, bool(failed))
-                yield from _pages(held, start_ns, stop_ns)
+                yield from held.pages(start_ns, stop_ns)
                 known_ns = held.stop_ns
-            yield from _gap(known_ns, after.start_ns, failed, f"{self.name} begins later")
+            yield from gap(after.start_ns, f"{self.name} begins later")
             held, failed = after, []
         if held is not None:
-            yield from _pages(held, start_ns, stop_ns)
+            yield from held.pages(start_ns, stop_ns)
             known_ns = max(start_ns, held.stop_ns)
-        yield from _gap(known_ns, stop_ns, failed, f"{self.name} ends earlier")
+        yield from gap(stop_ns, f"{self.name} ends earlier")
 
     def _parted(self, earlier: _Loaded, later: _Loaded, apart: bool) -> tuple[_Loaded, _Loaded]:
         """Two files on end, such that no tick without an id is in both.
@@ -197,8 +232,10 @@ class Files:
     def _read(self, path: Path, received: int = 0) -> _Loaded:
         """Read a file; it is taken to hold the whole days of its ticks."""
         ticks, table = self._read_ticks([path])
-        start_ns = ticks["time"][0] // DAY_NS * DAY_NS
-        stop_ns = (ticks["time"][-1] // DAY_NS + 1) * DAY_NS
+        start_ns, stop_ns = (
+            day_span(day_of(ticks["time"][0]))[0],
+            day_span(day_of(ticks["time"][-1]))[1],
+        )
         return _Loaded(path, ticks, start_ns, stop_ns, received, _noted(table))
 
     def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -218,7 +255,9 @@ class Files:
         """Download files one after the other; each is deleted when the second after it is asked."""
         wrong, kept = 0, list[Path]()
         for number, (url, days) in enumerate(self._addresses(start_ns, stop_ns)):
-            path = folder / f"{number}-{_base_name(url)}"
+            # A name that no address can lead out of its folder.
+            base = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.rpartition("/")[2])
+            path = folder / f"{number}-{base[-100:] or 'ticks'}"
             file = self._fetched(url, path, days)
             wrong = wrong + 1 if isinstance(file, _Failed) and file.fault else 0
             if isinstance(file, _Failed) and wrong == _HOPELESS:
@@ -240,56 +279,25 @@ class Files:
             path.unlink(missing_ok=True)
             named = isinstance(error, UnreachableError)
             return _Failed(str(error) if named else f"{what}: {error}", fault=True)
-        return _of_days(file, days) if days else file
+        if not days:
+            return file
+        # Dates are UTC days, unless ticks of others are in the file: then only these are known.
+        start_ns, stop_ns = day_span(days[0])[0], day_span(days[-1])[1]
+        if start_ns <= file.first_ns and file.last_ns < stop_ns:
+            return replace(file, start_ns=start_ns, stop_ns=stop_ns)
+        return replace(file, start_ns=file.first_ns, stop_ns=file.last_ns + 1)
 
     def _addresses(self, start_ns: int, stop_ns: int) -> Iterator[tuple[str, list[date]]]:
         """Addresses and the days that each is of; a day more at both ends, for other clocks."""
-        first, last = start_ns // DAY_NS - 1, -(-stop_ns // DAY_NS)
         symbol = self.series.symbol.replace("/", "")
         if "date" not in _fields(self._where):
             yield self._where.format(symbol=symbol), []
             return
-        days = [_EPOCH + timedelta(days=k) for k in range(first, last + 1)]
         of: dict[str, list[date]] = {}
-        for day in days:
-            if day < _today():
+        for day, _ in by_day((start_ns - DAY_NS, -(-stop_ns // DAY_NS) * DAY_NS + DAY_NS)):
+            if day < day_of(now_ns()):
                 of.setdefault(self._where.format(date=day, symbol=symbol), []).append(day)
         yield from of.items()
-
-
-def _pages(file: _Loaded, start_ns: int, stop_ns: int) -> Iterator[Page]:
-    """A file's ticks of a span by day; the last page tells up to when the file is whole."""
-    if file.stop_ns <= start_ns:
-        return
-    received, noted = file.received, file.noted
-    ticks = file.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
-    days = [day for _, day in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)]
-    for day in days[:-1]:
-        end_ns = (day["time"][0] // DAY_NS + 1) * DAY_NS
-        yield Page(day, min(end_ns, file.stop_ns), received, noted)
-        received, noted = 0, ()
-    yield Page(days[-1] if days else ticks, file.stop_ns, received, noted)
-
-
-def _gap(start_ns: int, stop_ns: int, failed: list[_Failed], else_reason: str) -> Iterator[Missing]:
-    if start_ns < stop_ns:
-        reasons = [file.reason for file in failed] or [else_reason]
-        more = f" (and so on, to: {reasons[-1]})" if len(reasons) > 1 else ""
-        fault = any(file.fault for file in failed)
-        yield Missing(start_ns, stop_ns, f"{reasons[0]}{more}", fault)
-
-
-def _common(gap: Missing, start_ns: int, stop_ns: int) -> bool:
-    return gap.start_ns < stop_ns and gap.stop_ns > start_ns
-
-
-def _of_days(file: _Loaded, days: list[date]) -> _Loaded:
-    """What a file of some dates covers: those UTC days, or only its ticks where others are in."""
-    start_ns = (days[0] - _EPOCH).days * DAY_NS
-    stop_ns = (days[-1] - _EPOCH).days * DAY_NS + DAY_NS
-    if start_ns <= file.first_ns and file.last_ns < stop_ns:
-        return replace(file, start_ns=start_ns, stop_ns=stop_ns)
-    return replace(file, start_ns=file.first_ns, stop_ns=file.last_ns + 1)
 
 
 def _noted(table: pl.DataFrame) -> tuple[tuple[str, int], ...]:
@@ -299,25 +307,3 @@ def _noted(table: pl.DataFrame) -> tuple[tuple[str, int], ...]:
 
 def _fields(address: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(address) if name is not None}
-
-
-def _check_address(address: str) -> None:
-    try:
-        scheme, fields = urlsplit(address).scheme, _fields(address)
-    except ValueError as error:
-        raise ValueError(f"{shown(address)}: no address ({error}); write it anew") from error
-    if scheme not in ("http", "https"):
-        raise ValueError(f"{address}: give a path, or an address of http or https")
-    if strange := sorted(fields - set(_FIELDS)):
-        names = ", ".join(f"{{{name}}}" for name in strange)
-        raise ValueError(f"{shown(address)}: {names} is unknown; there are {{date}} and {{symbol}}")
-
-
-def _base_name(url: str) -> str:
-    """A name for the file here that no address can lead out of its folder."""
-    name = urlsplit(url).path.rpartition("/")[2]
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:] or "ticks"
-
-
-def _today() -> date:
-    return datetime.now(tz=UTC).date()

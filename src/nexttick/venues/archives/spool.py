@@ -1,25 +1,31 @@
-"""Ticks cut into UTC days, and pages made of them."""
+"""Ticks cut into UTC days, pages made of them, and the clock that archives go by."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 
 from nexttick.ticks.cleaning import clean_parts
+from nexttick.ticks.days import DAY_NS, day_of
 from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError, year_ns
 from nexttick.ticks.source import Missing, Page
 
-DAY_NS = 86_400_000_000_000
 MAX_ROWS = 4_000_000  # that are kept in memory, some 150 MB; more go to disk
 
 
-def day_name(time_ns: int) -> str:
-    """The UTC day of a time, such as `2024-01-05`."""
-    return f"{datetime.fromtimestamp(time_ns // 10**9, tz=UTC):%Y-%m-%d}"
+def now_ns() -> int:
+    """The time here, ns since 1970, UTC."""
+    return time.time_ns()
+
+
+def iso(time_ns: int) -> str:
+    """A time to the second, such as `2024-01-05T07:00:00Z`."""
+    return f"{datetime.fromtimestamp(time_ns // 10**9, tz=UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
 def make_page(
@@ -29,13 +35,13 @@ def make_page(
     received: int = 0,
     noted: Iterable[tuple[str, int]] = (),
 ) -> Page:
-    """A page of ticks that are cleaned as `ticks.clean` does, outliers kept.
+    """A page of ticks that are cleaned as `ticks.clean` does, outliers kept; see `Page`.
 
     Args:
         ticks: in the record's columns; may be empty.
         name: where they come from, for errors.
-        until_ns: see `Page`.
-        received: see `Page`.
+        until_ns: as in `Page`.
+        received: as in `Page`.
         noted: what has been set aside already.
     """
     ledger = Ledger()
@@ -58,7 +64,7 @@ def within(part: Page | Missing, start_ns: int, stop_ns: int) -> Page | Missing:
     return replace(part, ticks=kept, until_ns=min(part.until_ns, stop_ns))
 
 
-class Days:
+class Spool:
     """Ticks by UTC day, in the order in which they came; many of them wait on disk.
 
     Args:
@@ -67,36 +73,29 @@ class Days:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._files: dict[int, list[Path]] = {}
-        self._frames: dict[int, list[pl.DataFrame]] = {}
+        self._files: dict[date, list[Path]] = {}
+        self._frames: dict[date, list[pl.DataFrame]] = {}
         self._rows = 0
 
     def add(self, ticks: pl.DataFrame) -> None:
         """Add ticks in the record's columns, of any days."""
-        by_day = ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)
-        for (day,), frame in by_day:
-            self._frames.setdefault(int(str(day)), []).append(frame)
+        for _, frame in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True):
+            self._frames.setdefault(day_of(frame["time"][0]), []).append(frame)
         self._rows += len(ticks)
-        if self._rows > MAX_ROWS:
-            self._put_away()
-
-    def take(self, day: int) -> pl.DataFrame:
-        """Take the ticks of a day (counted from 1970) out; an empty frame where there are none."""
-        files, frames = self._files.pop(day, []), self._frames.pop(day, [])
-        self._rows -= sum(map(len, frames))
-        frames = [*(pl.read_ipc(file) for file in files), *frames]
-        for file in files:
-            file.unlink()
-        return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
-
-    def left(self) -> list[int]:
-        """The days that there are ticks of, in order."""
-        return sorted(self._files.keys() | self._frames.keys())
-
-    def _put_away(self) -> None:
+        if self._rows <= MAX_ROWS:
+            return
         for day, frames in self._frames.items():
             files = self._files.setdefault(day, [])
             path = self._folder / f"{day}-{len(files)}.ipc"
             pl.concat(frames).write_ipc(path, compression="lz4")
             files.append(path)
         self._frames, self._rows = {}, 0
+
+    def take(self, day: date) -> pl.DataFrame:
+        """Take the ticks of a day out; an empty frame where there are none."""
+        files, frames = self._files.pop(day, []), self._frames.pop(day, [])
+        self._rows -= sum(map(len, frames))
+        frames = [*(pl.read_ipc(file) for file in files), *frames]
+        for file in files:
+            file.unlink()
+        return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)

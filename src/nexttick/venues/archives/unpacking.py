@@ -10,6 +10,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,9 +23,19 @@ PIECE_BYTES = 32 << 20
 _GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _ALWAYS_BYTES = 64 << 20  # so much may come out of a file however small
 _BROKEN = (
-    *(zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError),
-    *(NotImplementedError, UnicodeDecodeError),  # an unknown way of packing, an unreadable name
+    *(zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, OSError),
+    # Locked with a password, packed in an unknown way, under a name that cannot be read.
+    *(RuntimeError, NotImplementedError, UnicodeDecodeError),
 )
+
+
+@contextmanager
+def _unpacking(path: Path, packing: str) -> Iterator[None]:
+    """Raise a TickError where a file is broken."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise TickError(f"{path.name}: truncated or corrupt {packing} ({error})") from error
 
 
 def zip_lines(path: Path, member: str) -> Iterator[bytes]:
@@ -40,20 +51,21 @@ def zip_lines(path: Path, member: str) -> Iterator[bytes]:
     Raises:
         TickError: truncated or corrupt; another member or several; larger than can be; no text.
     """
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(_only(archive, path, member)) as file:
+    with _unpacking(path, "zip"), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if [info.filename for info in infos] != [member]:
+            shown = ", ".join(repr(info.filename) for info in infos[:3]) or "nothing"
+            more = ", …" if len(infos) > 3 else ""
+            raise TickError(f"{path.name}: the zip holds {shown}{more}, not just {member!r}")
+        _check(path, infos[0].file_size)
+        with archive.open(infos[0]) as file:
             yield from _whole_lines(file, path, f"{path.name}/{member}")
-    except (*_BROKEN, RuntimeError, OSError) as error:
-        raise _corrupt(path, "zip", error) from error
 
 
 def gzip_lines(path: Path) -> Iterator[bytes]:
     """Go through the text of a gzip file; as `zip_lines`."""
-    try:
-        with gzip.open(path) as file:
-            yield from _whole_lines(cast(IO[bytes], file), path, path.name)
-    except (*_BROKEN, OSError) as error:
-        raise _corrupt(path, "gzip", error) from error
+    with _unpacking(path, "gzip"), gzip.open(path) as file:
+        yield from _whole_lines(cast(IO[bytes], file), path, path.name)
 
 
 def check_size(path: Path) -> None:
@@ -65,39 +77,15 @@ def check_size(path: Path) -> None:
     with path.open("rb") as file:
         magic = file.read(2)
     if magic == _ZIP:
-        _check_zip_sizes(path)
-    elif magic == _GZIP:
-        _check_gzip_size(path)
-
-
-def _check_zip_sizes(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
+        with _unpacking(path, "zip"), zipfile.ZipFile(path) as archive:
             _check(path, sum(info.file_size for info in archive.infolist()))
-    except _BROKEN as error:
-        raise _corrupt(path, "zip", error) from error
-
-
-def _check_gzip_size(path: Path) -> None:
-    """Unpack it and throw it away: the size that a gzip file tells is its own word."""
-    size = 0
-    try:
-        with gzip.open(path) as file:
-            while piece := file.read(PIECE_BYTES):
+    elif magic == _GZIP:
+        # Unpacked and thrown away, for the size that a gzip file tells is its own word.
+        size = 0
+        with _unpacking(path, "gzip"), gzip.open(path) as unpacked:
+            while piece := unpacked.read(PIECE_BYTES):
                 size += len(piece)
                 _check(path, size)
-    except (*_BROKEN, OSError) as error:
-        raise _corrupt(path, "gzip", error) from error
-
-
-def _only(archive: zipfile.ZipFile, path: Path, member: str) -> zipfile.ZipInfo:
-    infos = archive.infolist()
-    if [info.filename for info in infos] != [member]:
-        shown = ", ".join(repr(info.filename) for info in infos[:3]) or "nothing"
-        more = ", …" if len(infos) > 3 else ""
-        raise TickError(f"{path.name}: the zip holds {shown}{more}, not just {member!r}")
-    _check(path, infos[0].file_size)
-    return infos[0]
 
 
 def _check(path: Path, size: int) -> None:
@@ -125,10 +113,6 @@ def _whole_lines(file: IO[bytes], path: Path, name: str) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _corrupt(path: Path, packing: str, error: BaseException) -> TickError:
-    return TickError(f"{path.name}: truncated or corrupt {packing} ({error})")
-
-
 def read_columns(
     text: bytes, columns: Mapping[int, tuple[str, pl.DataType]], width: int, where: str
 ) -> pl.DataFrame:
@@ -151,14 +135,10 @@ def read_columns(
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n")[0]
         raise TickError(f"{where}: {reason}; it starts {text[:60]!r}") from error
-    _check_fields(text, frame, width, where)
-    return frame.rename(names)
-
-
-def _check_fields(text: bytes, frame: pl.DataFrame, width: int, where: str) -> None:
-    """Polars passes over fields too many, and fills up those too few with nulls."""
+    # Polars passes over fields too many, and fills up those too few with nulls.
     if sum(frame.null_count().row(0)):
         blank = frame.select(pl.any_horizontal(pl.all().is_null()).arg_true()).to_series()
         raise TickError(f"{where}: a field is blank or missing, {blank[0]} lines further on")
     if text.count(b"\n") != len(frame) or text.count(b",") != len(frame) * (width - 1):
         raise TickError(f"{where}: not all lines have {width} fields")
+    return frame.rename(names)
