@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from bench import running
-from nexttick.learn.predictor.training_shares import Reference
+from nexttick.learn.predictor.training_shares import TrainingShares
 from nexttick.live.drift import Drift
 from nexttick.live.journal.journal import Journal
 from nexttick.live.journal.schema import Identity
@@ -92,7 +92,7 @@ def bookkeeping(events: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     price = (100 + 0.1 * np.cumsum(rng.choice([-1, 0, 0, 1], events))).tolist()
     x_NF = rng.normal(size=(events, 48)).astype(np.float32)
-    drift = Drift(Reference.fit(x_NF), tuple(map(str, range(48))))
+    drift = Drift(TrainingShares.fit(x_NF), tuple(map(str, range(48))))
     drift.take(x_NF[0])
     tracker = OutcomeTracker(LabelOptions(("1", "10")), 10**12)
     scores = LiveScores({name: Promise(0.3) for name in IDENTITY.horizons})

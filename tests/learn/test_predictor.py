@@ -166,6 +166,7 @@ def test_a_loaded_predictor_gives_the_same_numbers(kind: str, tmp_path: Path) ->
     assert stepped(again, events) == stepped(predictor, events)
     for name in ("spec", "model_options", "horizons", "raw_ticks", "provenance"):
         assert getattr(again, name) == getattr(predictor, name)
+    assert again.training_shares is None
     assert not again.model.training
 
 
@@ -221,10 +222,16 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "unknown option": (lambda told: told["model"].update(heads=2), "predictor"),
     "more horizons": (lambda told: told["horizons"].append("rise@10"), "predictor"),
     "short scaler": (lambda told: told["scaler"]["mean"].pop(), "predictor"),
-    "nothing of the reference": (lambda told: told.pop("reference"), "predictor"),
+    "nothing of the reference": (lambda told: told.pop("training_shares"), "predictor"),
     "another reference": (
         lambda told: told.update(
-            reference={"edges": [[]], "shares": [[1.0]], "rows": 1, "window": 1, "limit": [0.0]}
+            training_shares={
+                "edges": [[]],
+                "shares": [[1.0]],
+                "rows": 1,
+                "window": 1,
+                "limit": [0.0],
+            }
         ),
         "its reference is not one of",
     ),

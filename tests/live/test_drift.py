@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.markets import quick, seeds, simulated_ticks, tampered, tiny_recipe, tiny_spec
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.predictor.training_shares import BINS, Reference, band, from_json, psi, to_json
+from nexttick.learn.predictor.training_shares import BINS, TrainingShares, band, psi
 from nexttick.learn.train import train_network
 from nexttick.live.drift import Drift
 from nexttick.prepare.dataset import prepare_ticks
@@ -32,12 +32,12 @@ def features(ticks: int, seed: int = 5, signal: float = 1.0) -> NDArray[np.float
 
 
 @cache
-def reference() -> Reference:
-    return Reference.fit(features(200_000)[:120_000])
+def reference() -> TrainingShares:
+    return TrainingShares.fit(features(200_000)[:120_000])
 
 
-def same(one: Reference, other: Reference) -> bool:
-    return to_json(one) == to_json(other)
+def same(one: TrainingShares, other: TrainingShares) -> bool:
+    return one.to_json() == other.to_json()
 
 
 # The index
@@ -62,7 +62,7 @@ def test_without_drift_the_index_is_what_chance_makes_of_it() -> None:
     told = []
     for _ in range(12):
         x_NF = rng.normal(size=(20_000, 30)).astype(np.float32)
-        fitted = Reference.fit(x_NF)
+        fitted = TrainingShares.fit(x_NF)
         told.append(fitted.psi_of_windows(rng.normal(size=(5_000, 30)).astype(np.float32)))
     assert fitted.window == 1_000
     assert fitted.chance_F == pytest.approx((BINS - 1) * (1 / 1_000 + 1 / 20_000))
@@ -87,7 +87,7 @@ def test_values_that_many_events_share_have_bins_of_their_own() -> None:
     spread = np.arange(1000.0)
     x_NF = np.stack([sign, mostly_zero, one_value, spread], axis=1).astype(np.float32)
     rng = np.random.default_rng(1)
-    fitted = Reference.fit(rng.permutation(x_NF))
+    fitted = TrainingShares.fit(rng.permutation(x_NF))
     assert [len(one) for one in fitted.shares] == [3, 4, 1, BINS]
     assert fitted.shares[0].tolist() == [0.3, 0.5, 0.2]
     assert fitted.shares[1].tolist() == [0.7, 0.1, 0.1, 0.1]
@@ -100,7 +100,7 @@ def test_values_that_many_events_share_have_bins_of_their_own() -> None:
 def test_no_bin_is_too_small_to_count_in(seed: int) -> None:
     rng = np.random.default_rng(seed)
     coarse = np.round(rng.standard_t(2, (500, 6)), int(rng.integers(0, 3)))
-    fitted = Reference.fit(coarse.astype(np.float32))
+    fitted = TrainingShares.fit(coarse.astype(np.float32))
     for edges, shares in zip(fitted.edges, fitted.shares, strict=True):
         assert (np.diff(edges) > 0).all()
         assert len(shares) == len(edges) + 1
@@ -110,7 +110,7 @@ def test_no_bin_is_too_small_to_count_in(seed: int) -> None:
 
 def test_a_reference_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no event to take a reference from"):
-        Reference.fit(np.empty((0, 3), np.float32))
+        TrainingShares.fit(np.empty((0, 3), np.float32))
 
 
 # The window
@@ -119,7 +119,7 @@ def test_a_reference_of_nothing_is_refused() -> None:
 @pytest.mark.parametrize("taken", [2500, 2501, 6007])
 def test_the_window_holds_the_last_events(taken: int) -> None:
     x_NF = features(200_000)[:50_000]
-    fitted = Reference.fit(x_NF)
+    fitted = TrainingShares.fit(x_NF)
     drift = Drift(fitted, SPEC.names)
     assert fitted.window == 2500
     for x_F in x_NF[: taken - 1]:
@@ -138,7 +138,7 @@ def test_the_window_holds_the_last_events(taken: int) -> None:
 @pytest.mark.parametrize("taken", [0, 1, 2499, 2500, 4000])
 def test_a_window_that_is_taken_over_goes_on_as_if_nothing_had_been(taken: int) -> None:
     x_NF = features(200_000)[:50_000]
-    fitted = Reference.fit(x_NF)
+    fitted = TrainingShares.fit(x_NF)
     one, other = Drift(fitted, SPEC.names), Drift(fitted, SPEC.names)
     for x_F in x_NF[:taken]:
         one.take(x_F)
@@ -152,7 +152,7 @@ def test_a_window_that_is_taken_over_goes_on_as_if_nothing_had_been(taken: int) 
 
 def test_a_window_of_another_reference_is_refused() -> None:
     longer, shorter = (
-        Drift(Reference.fit(features(200_000)[:n]), SPEC.names) for n in (9000, 8000)
+        Drift(TrainingShares.fit(features(200_000)[:n]), SPEC.names) for n in (9000, 8000)
     )
     with pytest.raises(ValueError, match=r"a window of \(450, 48\) where \(400, 48\) is needed"):
         shorter.load(longer.state())
@@ -196,27 +196,26 @@ def test_it_is_of_the_training_part_and_kept_to_the_last_bit(tmp_path: Path) -> 
     prepared = prepare_ticks(ticks, recipe)
     predictor = train_network(prepared, recipe)
     stop = prepared.split.train_stop
-    assert predictor.reference is not None
-    assert same(predictor.reference, Reference.fit(prepared.features_NF[:stop]))
+    assert predictor.training_shares is not None
+    assert same(predictor.training_shares, TrainingShares.fit(prepared.features_NF[:stop]))
     later = train_network(prepare_ticks(tampered(ticks, stop, "noise"), recipe), recipe)
-    assert later.reference is not None
-    assert same(predictor.reference, later.reference)
+    assert later.training_shares is not None
+    assert same(predictor.training_shares, later.training_shares)
     predictor.save(tmp_path / "predictor")
-    read = Predictor.load(tmp_path / "predictor").reference
+    read = Predictor.load(tmp_path / "predictor").training_shares
     assert read is not None
-    assert same(predictor.reference, read)
+    assert same(predictor.training_shares, read)
     assert all(a.dtype == np.float32 for a in read.edges)
-    pairs = zip(read.edges, predictor.reference.edges, strict=True)
+    pairs = zip(read.edges, predictor.training_shares.edges, strict=True)
     assert all(np.array_equal(one, other) for one, other in pairs)
 
 
 def test_a_reference_that_does_not_fit_is_refused() -> None:
-    told = to_json(Reference.fit(features(200_000)[:1000]))
+    told = TrainingShares.fit(features(200_000)[:1000]).to_json()
     assert told is not None
     told["shares"][3].pop()
     with pytest.raises(ValueError, match="edges, shares and limits do not fit"):
-        from_json(told)
-    assert from_json(None) is None
+        TrainingShares.from_json(told)
 
 
 def test_the_reference_is_kept_and_decides_no_prediction(tmp_path: Path) -> None:
@@ -225,10 +224,10 @@ def test_the_reference_is_kept_and_decides_no_prediction(tmp_path: Path) -> None
     predictor.save(tmp_path / "one")
     again, before = Predictor.load(tmp_path / "one"), predictor.fingerprint()
     assert again.fingerprint() == before
-    assert again.reference is not None
-    assert to_json(again.reference) == to_json(predictor.reference)
-    assert len(again.reference.edges) == len(tiny_spec().names)
-    again.reference = None
+    assert again.training_shares is not None
+    assert again.training_shares.to_json() == predictor.training_shares.to_json()
+    assert len(again.training_shares.edges) == len(tiny_spec().names)
+    again.training_shares = None
     assert again.fingerprint() == before
     next(again.model.parameters()).data += 1
     assert again.fingerprint() != before

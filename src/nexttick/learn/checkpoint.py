@@ -15,10 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from nexttick.learn.formats import check_format
 from nexttick.networks.gradients.monitor import Monitor
 from nexttick.networks.models.base import TickModel
 from nexttick.options import TrainOptions
 from nexttick.ticks.writing import write_whole
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,12 @@ def save_checkpoint(fitting: Fitting, path: Path) -> None:
     tensors |= {f"average.{name}": v for name, v in fitting.average.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
     tensors |= {f"adam.{i}.{key}": v for i, slots in optimizer.items() for key, v in slots.items()}
-    told = {
+    description = {
+        "format": json.dumps(FORMAT),
         "records": json.dumps([asdict(record) for record in fitting.records]),
         "scheduler": json.dumps(fitting.scheduler.state_dict()),
     }
-    whole = save({k: v.contiguous() for k, v in tensors.items()}, told)
+    whole = save({k: v.contiguous() for k, v in tensors.items()}, description)
     write_whole(path, lambda file: file.write(whole))
 
 
@@ -133,9 +137,12 @@ def load_checkpoint(fitting: Fitting, path: Path) -> None:
     """Put a fresh `fitting` where the one that wrote the file was.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or of another format.
     """
     try:
+        with safe_open(path, framework="pt") as file:
+            kept = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        check_format(path, kept.get("format", 1), FORMAT)
         tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged ({error}): start a new run") from error
@@ -148,10 +155,8 @@ def load_checkpoint(fitting: Fitting, path: Path) -> None:
         slots.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
     groups = fitting.optimizer.state_dict()["param_groups"]
     fitting.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    with safe_open(path, framework="pt") as file:
-        told = {name: json.loads(text) for name, text in file.metadata().items()}
-    fitting.records = [EpochRecord(**record) for record in told["records"]]
-    fitting.scheduler.load_state_dict(told["scheduler"])
+    fitting.records = [EpochRecord(**record) for record in kept["records"]]
+    fitting.scheduler.load_state_dict(kept["scheduler"])
     fitting.optimizer.param_groups[0]["lr"] = fitting.scheduler.get_last_lr()[0]
 
 

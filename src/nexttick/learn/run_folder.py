@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexttick.checks import validate
+from nexttick.learn.formats import check_format, read_json
 from nexttick.options import EvaluateOptions, Recipe, from_values, to_dict
 from nexttick.ticks.writing import explained, write_text
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")  # where runs go that are not told where
 CHECKPOINT = "checkpoint.safetensors"
+CONFIG_FORMAT = LOG_FORMAT = 1
 _WRITTEN = (
     "config.json",
     "log.jsonl",
@@ -144,11 +146,11 @@ def _emptied(out: Path) -> Path:
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Write `config.json`."""
-    told = {**to_dict(config.recipe)}
+    values = {"format": CONFIG_FORMAT, **to_dict(config.recipe)}
     if config.evaluate is not None:
-        told["evaluate"] = asdict(config.evaluate)
-    told["source"] = {"files": config.files, "data_hash": config.data_hash}
-    write_json(run / "config.json", told)
+        values["evaluate"] = asdict(config.evaluate)
+    values["source"] = {"files": config.files, "data_hash": config.data_hash}
+    write_json(run / "config.json", values)
 
 
 def read_config(run: Path) -> RunConfig:
@@ -158,26 +160,26 @@ def read_config(run: Path) -> RunConfig:
         ValueError: there is no such run, or its configuration is damaged or has unknown keys.
     """
     path = run / "config.json"
+    values = read_json(path, f"{run} is no run folder: it holds no config.json")
     try:
-        values = json.loads(path.read_text())
+        form = values.pop("format", 1)
         source, judged = values.pop("source"), "evaluate" in values
-        read = from_values(values)
-        validate(read.recipe)
-        evaluate = read.evaluate if judged else None
-        return RunConfig(read.recipe, tuple(source["files"]), source["data_hash"], evaluate)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{run} is no run folder: it holds no config.json") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
+        source = tuple(source["files"]), source["data_hash"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no configuration of a run ({error})") from error
+    check_format(path, form, CONFIG_FORMAT)
+    try:
+        read = from_values(values)
+        validate(read.recipe)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return RunConfig(read.recipe, *source, read.evaluate if judged else None)
 
 
 def write_log(run: Path, records: Iterable[EpochRecord]) -> None:
     """Write one JSON line an epoch."""
-    write_text(run / "log.jsonl", "".join(json.dumps(asdict(record)) + "\n" for record in records))
+    lines = [json.dumps({"format": LOG_FORMAT, **asdict(record)}) + "\n" for record in records]
+    write_text(run / "log.jsonl", "".join(lines))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from nexttick.learn.epochs import OnStep, Ranges, TrainingData, fit, pick_device
 from nexttick.learn.predictor.calibration import Calibration
 from nexttick.learn.predictor.calibration import calibrate as fit_calibration
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.predictor.training_shares import Reference
+from nexttick.learn.predictor.training_shares import TrainingShares
 from nexttick.networks.models import build_model
 from nexttick.networks.models.base import TickModel
 from nexttick.networks.models.encoding import fit_encodings
@@ -82,7 +82,7 @@ def train_network(
         model.finished(),
         recipe.events.raw_ticks,
         provenance,
-        reference=Reference.fit(prepared.features_NF[: prepared.split.train_stop]),
+        training_shares=TrainingShares.fit(prepared.features_NF[: prepared.split.train_stop]),
     )
     predictor.calibration = calibrate(predictor, prepared, recipe.train.calibration)
     return predictor

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nexttick.learn.predictor.training_shares import LARGE, Reference, find_bins, psi
+from nexttick.learn.predictor.training_shares import LARGE, TrainingShares, find_bins, psi
 
 _NAMED = 5  # features in one warning
 
@@ -29,7 +29,7 @@ class Drift:
         ValueError: the names are not those of the reference's features.
     """
 
-    def __init__(self, reference: Reference, names: tuple[str, ...]):
+    def __init__(self, reference: TrainingShares, names: tuple[str, ...]):
         if len(names) != len(reference.edges):
             raise ValueError(
                 f"{len(names)} names, {len(reference.edges)} features in the reference: give the "

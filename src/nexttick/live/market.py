@@ -238,9 +238,9 @@ class Market:
 
 def _drift(predictor: Predictor) -> Drift | None:
     """None where the predictor was made without a reference."""
-    if predictor.reference is None:
+    if predictor.training_shares is None:
         return None
-    return Drift(predictor.reference, predictor.spec.names)
+    return Drift(predictor.training_shares, predictor.spec.names)
 
 
 def _skill(scores: dict[str, float], promise: Promise) -> Skill:

@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 from nexttick.options import FeatureOptions
 
+# The number of this definition. Whoever changes a feature's value counts it up, so that a predictor
+# of the features before is refused, or `update` learns to compute both.
+REVISION = 1
+
 EVENT = ("time", "first", "price", "vwap", "amount", "side", "count")
 
 FIXED = (
@@ -68,11 +72,22 @@ class Constants(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Which features: the pause that ends a segment, and the half-lives of the averages."""
+    """Which features: the pause that ends a segment, and the half-lives of the averages.
+
+    Raises:
+        ValueError: the revision is not the one that is computed here.
+    """
 
     max_gap_ns: int
     half_lives_events: tuple[float, ...] = FeatureOptions.half_lives_events
     half_lives_s: tuple[float, ...] = FeatureOptions.half_lives_s
+    revision: int = REVISION
+
+    def __post_init__(self) -> None:
+        if self.revision != REVISION:
+            raise ValueError(
+                f"features of revision {self.revision!r}, and this version computes {REVISION}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

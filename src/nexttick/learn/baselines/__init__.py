@@ -16,6 +16,7 @@ from nexttick.learn.baselines.base import Baseline, Known, Seen
 from nexttick.learn.baselines.lecture import Lecture2018
 from nexttick.learn.baselines.tables import BaseRate, LastMoves, Logistic, Persistence
 from nexttick.learn.baselines.trees import Trees, import_lightgbm
+from nexttick.learn.formats import check_format
 from nexttick.options import nearest
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.splits import purged
@@ -28,6 +29,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "trees": Trees,
     "lecture_2018_leaky": Lecture2018,
 }
+FORMAT = 1
 CHEAP = ("base_rate", "last_moves", "persistence", "logistic")  # seconds: always fitted
 Fitted = dict[str, list[Baseline]]  # by name, one a horizon
 
@@ -88,11 +90,16 @@ def is_leaky(name: str) -> bool:
 
 def dump(fitted: Fitted) -> str:
     """The fitted baselines as JSON."""
-    return json.dumps({name: [asdict(one) for one in ones] for name, ones in fitted.items()})
+    values = {name: [asdict(one) for one in ones] for name, ones in fitted.items()}
+    return json.dumps({"format": FORMAT, **values})
 
 
 def load(text: str) -> Fitted:
-    """The inverse of `dump`."""
-    return {
-        name: [BASELINES[name](**one) for one in ones] for name, ones in json.loads(text).items()
-    }
+    """The inverse of `dump`.
+
+    Raises:
+        ValueError: they are of another format.
+    """
+    values = json.loads(text)
+    check_format("baselines", values.pop("format", 1), FORMAT)
+    return {name: [BASELINES[name](**one) for one in ones] for name, ones in values.items()}

@@ -24,20 +24,19 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
+from nexttick.learn.formats import check_format, read_json
 from nexttick.learn.predictor.calibration import Calibration, from_json, to_json
-from nexttick.learn.predictor.training_shares import Reference
-from nexttick.learn.predictor.training_shares import from_json as reference_from_json
-from nexttick.learn.predictor.training_shares import to_json as reference_to_json
+from nexttick.learn.predictor.training_shares import TrainingShares
 from nexttick.networks.models import build_model
 from nexttick.networks.models.base import Past, TickModel
 from nexttick.options import ModelOptions
 from nexttick.prepare.events import merge_chunks
-from nexttick.prepare.features import FeatureSpec, compute_features
+from nexttick.prepare.features import REVISION, FeatureSpec, compute_features
 from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import pieces, segment_starts
 from nexttick.ticks.writing import write_text, write_whole
 
-FORMAT = 3
+FORMAT = 4
 _CHUNK = 8192  # events scored in one call: large enough for speed, small enough for the cache
 
 
@@ -69,7 +68,8 @@ class Predictor:
         provenance: training configuration, data hash, code version, metrics.
         calibration: what maps each horizon's raw probabilities to those that are said; none
             where they are said as they are.
-        reference: how the features lay in training, before scaling; None where that was not kept.
+        training_shares: how the features lay in training, before scaling; None where that was
+            not kept.
     """
 
     spec: FeatureSpec
@@ -80,7 +80,7 @@ class Predictor:
     raw_ticks: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     calibration: tuple[Calibration, ...] = ()
-    reference: Reference | None = None
+    training_shares: TrainingShares | None = None
 
     def predict(self, ticks: pl.DataFrame) -> pl.DataFrame:
         """Probabilities of a rise for every event of a run of ticks.
@@ -148,6 +148,9 @@ class Predictor:
     def fingerprint(self) -> str:
         """SHA-256 of all that decides a prediction: features, scaling, weights, calibration."""
         decides = {"weights": _sha256(self._weights()), **self._description()}
+        if self.spec.revision == 1:
+            # The first revision had no number yet when journals began to keep fingerprints.
+            del decides["features"]["revision"]
         return _sha256(json.dumps(decides, sort_keys=True).encode())
 
     def save(self, folder: Path) -> None:
@@ -171,7 +174,7 @@ class Predictor:
             "nexttick": version("nexttick"),
             "weights_sha256": _sha256(weights),
             **self._description(),
-            "reference": reference_to_json(self.reference),
+            "training_shares": self.training_shares and self.training_shares.to_json(),
             "provenance": self.provenance,
         }
         write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
@@ -198,9 +201,14 @@ class Predictor:
         Raises:
             ValueError: a file is missing, damaged, of another format, or does not fit the others.
         """
-        told = _read_description(folder)
+        path = folder / "predictor.json"
+        values = read_json(
+            path, f"{folder} holds no predictor: name a run folder made by train or run"
+        )
+        form = values.get("format") if isinstance(values, dict) else None
+        check_format(path, form, 3, FORMAT)
         try:
-            predictor = cls._assembled(folder, told)
+            predictor = cls._assembled(folder, _from_format_3(values) if form == 3 else values)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(
                 f"{folder}: predictor.json is damaged or does not fit the weights "
@@ -210,39 +218,55 @@ class Predictor:
         return predictor
 
     @classmethod
-    def _assembled(cls, folder: Path, told: dict[str, Any]) -> Predictor:
+    def _assembled(cls, folder: Path, values: dict[str, Any]) -> Predictor:
         weights = folder / "weights.safetensors"
-        if not weights.exists() or _sha256(weights.read_bytes()) != told["weights_sha256"]:
+        if not weights.exists() or _sha256(weights.read_bytes()) != values["weights_sha256"]:
             raise ValueError(f"{weights}: missing, or not the weights that predictor.json names")
-        half_lives = {
-            key: tuple(told["features"][key]) for key in ("half_lives_events", "half_lives_s")
-        }
-        spec = FeatureSpec(told["features"]["max_gap_ns"], **half_lives)
-        if list(spec.names) != told["features"]["names"]:
+        features = dict(values["features"])
+        names = features.pop("names")
+        other_version = (
+            f"nexttick {version('nexttick')} (it was made by {values['nexttick']}): "
+            "train again, or use that version"
+        )
+        if features["revision"] != REVISION:
             raise ValueError(
-                f"{folder}: its features are not those of nexttick {version('nexttick')} "
-                f"(it was made by {told['nexttick']}): train again, or use that version"
+                f"{folder}: its features are of revision {features['revision']!r}, not "
+                f"{REVISION} as those of {other_version}"
             )
-        options = ModelOptions(**told["model"])
-        model = build_model(options, len(spec.names), len(told["horizons"])).finished()
+        half_lives = {key: tuple(features[key]) for key in ("half_lives_events", "half_lives_s")}
+        spec = FeatureSpec(**features | half_lives)
+        if list(spec.names) != names:
+            raise ValueError(f"{folder}: its features are not those of {other_version}")
+        options = ModelOptions(**values["model"])
+        model = build_model(options, len(spec.names), len(values["horizons"])).finished()
         model.load_state_dict(load_file(weights))
-        mean, scale = (np.array(told["scaler"][key], np.float32) for key in ("mean", "scale"))
+        mean, scale = (np.array(values["scaler"][key], np.float32) for key in ("mean", "scale"))
         if not len(mean) == len(scale) == len(spec.names):
             raise ValueError(f"{folder}: its scaler is not one of {len(spec.names)} features")
-        reference = reference_from_json(told["reference"])
-        if reference is not None and len(reference.edges) != len(spec.names):
+        kept = values["training_shares"]
+        shares = None if kept is None else TrainingShares.from_json(kept)
+        if shares is not None and len(shares.edges) != len(spec.names):
             raise ValueError(f"{folder}: its reference is not one of {len(spec.names)} features")
         return cls(
             spec,
             Scaler(mean, scale),
             options,
-            tuple(told["horizons"]),
+            tuple(values["horizons"]),
             model.eval(),
-            told["raw_ticks"],
-            told["provenance"],
-            tuple(from_json(told["calibration"])),
-            reference,
+            values["raw_ticks"],
+            values["provenance"],
+            tuple(from_json(values["calibration"])),
+            shares,
         )
+
+
+def _from_format_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 4 numbers the revision of the features, and calls the training shares by name."""
+    return {
+        **values,
+        "features": {**values["features"], "revision": 1},
+        "training_shares": values["reference"],
+    }
 
 
 def as_table(
@@ -254,22 +278,6 @@ def as_table(
         **{name: pl.Series(values) for name, values in columns.items()}
     )
     return table.with_columns(pl.col(list(columns)).fill_nan(None))
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / "predictor.json"
-    try:
-        told = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"{folder} holds no predictor: name a run folder made by train or run"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: damaged JSON ({error.msg})") from error
-    form = told.get("format") if isinstance(told, dict) else None
-    if form != FORMAT:
-        raise ValueError(f"{path}: format {form!r}, this version reads {FORMAT}")
-    return told
 
 
 def _sha256(data: bytes) -> str:

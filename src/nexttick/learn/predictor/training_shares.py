@@ -12,10 +12,10 @@ training, if events are independent (Yurdakul & Naranjo 2020). Half a count is a
 of a window, so that an empty one has a finite logarithm.
 
 *Memory.* Neighbouring events are alike, and a feature that remembers for minutes never visits all
-of its training range in a window of minutes: its PSI is large in training itself. So the reference
-keeps a limit for each feature from windows of the training part: their mean PSI (that of chance at
-least) times the largest ratio to it that any feature had in any of them. Of W windows looked at,
-the next one of the same market is then beyond some limit about once in W times.
+of its training range in a window of minutes: its PSI is large in training itself. So a limit is
+kept for each feature from windows of the training part: their mean PSI (that of chance at least)
+times the largest ratio to it that any feature had in any of them. Of W windows looked at, the next
+one of the same market is then beyond some limit about once in W times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WINDOWS = 200  # of training that decide the limits
 
 
 @dataclass(frozen=True)
-class Reference:
+class TrainingShares:
     """Bins of F features, fitted on the training part.
 
     Attributes:
@@ -56,7 +56,7 @@ class Reference:
     limit_F: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, x_NF: NDArray[np.float32]) -> Reference:
+    def fit(cls, x_NF: NDArray[np.float32]) -> TrainingShares:
         """From the features of the training part, as they are before scaling, in time order.
 
         Raises:
@@ -74,6 +74,31 @@ class Reference:
         plain = cls(edges, shares, len(sample), window, np.zeros(len(edges)))
         limit_F = _limits(plain.psi_of_windows(x_NF), plain.chance_F)
         return cls(edges, shares, len(sample), window, limit_F)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "edges": [one.tolist() for one in self.edges],
+            "shares": [one.tolist() for one in self.shares],
+            "rows": self.rows,
+            "window": self.window,
+            "limit": self.limit_F.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainingShares:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: edges, shares and limits do not fit each other.
+        """
+        edges = tuple(np.array(one, np.float32) for one in values["edges"])
+        shares = tuple(np.array(one, np.float64) for one in values["shares"])
+        limit_F = np.array(values["limit"], np.float64)
+        fitting = [len(one) + 1 for one in edges] == [len(one) for one in shares]
+        if not fitting or len(limit_F) != len(edges):
+            raise ValueError("its reference is damaged: edges, shares and limits do not fit")
+        return cls(edges, shares, values["rows"], values["window"], limit_F)
 
     @property
     def chance_F(self) -> NDArray[np.float64]:
@@ -115,8 +140,8 @@ def psi(counts_FB: NDArray[np.integer], shares_FB: NDArray[np.float64]) -> NDArr
     a = (counts_FB + 0.5) * is_bin
     a /= a.sum(axis=1, keepdims=True)
     a, e = np.where(is_bin, a, 1.0), np.where(is_bin, shares_FB, 1.0)
-    told: NDArray[np.float64] = ((a - e) * np.log(a / e)).sum(axis=1)
-    return told
+    psi_F: NDArray[np.float64] = ((a - e) * np.log(a / e)).sum(axis=1)
+    return psi_F
 
 
 def band(value: float) -> str:
@@ -144,36 +169,6 @@ def count_rows(x_NF, edges_FQ, counts_FB):  # type: ignore[no-untyped-def]
         find_bins(x_NF[i], edges_FQ, bins_F)
         for f in range(len(bins_F)):
             counts_FB[f, bins_F[f]] += 1
-
-
-def to_json(reference: Reference | None) -> dict[str, Any] | None:
-    """Plain JSON values."""
-    if reference is None:
-        return None
-    return {
-        "edges": [one.tolist() for one in reference.edges],
-        "shares": [one.tolist() for one in reference.shares],
-        "rows": reference.rows,
-        "window": reference.window,
-        "limit": reference.limit_F.tolist(),
-    }
-
-
-def from_json(told: dict[str, Any] | None) -> Reference | None:
-    """What `to_json` gave.
-
-    Raises:
-        ValueError: edges, shares and limits do not fit each other.
-    """
-    if told is None:
-        return None
-    edges = tuple(np.array(one, np.float32) for one in told["edges"])
-    shares = tuple(np.array(one, np.float64) for one in told["shares"])
-    limit_F = np.array(told["limit"], np.float64)
-    fitting = [len(one) + 1 for one in edges] == [len(one) for one in shares]
-    if not fitting or len(limit_F) != len(edges):
-        raise ValueError("its reference is damaged: edges, shares and limits do not fit")
-    return Reference(edges, shares, told["rows"], told["window"], limit_F)
 
 
 def _edges(sorted_N: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Records = list[dict[str, Any]]
+_FORMAT = 1
 _KEPT = ("epoch", "train_loss", "valid_loss", "lr", "grad_norm", "clipped", "health")
 
 
@@ -38,6 +39,9 @@ def read_records(run: Path) -> Records:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             record = json.loads(line)
+            if (form := record.get("format", _FORMAT)) != _FORMAT:
+                where = f"{path}, line {number}"
+                raise ValueError(f"{where}: format {form!r}, this version reads {_FORMAT}")
             kept = {name: record[name] for name in _KEPT}
             _ = kept["health"]["verdict"], kept["health"]["words"], kept["health"]["layers"].items()
         except json.JSONDecodeError as error:
