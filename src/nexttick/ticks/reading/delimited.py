@@ -107,7 +107,7 @@ def _read_plain_numbers(
     columns = [
         Column(role_of.get(k), types[k] == pl.Int64)
         if role_of.get(k) != "time"
-        else Column("time", True, UNITS_NS[unit], *plausible(unit, told=False))
+        else Column("time", True, UNITS_NS[unit], *plausible(unit, is_given=False))
         for k in range(len(types))
     ]
     return read_plain(opened.body, columns, has_header=layout.has_header)

@@ -1,4 +1,4 @@
-"""Which column of a file is what: recognised from names or content, or told by the user.
+"""Which column of a file is what: recognised from names or content, or given by the user.
 
 A column plays a *role*: `time`, `price`, `amount`, `side` (the taker's), `buyer_maker` (true: the
 seller took), `id`, `truth`, `market`. Names decide where there is a header; the kinds of the
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from nexttick.ticks.reading.values import (
+    GIVEN_FROM,
     INFERRED_FROM,
-    TOLD_FROM,
     UNITS_NS,
     dates_by_unit,
     plausible,
@@ -62,7 +62,6 @@ class Layout:
         roles: Role to column, from 0.
         names: The file's own names of all columns; for a file without a header, column 1, ….
         kinds: Of each column's values: int, float, bool, iso, text or blank.
-        has_header: The first line is no data.
     """
 
     roles: dict[str, int]
@@ -148,10 +147,10 @@ def _plain(name: str) -> str:
 def roles_by_name(
     names: Sequence[str], given: Mapping[str, str], file: str, seen: str = ""
 ) -> dict[str, int]:
-    """Return role to column, from 0, by the columns' names and what the user told.
+    """Return role to column, from 0, by the columns' names and what the user gave.
 
     Raises:
-        TickError: A told column is missing, a required role has none, or a role has several.
+        TickError: A given column is missing, a required role has none, or a role has several.
     """
     roles: dict[str, int] = {}
     wrong: list[str] = []
@@ -189,7 +188,7 @@ def _roles_by_kinds(
     matches = []
     for pattern, roles in _BY_KINDS:
         k = roles["time"]
-        if k < len(kinds) and (kinds[k] == "iso" or _is_time(rows, k, time_unit)):
+        if k < len(kinds) and (kinds[k] == "iso" or sample_unit(rows, k, time_unit)):
             with_time = kind_text[:k] + "t" + kind_text[k + 1 :]
             if re.fullmatch(pattern, with_time):
                 matches.append(roles)
@@ -197,8 +196,8 @@ def _roles_by_kinds(
         return dict(matches[0])
     what = f"there is no header, and {len(kinds)} columns of {', '.join(kinds)} are no known layout"
     middle = _middle(rows, 0)
-    if middle is not None and not _is_time(rows, 0, time_unit):
-        earliest = TOLD_FROM if time_unit else INFERRED_FROM
+    if middle is not None and not sample_unit(rows, 0, time_unit):
+        earliest = GIVEN_FROM if time_unit else INFERRED_FROM
         what += f": column 1 has no times from {earliest} to two years from now"
         what += f" ({dates_by_unit(middle)})"
     _fail(file, what, seen)
@@ -211,22 +210,14 @@ def _middle(rows: list[list[str]], k: int) -> float | None:
     return values[len(values) // 2] if values else None
 
 
-def _is_time(rows: list[list[str]], k: int, time_unit: str | None) -> bool:
-    """Say whether the middle value of a column is a plausible time in the unit, or in some."""
-    if time_unit is None:
-        return sample_unit(rows, k) is not None
+def sample_unit(rows: list[list[str]], k: int, time_unit: str | None = None) -> str | None:
+    """Return the unit in which a column's middle value is a plausible time: the given or any."""
     middle = _middle(rows, k)
-    first, last = plausible(time_unit, told=True)
-    return middle is not None and first <= middle <= last
-
-
-def sample_unit(rows: list[list[str]], k: int) -> str | None:
-    """Return the unit in which the middle value of a column is a plausible time, or None."""
-    middle = _middle(rows, k)
-    if middle is None:
-        return None
-    spans = {unit: plausible(unit, told=False) for unit in UNITS_NS}
-    return next((unit for unit, (a, b) in spans.items() if a <= middle <= b), None)
+    for unit in [time_unit] if time_unit else UNITS_NS:
+        first, last = plausible(unit, is_given=time_unit is not None)
+        if middle is not None and first <= middle <= last:
+            return unit
+    return None
 
 
 def _fail(file: str, what: str, seen: str) -> NoReturn:

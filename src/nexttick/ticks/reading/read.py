@@ -14,7 +14,7 @@ maker's), and which of two columns that could be the amount is in units of the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from nexttick.ticks.cleaning import clean_parts
 from nexttick.ticks.reading.delimited import read_delimited
 from nexttick.ticks.reading.dialects import check_time_unit, parse_columns, roles_by_name
 from nexttick.ticks.reading.files import PARQUET, Opened, expand, open_file
-from nexttick.ticks.reading.values import Origin, Raw, to_record
+from nexttick.ticks.reading.values import Origin, Raw
 from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_ticks(
         columns: Which column is what where names don't say it: `"time=exec_date,price=px"`, or a
             mapping. Without a header, columns are numbered from 1.
         time_unit: `"s"`, `"ms"`, `"us"` or `"ns"`; inferred from the years 2009 to two from now
-            where not told. Told, times from 1990 on are taken.
+            where not given. Given, times from 1990 on are taken.
         outliers: Set isolated price outliers aside (see `nexttick.ticks.outliers`).
 
     Returns:
@@ -66,92 +66,85 @@ def read_ticks(
     """
     given = parse_columns(columns)
     check_time_unit(time_unit)
+    reading = _Reading(given, time_unit)
     many = paths if isinstance(paths, list | tuple) else [paths]
     if not many:
         raise TickError("no file was given to read; give files, folders, patterns or frames")
-    ledger, parts = Ledger(), list[Part]()
-    markets: dict[str, str] = {}
-    still: list[str] = []
-    for source in _sources(many, ledger):
-        raw = _read_raw(source, given, time_unit, ledger)
+    skipped: list[str] = []
+    for number, one in enumerate(many, start=1):
+        if isinstance(one, str | Path):
+            for path in expand(one, skipped):
+                reading.take(reading.file(path))
+        else:
+            frame = one if isinstance(one, pl.DataFrame | pl.LazyFrame) else _from_pandas(one)
+            reading.take(reading.by_role(frame.lazy(), f"frame {number}"))
+    for name in skipped:
+        reason = "no file of ticks by its ending: not read"
+        reading.ledger.note(name, reason, 0, 0, "", kept=False)
+    if reading.still and not reading.parts:
+        raise TickError(f"{', '.join(reading.still)}: days without a single trade; give others too")
+    return clean_parts(reading.parts, reading.ledger, outliers=outliers)
+
+
+class _Reading:
+    """Files and frames of one market, read one after the other; what came of them so far."""
+
+    def __init__(self, given: Mapping[str, str], time_unit: str | None):
+        self.given, self.time_unit = given, time_unit
+        self.ledger = Ledger()
+        self.parts: list[Part] = []
+        self.still: list[str] = []  # files of days without a trade
+        self._markets: dict[str, str] = {}
+
+    def file(self, path: Path) -> Raw:
+        """Read a file as what its first bytes say that it is."""
+        opened = open_file(path)
+        name = opened.name
+        if opened.head.startswith(PARQUET):
+            try:
+                return self.by_role(pl.scan_parquet(opened.body, glob=False), name)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                reason = str(error).split("\n")[0]
+                raise TickError(
+                    f"{name}: truncated or corrupt Parquet ({reason}); fetch it again"
+                ) from error
+        if opened.head.lstrip()[:1] in (b"[", b"{"):
+            return self.by_role(_read_json(opened).lazy(), name)
+        return read_delimited(opened, self.given, self.time_unit, self.ledger)
+
+    def by_role(self, lazy: pl.LazyFrame, name: str) -> Raw:
+        """Pick a frame's columns by their names; its rows count from 0."""
+        columns = lazy.collect_schema().names()
+        roles = roles_by_name(columns, self.given, name)
+        names = {role: columns[k] for role, k in roles.items()}
+        frame = lazy.select(pl.col(column).alias(role) for role, column in names.items()).collect()
+        if frame.is_empty() and columns != _STORED:
+            raise TickError(f"{name}: there are columns and no tick")
+        return Raw(frame, Origin(name, names, 0, self.time_unit))
+
+    def take(self, raw: Raw) -> None:
+        """Turn what was read into the record's columns, and note what is to be remarked of it."""
         file, first_line = raw.origin.file, raw.origin.first_line
         if raw.frame.is_empty():
-            still.append(file)
-            continue
-        _check_market(raw, markets)
-        record, earliest_ns, remarks = to_record(raw)
+            self.still.append(file)
+            return
+        # One price series is one market's.
+        if "market" in raw.frame.columns:
+            column = raw.origin.columns["market"]
+            named = raw.frame["market"].cast(pl.String).unique(maintain_order=True).drop_nulls()
+            for market in named:
+                known, where = next(iter(self._markets.items()), (market, file))
+                if market != known:
+                    raise TickError(
+                        f"{file}, column {column!r}: {market!r} beside {known!r} "
+                        f"(in {where}); ticks are of one market, so split them first"
+                    )
+                self._markets.setdefault(market, file)
+        record, earliest_ns, remarks = raw.to_record()
         for remark in remarks:
-            role = "id" if remark.startswith("ids") else "time"
-            example = raw.frame[role].drop_nulls()[0]
-            ledger.note(file, remark, len(record), first_line, example, kept=True)
-        parts.append(Part(file, record, first_line, earliest_ns))
-    if still and not parts:
-        raise TickError(f"{', '.join(still)}: days without a single trade; give others too")
-    return clean_parts(parts, ledger, outliers=outliers)
-
-
-def _sources(many: Sequence[Any], ledger: Ledger) -> Iterator[Path | tuple[str, pl.DataFrame]]:
-    """Go through files, and frames with a name for each."""
-    skipped: list[str] = []
-    for number, source in enumerate(many, start=1):
-        if isinstance(source, str | Path):
-            yield from expand(source, skipped)
-        else:
-            yield f"frame {number}", _as_polars(source)
-    for name in skipped:
-        ledger.note(name, "no file of ticks by its ending: not read", 0, 0, "", kept=False)
-
-
-def _read_raw(
-    source: Path | tuple[str, pl.DataFrame],
-    given: Mapping[str, str],
-    time_unit: str | None,
-    ledger: Ledger,
-) -> Raw:
-    """Read a file as what its first bytes say that it is, or take a frame, column by role."""
-    if isinstance(source, tuple):
-        return _by_role(source[1].lazy(), source[0], given, time_unit)
-    opened = open_file(source)
-    if opened.head.startswith(PARQUET):
-        try:
-            lazy = pl.scan_parquet(opened.body, glob=False)
-            return _by_role(lazy, opened.name, given, time_unit)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).split("\n")[0]
-            raise TickError(
-                f"{opened.name}: truncated or corrupt Parquet ({reason}); fetch it again"
-            ) from error
-    if opened.head.lstrip()[:1] in (b"[", b"{"):
-        return _by_role(_read_json(opened).lazy(), opened.name, given, time_unit)
-    return read_delimited(opened, given, time_unit, ledger)
-
-
-def _check_market(raw: Raw, markets: dict[str, str]) -> None:
-    """Refuse rows of several markets: one price series is one market's."""
-    if "market" not in raw.frame.columns:
-        return
-    origin = raw.origin
-    for market in raw.frame["market"].cast(pl.String).unique(maintain_order=True).drop_nulls():
-        known, file = next(iter(markets.items()), (market, origin.file))
-        if market != known:
-            raise TickError(
-                f"{origin.file}, column {origin.columns['market']!r}: {market!r} beside {known!r} "
-                f"(in {file}); ticks are of one market, so split them first"
-            )
-        markets.setdefault(market, origin.file)
-
-
-# --- frames, Parquet, JSON
-
-
-def _by_role(lazy: pl.LazyFrame, name: str, given: Mapping[str, str], time_unit: str | None) -> Raw:
-    """Pick a frame's columns by their names; its rows count from 0."""
-    columns = lazy.collect_schema().names()
-    names = {role: columns[k] for role, k in roles_by_name(columns, given, name).items()}
-    frame = lazy.select(pl.col(column).alias(role) for role, column in names.items()).collect()
-    if frame.is_empty() and columns != _STORED:
-        raise TickError(f"{name}: there are columns and no tick")
-    return Raw(frame, Origin(name, names, 0, time_unit))
+            example = raw.frame["id" if remark.startswith("ids") else "time"].drop_nulls()[0]
+            self.ledger.note(file, remark, len(record), first_line, example, kept=True)
+        self.parts.append(Part(file, record, first_line, earliest_ns))
 
 
 def _read_json(opened: Opened) -> pl.DataFrame:
@@ -182,37 +175,36 @@ def _read_json(opened: Opened) -> pl.DataFrame:
     )
 
 
-def _as_polars(frame: Any) -> pl.DataFrame:
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
+# --- pandas in and out
+
+
+def _from_pandas(frame: Any) -> pl.DataFrame:
+    """Convert a pandas frame; not by pl.from_pandas, which needs an Arrow library."""
     if type(frame).__module__.partition(".")[0] != "pandas" or not hasattr(frame, "columns"):
         raise TypeError(
             f"no path, nor a frame: {type(frame)}; give paths, or Polars or pandas frames"
         )
-    # Not pl.from_pandas, which needs an Arrow library. A date-time index counts as a column.
+    # A date-time index counts as a column.
     if frame.index.dtype.kind == "M":
         frame = frame.rename_axis(frame.index.name or "time").reset_index()
-    return pl.DataFrame({str(name): _pandas_column(frame[name]) for name in frame.columns})
-
-
-def _pandas_column(column: Any) -> pl.Series:
-    if column.dtype.kind == "M":
-        zone = getattr(column.dtype, "tz", None)
-        naive = column.dt.tz_convert("UTC").dt.tz_localize(None) if zone is not None else column
-        series = pl.Series(naive.to_numpy(dtype="datetime64[ns]"))
-        return series.dt.replace_time_zone("UTC") if zone is not None else series
-    if column.dtype.kind in "iufb" and not column.hasnans:
-        return pl.Series(column.to_numpy())
-    if column.dtype.kind == "f":
-        return pl.Series(column.to_numpy(dtype=float))
-    return pl.Series(
-        [None if missing else v for v, missing in zip(column, column.isna(), strict=True)]
-    )
-
-
-# --- pandas out
+    columns: dict[str, pl.Series] = {}
+    for name in frame.columns:
+        column = frame[name]
+        kind = column.dtype.kind
+        if kind == "M":
+            zone = getattr(column.dtype, "tz", None)
+            naive = column if zone is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+            series = pl.Series(naive.to_numpy(dtype="datetime64[ns]"))
+            series = series if zone is None else series.dt.replace_time_zone("UTC")
+        elif kind in "iufb" and not column.hasnans:
+            series = pl.Series(column.to_numpy())
+        elif kind == "f":
+            series = pl.Series(column.to_numpy(dtype=float))
+        else:
+            blank = zip(column, column.isna(), strict=True)
+            series = pl.Series([None if missing else value for value, missing in blank])
+        columns[str(name)] = series
+    return pl.DataFrame(columns)
 
 
 def read_pandas(paths: Any, **options: Any) -> pd.DataFrame:

@@ -11,12 +11,12 @@ import polars as pl
 from nexttick.ticks.record import SCHEMA, TickError, latest_ns, year_ns
 
 UNITS_NS: dict[str, int] = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-INFERRED_FROM = 2009  # bitcoin's first year: earlier dates only where the unit is told
-TOLD_FROM = 1990
+INFERRED_FROM = 2009  # bitcoin's first year: earlier dates only where the unit is given
+GIVEN_FROM = 1990
 _BUY = ["buy", "b", "buyer", "bought", "1", "+1", "1.0"]
 _SELL = ["sell", "s", "seller", "sold", "-1", "-1.0"]
 _NEITHER = ["0", "0.0"]
-_NOT_TOLD = ["", "any", "none", "null", "nan", "unknown", "n"]
+_BLANK = ["", "any", "none", "null", "nan", "unknown", "n"]
 _TRUE, _FALSE = ["true", "t", "1", "1.0"], ["false", "f", "0", "0.0"]
 _EXACT = 2**53  # integers beyond are not exact in a float64
 _ZONE = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
@@ -27,9 +27,7 @@ class Origin:
     """Where values come from, for errors.
 
     Attributes:
-        file: Name of the file.
         columns: The file's own name of each role's column.
-        first_line: Line of the first row.
         time_unit: One of `UNITS_NS`, or None to infer it.
     """
 
@@ -51,121 +49,168 @@ class Raw:
     Attributes:
         frame: Columns `time`, `price`, `amount`, and maybe `side`, `buyer_maker`, `id`, `truth`
             and `market`, of any type.
-        origin: Where they come from, and the unit of times where it was told.
+        origin: Where they come from, and the unit of times where it was given.
     """
 
     frame: pl.DataFrame
     origin: Origin
 
+    def to_record(self) -> tuple[pl.DataFrame, int, list[str]]:
+        """Turn the columns into the record's.
 
-def to_record(raw: Raw) -> tuple[pl.DataFrame, int, list[str]]:
-    """Turn a file's columns into the record's.
-
-    Returns:
-        The record, with nulls for blanks; the earliest plausible time in ns; and remarks for the
-        set-aside table.
-    """
-    remarks: list[str] = []
-    frame, origin = raw.frame, raw.origin
-    time_ns, earliest_ns = times_to_ns(frame["time"], origin, remarks)
-    record = {
-        "time": time_ns,
-        "price": numbers(frame["price"], "price", origin),
-        "amount": numbers(frame["amount"], "amount", origin),
-        "side": sides(frame, origin),
-    }
-    if "id" in frame.columns:
-        ids = integer_ids(frame["id"])
-        if ids is None:
-            remarks.append("ids are not integers: left out, the file's order kept")
-        else:
-            record["id"] = ids
-    if "truth" in frame.columns:
-        record["truth"] = numbers(frame["truth"], "truth", origin)
-    return pl.DataFrame(record), earliest_ns, remarks
+        Returns:
+            The record, with nulls for blanks; the earliest plausible time in ns; and remarks for
+            the set-aside table.
+        """
+        times, frame, origin = _Times(self.origin), self.frame, self.origin
+        time_ns, earliest_ns = times.to_ns(frame["time"])
+        record = {
+            "time": time_ns,
+            "price": numbers(frame["price"], "price", origin),
+            "amount": numbers(frame["amount"], "amount", origin),
+            "side": _sides(frame, origin),
+        }
+        remarks = times.remarks
+        if "id" in frame.columns:
+            ids = integer_ids(frame["id"])
+            if ids is None:
+                remarks.append("ids are not integers: left out, the file's order kept")
+            else:
+                record["id"] = ids
+        if "truth" in frame.columns:
+            record["truth"] = numbers(frame["truth"], "truth", origin)
+        return pl.DataFrame(record), earliest_ns, remarks
 
 
 # --- times
 
 
-def times_to_ns(times: pl.Series, origin: Origin, remarks: list[str]) -> tuple[pl.Series, int]:
-    """Return times in ns since 1970, UTC, and the earliest plausible one."""
-    fraction = None
-    if times.dtype == pl.String:
-        times = times.str.strip_chars().replace("", None)
-        if times.str.contains(r"^\d{4}-\d\d-\d\d").any():
-            times = _dates(times, origin, remarks)
+class _Times:
+    """A column of times on its way to ns since 1970, and what is to be remarked of it."""
+
+    def __init__(self, origin: Origin):
+        self.origin = origin
+        self.remarks: list[str] = []
+
+    def to_ns(self, times: pl.Series) -> tuple[pl.Series, int]:
+        """Return times in ns since 1970, UTC, and the earliest plausible one."""
+        fraction = None
+        if times.dtype == pl.String:
+            times = times.str.strip_chars().replace("", None)
+            if times.str.contains(r"^\d{4}-\d\d-\d\d").any():
+                times = self._dates(times)
+            else:
+                times, fraction = self._decimals(times)
+        if isinstance(times.dtype, pl.Datetime):
+            if times.dtype.time_zone is None:
+                self.remarks.append("times without a zone: read as UTC")
+            time_ns = times.dt.cast_time_unit("ns").to_physical()
+            return self._of_known_unit(time_ns, "ns"), year_ns(GIVEN_FROM)
+        if not times.dtype.is_integer() and not times.dtype.is_float():
+            cure = "is no time; expected integers, ISO 8601 or date-times"
+            self.origin.fail("time", 0, str(times.dtype), cure)
+        times = times.cast(pl.Int64) if times.dtype.is_integer() else times.fill_nan(None)
+        if times.null_count() == times.len():
+            raise self._no_times()
+        unit = self.origin.time_unit or self._infer_unit(times)
+        if times.dtype.is_float():
+            # A float64 holds today's seconds to some 0.2 µs, so they are rounded to 1 µs.
+            micros = (times.cast(pl.Float64) * (UNITS_NS[unit] / 1e3)).round()
+            time_ns = micros.clip(-1, latest_ns() / 1e3 + 1).cast(pl.Int64) * 1000
         else:
-            times, fraction = _decimals(times, origin)
-    if isinstance(times.dtype, pl.Datetime):
-        if times.dtype.time_zone is None:
-            remarks.append("times without a zone: read as UTC")
-        time_ns = times.dt.cast_time_unit("ns").to_physical()
-        return _of_known_unit(time_ns, "ns", origin), year_ns(TOLD_FROM)
-    if not times.dtype.is_integer() and not times.dtype.is_float():
-        cure = "is no time; expected integers, ISO 8601 or date-times"
-        origin.fail("time", 0, str(times.dtype), cure)
-    times = times.cast(pl.Int64) if times.dtype.is_integer() else times.fill_nan(None)
-    if times.null_count() == times.len():
-        raise _no_times(origin)
-    unit = origin.time_unit or infer_unit(times, origin)
-    if times.dtype.is_float():
-        # A float64 holds today's seconds to some 0.2 µs, so they are rounded to 1 µs.
-        micros = (times.cast(pl.Float64) * (UNITS_NS[unit] / 1e3)).round()
-        time_ns = micros.clip(-1, latest_ns() / 1e3 + 1).cast(pl.Int64) * 1000
-    else:
-        # A time that is out of range in its unit could overflow; minus one is set aside as well.
-        limit = latest_ns() // UNITS_NS[unit]
-        if not (times.min() >= 0 and times.max() <= limit):  # type: ignore[operator]
-            safe = pl.when(times.is_between(0, limit) | times.is_null()).then(times).otherwise(-1)
-            times = pl.select(safe.alias("time"))["time"]
-        time_ns = times if unit == "ns" else times * UNITS_NS[unit]
-    if origin.time_unit:
-        time_ns = _of_known_unit(time_ns, unit, origin)
-    if fraction is not None and unit != "ns":
-        digits = len(str(UNITS_NS[unit])) - 1
-        time_ns = time_ns + fraction.str.pad_end(digits, "0").str.slice(0, digits).cast(pl.Int64)
-    return time_ns, year_ns(TOLD_FROM if origin.time_unit else INFERRED_FROM)
+            # One out of range in its unit could overflow; minus one is set aside as well.
+            limit = latest_ns() // UNITS_NS[unit]
+            if not (times.min() >= 0 and times.max() <= limit):  # type: ignore[operator]
+                inside = times.is_between(0, limit) | times.is_null()
+                times = pl.select(pl.when(inside).then(times).otherwise(-1).alias("time"))["time"]
+            time_ns = times if unit == "ns" else times * UNITS_NS[unit]
+        if self.origin.time_unit:
+            time_ns = self._of_known_unit(time_ns, unit)
+        if fraction is not None and unit != "ns":
+            digits = len(str(UNITS_NS[unit])) - 1
+            fraction = fraction.str.pad_end(digits, "0").str.slice(0, digits)
+            time_ns = time_ns + fraction.cast(pl.Int64)
+        return time_ns, year_ns(GIVEN_FROM if self.origin.time_unit else INFERRED_FROM)
+
+    def _no_times(self) -> TickError:
+        column = self.origin.columns["time"]
+        return TickError(f"{self.origin.file}, column {column!r}: there are no times")
+
+    def _infer_unit(self, times: pl.Series) -> str:
+        """The one unit that puts the times between 2009 and two years from now.
+
+        The middle one decides, so a few zeros do no harm; rows out of range are set aside later.
+        Rows that would be in range in another unit are an error: the file mixes units.
+        """
+        lowest, highest = float(times.min()), float(times.max())  # type: ignore[arg-type]
+        spans = {unit: plausible(unit, is_given=False) for unit in UNITS_NS}
+        for unit, (first, last) in spans.items():
+            if first <= lowest and highest <= last:
+                return unit
+        middle = times.drop_nulls().sort()[(times.len() - times.null_count()) // 2]
+        unit = next((unit for unit, (a, b) in spans.items() if a <= float(middle) <= b), "")
+        if not unit:
+            row = int((times == middle).fill_null(value=False).arg_max() or 0)
+            cure = (
+                f"is in no unit a time from {INFERRED_FROM} to two years from now "
+                f"({dates_by_unit(middle)}); name the "
+                "right column (--columns time=NAME) or the unit (--time-unit s, ms, us or ns)"
+            )
+            self.origin.fail("time", row, middle, cure)
+        for other in UNITS_NS.keys() - {unit}:
+            factor = UNITS_NS[other]
+            first_time, last_time = year_ns(INFERRED_FROM) / factor, latest_ns() / factor
+            rows = times.is_between(first_time, last_time).fill_null(value=False).arg_true()
+            if len(rows):
+                cure = f"looks like {other}, most others like {unit}; split the file by unit"
+                self.origin.fail("time", rows[0], times[rows[0]], cure)
+        return unit
+
+    def _of_known_unit(self, time_ns: pl.Series, unit: str) -> pl.Series:
+        """Refuse a column whose middle time is out of range though its unit is known."""
+        known = time_ns.drop_nulls()
+        if known.is_empty():
+            raise self._no_times()
+        first, last = year_ns(GIVEN_FROM), latest_ns()
+        if known.min() >= first and known.max() <= last:  # type: ignore[operator]
+            return time_ns
+        middle = known.sort()[known.len() // 2]
+        if not first <= middle <= last:
+            row = int((time_ns == middle).fill_null(value=False).arg_max() or 0)
+            cure = f"is no time from {GIVEN_FROM} on in {unit}; name the right column or unit"
+            self.origin.fail("time", row, middle // UNITS_NS[unit], cure)
+        return time_ns
+
+    def _dates(self, times: pl.Series) -> pl.Series:
+        """Read text in ISO 8601, as date-times in UTC."""
+        zoned = times.str.contains(_ZONE)
+        # A date alone ends in what looks like a zone.
+        if not zoned.all() or times.str.len_chars().min() == 10:
+            self.remarks.append("times without a zone: read as UTC")
+            whole = zoned & times.str.contains(r"\d\d:\d\d")
+            text = pl.when(whole).then(times).otherwise(times.str.strip_suffix(" UTC") + "Z")
+            times = pl.select(text.alias("time"))["time"]
+        parsed = times.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
+        bad = (parsed.is_null() & times.is_not_null()).arg_true()
+        if len(bad):
+            cure = "is no ISO 8601 time; correct or remove the row"
+            self.origin.fail("time", bad[0], times[bad[0]], cure)
+        return parsed
+
+    def _decimals(self, times: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Split decimal text at the point: 1534131395.123456789 has more than a float64 holds."""
+        bad = (~times.str.contains(r"^\d+(\.\d*)?$")).fill_null(value=False).arg_true()
+        if len(bad):
+            cure = "is no time; expected a number or ISO 8601"
+            self.origin.fail("time", bad[0], times[bad[0]], cure)
+        pieces = times.str.split_exact(".", 1).struct.unnest()
+        whole = pieces.to_series(0).cast(pl.Int64, strict=False)
+        return whole, pieces.to_series(1).fill_null("")
 
 
-def _no_times(origin: Origin) -> TickError:
-    return TickError(f"{origin.file}, column {origin.columns['time']!r}: there are no times")
-
-
-def infer_unit(times: pl.Series, origin: Origin) -> str:
-    """Return the one unit that puts the times between 2009 and two years from now.
-
-    The middle one decides, so a few zeros do no harm; rows out of range are set aside later.
-    Rows that would be in range in another unit are an error: the file mixes units.
-    """
-    spans = {unit: plausible(unit, told=False) for unit in UNITS_NS}
-    lowest, highest = float(times.min()), float(times.max())  # type: ignore[arg-type]
-    for unit, (first, last) in spans.items():
-        if first <= lowest and highest <= last:
-            return unit
-    middle = times.drop_nulls().sort()[(times.len() - times.null_count()) // 2]
-    unit = next((unit for unit, (a, b) in spans.items() if a <= float(middle) <= b), "")
-    if not unit:
-        row = int((times == middle).fill_null(value=False).arg_max() or 0)
-        cure = (
-            f"is in no unit a time from {INFERRED_FROM} to two years from now "
-            f"({dates_by_unit(middle)}); name the "
-            "right column (--columns time=NAME) or the unit (--time-unit s, ms, us or ns)"
-        )
-        origin.fail("time", row, middle, cure)
-    for other in UNITS_NS.keys() - {unit}:
-        factor = UNITS_NS[other]
-        first_time, last_time = year_ns(INFERRED_FROM) / factor, latest_ns() / factor
-        rows = times.is_between(first_time, last_time).fill_null(value=False).arg_true()
-        if len(rows):
-            cure = f"looks like {other}, most others like {unit}; split the file by unit"
-            origin.fail("time", rows[0], times[rows[0]], cure)
-    return unit
-
-
-def plausible(unit: str, *, told: bool) -> tuple[int, int]:
+def plausible(unit: str, *, is_given: bool) -> tuple[int, int]:
     """Return the first and last plausible time in a unit."""
-    first = year_ns(TOLD_FROM if told else INFERRED_FROM)
+    first = year_ns(GIVEN_FROM if is_given else INFERRED_FROM)
     return first // UNITS_NS[unit], latest_ns() // UNITS_NS[unit]
 
 
@@ -177,52 +222,6 @@ def dates_by_unit(time: object) -> str:
         near = abs(seconds) < 2e11
         dates.append(f"{unit}: {str(np.datetime64(int(seconds), 's'))[:10] if near else 'far off'}")
     return ", ".join(dates)
-
-
-def _of_known_unit(time_ns: pl.Series, unit: str, origin: Origin) -> pl.Series:
-    """Refuse a column whose middle time is out of range though its unit is known."""
-    known = time_ns.drop_nulls()
-    if known.is_empty():
-        raise _no_times(origin)
-    first, last = year_ns(TOLD_FROM), latest_ns()
-    if known.min() >= first and known.max() <= last:  # type: ignore[operator]
-        return time_ns
-    middle = known.sort()[known.len() // 2]
-    if not first <= middle <= last:
-        row = int((time_ns == middle).fill_null(value=False).arg_max() or 0)
-        value = middle // UNITS_NS[unit]
-        cure = f"is no time from {TOLD_FROM} on in {unit}; name the right column or unit"
-        origin.fail("time", row, value, cure)
-    return time_ns
-
-
-def _dates(times: pl.Series, origin: Origin, remarks: list[str]) -> pl.Series:
-    """Read text in ISO 8601, as date-times in UTC."""
-    zoned = times.str.contains(_ZONE)
-    # A date alone ends in what looks like a zone.
-    if not zoned.all() or times.str.len_chars().min() == 10:
-        has_clock = times.str.contains(r"\d\d:\d\d")
-        remarks.append("times without a zone: read as UTC")
-        text = (
-            pl.when(zoned & has_clock).then(times).otherwise(times.str.strip_suffix(" UTC") + "Z")
-        )
-        times = pl.select(text.alias("time"))["time"]
-    parsed = times.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
-    bad = (parsed.is_null() & times.is_not_null()).arg_true()
-    if len(bad):
-        origin.fail("time", bad[0], times[bad[0]], "is no ISO 8601 time; correct or remove the row")
-    return parsed
-
-
-def _decimals(times: pl.Series, origin: Origin) -> tuple[pl.Series, pl.Series]:
-    """Split decimal text at the point: 1534131395.123456789 has more than a float64 holds."""
-    bad = (~times.str.contains(r"^\d+(\.\d*)?$")).fill_null(value=False).arg_true()
-    if len(bad):
-        cure = "is no time; expected a number or ISO 8601"
-        origin.fail("time", bad[0], times[bad[0]], cure)
-    pieces = times.str.split_exact(".", 1).struct.unnest()
-    whole = pieces.to_series(0).cast(pl.Int64, strict=False)
-    return whole, pieces.to_series(1).fill_null("")
 
 
 # --- numbers, sides, ids
@@ -245,12 +244,12 @@ def numbers(values: pl.Series, role: str, origin: Origin) -> pl.Series:
     origin.fail(role, 0, str(values.dtype), "is no type of number; convert the column to float64")
 
 
-def sides(frame: pl.DataFrame, origin: Origin) -> pl.Series:
+def _sides(frame: pl.DataFrame, origin: Origin) -> pl.Series:
     """Return +1 where the buyer took, -1 where the seller took, 0 unknown, null for blanks."""
     meaning: dict[int | None, list[str]]
     if "side" in frame.columns:
         role, values = "side", frame["side"]
-        meaning = {1: _BUY, -1: _SELL, 0: _NEITHER, None: _NOT_TOLD}
+        meaning = {1: _BUY, -1: _SELL, 0: _NEITHER, None: _BLANK}
     elif "buyer_maker" in frame.columns:
         role, values = "buyer_maker", frame["buyer_maker"]
         meaning = {-1: _TRUE, 1: _FALSE, None: [""]}
