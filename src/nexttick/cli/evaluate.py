@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nexttick.checks import validate_evaluation
+from nexttick.checks import check_device, validate_evaluation
 from nexttick.cli import arguments
 from nexttick.cli.arguments import Files, Flag, Judging, Output, RunFolders
 from nexttick.cli.ticks import check_inputs, read_named
-from nexttick.options import EvaluateOptions, EvaluationRecipe, OutputOptions, Recipe, read_recipe
+from nexttick.options import (
+    EvaluateOptions,
+    EvaluationRecipe,
+    OutputOptions,
+    Recipe,
+    network_recipes,
+    read_recipe,
+)
 
 
 def evaluate(
@@ -31,6 +38,8 @@ def evaluate(
 
     asked = _asked(files, recipe, judging, output)
     validate_evaluation(asked.recipe, asked.evaluate)
+    check_device(asked.recipe.train.device)
+    recipes = network_recipes(asked.recipe, asked.evaluate)
     if not output.resume:
         run_folder.check_free(output.out, output.overwrite)
     check_inputs(asked.files, asked.recipe.read)
@@ -41,7 +50,6 @@ def evaluate(
         Subject,
         _baselines,
         measure,
-        network_recipes,
         recipe_horizons,
     )
     from nexttick.judge.folds import plan, run_tasks
@@ -50,7 +58,6 @@ def evaluate(
     from nexttick.learn.train import fresh_network
     from nexttick.ticks.writing import write_table
 
-    recipes = network_recipes(asked.recipe, asked.evaluate)
     for one in recipes.values():
         fresh_network(one)  # refused now, before anything is read, where it cannot be built
     names = _baselines(asked.evaluate)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
+from nexttick.checks import PAST, live_mistakes
 from nexttick.cli.arguments import Flag, Following, RunFolders, words
-from nexttick.options import LiveOptions, parse_duration_ns
+from nexttick.options import LiveOptions, parse_duration_ns, refuse
 
 if TYPE_CHECKING:
     from nexttick.live.market import Market
     from nexttick.venues.messages import Feed
 
-_PAST = ("replay", "stdin")  # sources that end, and that nothing comes late from
 _NOTHING_NEW = (
     "no tick is newer than the last one of the journal; to play them all the same, name another "
     "folder with --journal"
@@ -60,12 +59,12 @@ def live(runs: RunFolders = (), options: Following = LiveOptions()) -> None:
         page = []
         if options.dashboard:
             page.append(serve(build_app(boards, _token(options)), options.host, options.port))
-        settle_ns = None if options.source in _PAST else parse_duration_ns(options.settle)
+        settle_ns = None if options.source in PAST else parse_duration_ns(options.settle)
         with screen_live.saying(followed, as_json=options.json) as say:
             asyncio.run(follow.run(followed, say, settle_ns and settle_ns / 1e9, page))
     for market, feed in followed:
         screen_live.show_summary(market, feed)
-        if options.source in _PAST and market.journal.events and not feed.health.trades:
+        if options.source in PAST and market.journal.events and not feed.health.trades:
             screen.note(f"{market.board.name}: {_NOTHING_NEW}")
 
 
@@ -102,56 +101,17 @@ def journal(
         screen.say(f"{len(table):,} events written to {export}")
 
 
-def check(folders: Sequence[Path], options: LiveOptions) -> None:
+def check(runs: Sequence[Path], options: LiveOptions) -> None:
     """Raise one ValueError that lists every mistake with its cure."""
-    mistakes = [*_source_mistakes(options), *_other_mistakes(folders, options)]
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-
-
-def _source_mistakes(options: LiveOptions) -> Iterator[str]:
-    if not options.source:
-        yield "--source is missing: name binance, kraken, another exchange, replay or stdin"
-    if options.source == "replay" and options.file is None:
-        yield "--source replay needs --file, the ticks to play"
-    if options.source != "replay" and options.file is not None:
-        yield f"--file is for --source replay, not for {options.source or 'none'}"
-    if options.source and options.source not in _PAST and not options.symbol:
-        yield "--symbol is missing: name a market, e.g. --symbol BTC/USDT"
-    if options.source in _PAST and len(options.symbol) > 1:
-        yield f"--source {options.source} gives one market: name one --symbol at the most"
-    if options.speed != "max" and not _above_zero(options.speed):
-        yield f"--speed {options.speed!r} must be a number above 0, or max"
-
-
-def _other_mistakes(folders: Sequence[Path], options: LiveOptions) -> Iterator[str]:
-    if not folders:
-        yield "no run folder was named: give the one that nexttick run or train made"
-    if len(folders) > 1 and len(folders) != len(options.symbol):
-        yield (
-            f"{len(folders)} run folders for {len(options.symbol)} symbols: give one folder for "
-            f"all symbols, or one for each"
-        )
-    if len(set(options.symbol)) < len(options.symbol):
-        yield f"--symbol names a market twice: {' '.join(options.symbol)}"
-    if options.settle != "0s" and parse_duration_ns(options.settle) is None:
-        yield f"--settle {options.settle!r} is no duration: give 10ms, say, or 0s"
-    if not 0 < options.port < 65_536:
-        yield f"--port {options.port}: a port is a number from 1 to 65535"
+    found = list(live_mistakes(options, len(runs)))
     if options.dashboard:
         from nexttick.live.page.access import check_binding
 
         try:
             check_binding(options.host, _token(options))
         except ValueError as error:
-            yield str(error)
-
-
-def _above_zero(text: str) -> bool:
-    try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False
+            found.append(str(error))
+    refuse(found)
 
 
 def _token(options: LiveOptions) -> str | None:

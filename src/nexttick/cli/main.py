@@ -15,6 +15,7 @@ import tyro
 
 import nexttick
 from nexttick.cli import evaluate, lab, live, networks, run, store, ticks
+from nexttick.cli.arguments import REGISTRY
 from nexttick.options import (
     EvaluateOptions,
     FeatureOptions,
@@ -110,7 +111,11 @@ def _run_command(
     if isinstance(command, Family):
         return _run_command(rest, prog, {"Commands": command.commands}, command.about)
     code = tyro.cli(
-        command, prog=prog, args=_files_first(rest), config=(tyro.conf.OmitArgPrefixes,)
+        command,
+        prog=prog,
+        args=_files_first(rest),
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=REGISTRY,
     )
     return code or 0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from nexttick.checks import validate
+from nexttick.checks import check_device, validate
 from nexttick.cli import arguments
 from nexttick.cli.arguments import Device, Files, Flag, OutFile, Output, RunFolder, words
 from nexttick.cli.ticks import check_inputs, check_output, read_named
@@ -80,6 +80,7 @@ def test(
     """
     from nexttick.learn import run_folder
 
+    check_device(device)
     run_folder.check_free(out, overwrite)
     # A test may replace an earlier test, never what was trained.
     trained = ("predictor", run_folder.CHECKPOINT)
@@ -117,6 +118,7 @@ def predict(run: RunFolder, files: Files, output: OutFile, device: Device = "aut
     """
     from nexttick.learn import run_folder
 
+    check_device(device)
     check_output(output, files)
     run_folder.check_trained(run)
     read = run_folder.read_config(run).recipe.read
@@ -172,6 +174,7 @@ def _train(
 
     files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
     validate(recipe)
+    check_device(recipe.train.device)
     if tested and recipe.split.test == 0:
         raise ValueError("--test 0 leaves nothing to test on: give a share, or use nexttick train")
     if not output.resume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -22,7 +22,7 @@ from nexttick.judge.pooling import (
 )
 from nexttick.learn.baselines import choose
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.options import EvaluateOptions, EvaluationRecipe, Recipe, named_model
+from nexttick.options import EvaluateOptions, EvaluationRecipe, Recipe
 from nexttick.prepare.dataset import prepare_events, resolve_max_gap_ns
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.labels import make_labels
@@ -78,12 +78,6 @@ def _truth(subject: Subject, pooled: Pooled) -> dict[str, Any]:
     if "truth" not in events.columns or "1" not in labels.horizon or labels.ties != "down":
         return {}
     return {"truth": report_truth(pooled, events["truth"].to_numpy())}
-
-
-def network_recipes(recipe: Recipe, options: EvaluateOptions) -> dict[str, Recipe]:
-    """The recipe of each network that is judged, by its name."""
-    models = [named_model(name, recipe.model) for name in options.networks] or [recipe.model]
-    return {model.name: replace(recipe, model=model) for model in models}
 
 
 def recipe_horizons(recipe: Recipe) -> tuple[str, ...]:
