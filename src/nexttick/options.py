@@ -176,6 +176,8 @@ def _duration(text: str) -> bool:
     return parse_duration_ns(text) is not None
 
 
+# They stand here and not within the annotations: those are read as text, where a lambda would not
+# see the names of this module.
 _AT_LEAST_ONE = Must(lambda value: value >= 1, "{option} {value!r} must be at least 1")
 _ABOVE_ZERO = Must(
     lambda value: 0 < value < math.inf, "{option} {value!r} must be above 0 and finite"
@@ -184,13 +186,20 @@ _NO_LESS = Must(
     lambda value: 0 <= value < math.inf, "{option} {value!r} must be at least 0 and finite"
 )
 _BELOW_ONE = Must(lambda value: 0 <= value < 1, "{option} {value!r} must be at least 0 and below 1")
+_WITHIN = Must(lambda value: 0 < value < 1, "{option} {value!r} must lie between 0 and 1")
+_FINITE = Must(math.isfinite, "{option} {value!r} must be finite")
 _NOT_NEGATIVE = Must(lambda value: value >= 0, "{option} {value!r} must not be negative")
 _HALF_LIVES = Must(
     lambda values: all(0 < one < math.inf for one in values),
     "half-lives must be above 0 and finite",
 )
 _NO_DURATION = "{option} {value!r} is no duration: give a number and ms, s, m, h or d, e.g. "
+_MAX_GAP = Must(_duration, f"{_NO_DURATION}10m")
 _MAY_BE_0S = Must(lambda text: text == "0s" or _duration(text), f"{_NO_DURATION}100ms")
+_SETTLE = Must(_MAY_BE_0S.holds, "{option} {value!r} is no duration: give 10ms, say, or 0s")
+_SPEED = Must(_speed, "{option} {value!r} must be a number above 0, or max")
+_SOURCE = Must(bool, "{option} is missing: name binance, kraken, another exchange, replay or stdin")
+_PORT = Must(lambda port: 0 < port < 65_536, "{option} {value}: a port is a number from 1 to 65535")
 
 Count = Annotated[int, _AT_LEAST_ONE]
 CountOrNone = Annotated[int | None, _AT_LEAST_ONE]
@@ -217,7 +226,7 @@ class EventOptions:
 
     raw_ticks: bool = False
     """Keep the ticks of one time stamp apart instead of merging them into one event."""
-    max_gap: Annotated[str | None, Words("DURATION"), Must(_duration, f"{_NO_DURATION}10m")] = None
+    max_gap: Annotated[str | None, Words("DURATION"), _MAX_GAP] = None
     """A longer pause ends a segment, e.g. 10m; by default found from the training part."""
 
 
@@ -249,11 +258,7 @@ class LabelOptions:
 class SplitOptions:
     """The parts of the ticks, in time order: training, validation, test."""
 
-    valid: Annotated[
-        float,
-        Words("SHARE"),
-        Must(lambda value: 0 < value < 1, "{option} {value!r} must lie between 0 and 1"),
-    ] = 0.1
+    valid: Annotated[float, Words("SHARE"), _WITHIN] = 0.1
     """Share of the events that chooses the epoch; it lies before the test part."""
     test: Share = 0.2
     """Share of the events, the last ones, that judges."""
@@ -347,7 +352,7 @@ class EvaluateOptions:
     """Baselines beside the cheap ones: trees, lecture_2018_leaky, all, or none."""
     audit: bool = True
     """Look for leaks: tamper with the future, recompute labels, shift them, train on a placebo."""
-    fee_bps: Annotated[float, Must(math.isfinite, "{option} {value!r} must be finite")] = 5.0
+    fee_bps: Annotated[float, _FINITE] = 5.0
     """Fee of one trade, in hundredths of a percent, for the backtest's main line."""
     spread_bps: Annotated[float | None, _NO_LESS] = None
     """Bid-ask spread; by default estimated from the ticks."""
@@ -361,28 +366,15 @@ class EvaluateOptions:
 class LiveOptions:
     """What is followed live, and how it is shown."""
 
-    source: Annotated[
-        str,
-        Words("SOURCE"),
-        Must(bool, "{option} is missing: name binance, kraken, another exchange, replay or stdin"),
-    ] = ""
+    source: Annotated[str, Words("SOURCE"), _SOURCE] = ""
     """binance, kraken, any exchange that ccxt streams, replay or stdin."""
     symbol: Annotated[tuple[str, ...], Words("SYMBOL", "(repeatable)"), _symbols] = ()
     """Market as BASE/QUOTE, e.g. BTC/USDT; several are followed at once."""
     file: Annotated[str | None, Words("FILE")] = None
     """Ticks that --source replay plays: a file, folder or pattern."""
-    speed: Annotated[
-        str, Words("PACE"), Must(_speed, "{option} {value!r} must be a number above 0, or max")
-    ] = "1"
+    speed: Annotated[str, Words("PACE"), _SPEED] = "1"
     """Pace of a replay: 1 is that of the ticks' times, 10 ten times as fast, max as it comes."""
-    settle: Annotated[
-        str,
-        Words("DURATION"),
-        Must(
-            lambda text: text == "0s" or _duration(text),
-            "{option} {value!r} is no duration: give 10ms, say, or 0s",
-        ),
-    ] = "10ms"
+    settle: Annotated[str, Words("DURATION"), _SETTLE] = "10ms"
     """An event counts as finished so long after its last trade; 0s waits for the next event."""
     journal: Folder = None
     """Folder of the journals, one a market; by default live/ in the run folder."""
@@ -392,13 +384,7 @@ class LiveOptions:
     """Serve the page."""
     host: Annotated[str, Words("ADDRESS")] = "127.0.0.1"
     """Address of the page; any other than this machine's own needs --token."""
-    port: Annotated[
-        int,
-        Must(
-            lambda port: 0 < port < 65_536,
-            "{option} {value}: a port is a number from 1 to 65535",
-        ),
-    ] = 8765
+    port: Annotated[int, _PORT] = 8765
     """Port of the page."""
     token: Annotated[str | None, Words("TOKEN")] = None
     """Who shows it may see the page; by default $NEXTTICK_TOKEN."""

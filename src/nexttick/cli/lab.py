@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
 
 from nexttick.cli.arguments import Flag, Folder, RunFolder
 from nexttick.networks.lab.options import ExplodingOptions, VanishingOptions, check
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def vanishing(
     out: Folder = Path("runs/lab-vanishing"),
     overwrite: Flag = False,
-    experiment: VanishingOptions = VanishingOptions(),
+    experiment: Annotated[VanishingOptions, arg(name="Experiment")] = VanishingOptions(),
 ) -> None:
     """Follow error signals back through ticks and layers.
 
@@ -42,7 +44,7 @@ def vanishing(
 def exploding(
     out: Folder = Path("runs/lab-exploding"),
     overwrite: Flag = False,
-    experiment: ExplodingOptions = ExplodingOptions(),
+    experiment: Annotated[ExplodingOptions, arg(name="Experiment")] = ExplodingOptions(),
 ) -> None:
     """Let gradient descent meet a cliff, with norm clipping and without.
 
