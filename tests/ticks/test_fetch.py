@@ -162,7 +162,7 @@ def test_other_ticks_go_on_around_a_hole(hours: tuple[int, int], tmp_path: Path)
     outside = ~pl.col("time").is_between(*hole, closed="left")
     assert_frame_equal(stored(tmp_path), ticks.filter(outside))
     series = Store(tmp_path).open(SERIES)
-    assert series.missing(FIRST_NS, STOP_NS) == [hole]
+    assert series.look().missing(FIRST_NS, STOP_NS) == [hole]
     assert any("not stored" in one.what and one.fault == (hours[1] < 72) for one in check(series))
     source.missing = ()
     whole(source, tmp_path)

@@ -383,7 +383,7 @@ def test_a_day_that_is_still_fetched_is_no_fault(tmp_path: Path) -> None:
     (note,) = check(stored)
     assert (note.fault, note.day) == (False, "2023-12-10")
     assert note.what == "not stored: 2023-12-10 12:00:00 to 2023-12-11 00:00:00"
-    assert stored.missing(*SPAN) == [(FIRST_NS + DAY_NS + DAY_NS // 2, SPAN[1])]
+    assert stored.look().missing(*SPAN) == [(FIRST_NS + DAY_NS + DAY_NS // 2, SPAN[1])]
 
 
 # Damaged days are not read as if nothing were

@@ -17,7 +17,7 @@ class Series(NamedTuple):
     """Whose ticks they are.
 
     Attributes:
-        venue: where the trades happened, in lower case: `binance`, `binance-um`, `kraken`.
+        venue: in lower case: `binance`, `binance-um`, `kraken`.
         symbol: base and quote, as ccxt writes them: `BTC/USDT`.
         kind: `trades`, `aggTrades` (trades of one order and price as one) or `quotes`.
     """
@@ -54,9 +54,7 @@ class Missing:
     """A span that the source cannot give; it goes on with what is after it.
 
     Attributes:
-        start_ns: where the span starts.
-        stop_ns: where it ends.
-        reason: why, in words: what, where, the cure.
+        reason: in words: what, where, the cure.
         fault: whether something is wrong (a file with a wrong checksum), rather than not there (not
             yet published, before the market began).
     """
@@ -72,7 +70,6 @@ class Source(Protocol):
 
     Attributes:
         name: what the manifest and messages say, e.g. `ccxt kraken`, `data.binance.vision`.
-        series: whose ticks it gives.
         consecutive_ids: whether ids of consecutive trades differ by one, so that a jump is a gap.
     """
 

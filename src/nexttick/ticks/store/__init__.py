@@ -12,35 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Series
-from nexttick.ticks.store.folders import LOCK, Folder, open_folder
-from nexttick.ticks.store.records import UnknownFormatError, read_record
-from nexttick.ticks.store.series import MANIFEST, StoredSeries, day_of_file, file_of
+from nexttick.ticks.store.folders import open_folder
+from nexttick.ticks.store.series import StoredSeries
 
-_SYMBOL = {"/": "-", ":": "_"}  # all else that is no letter, digit or dot is written %XX
+# What is no letter or digit is written %XX, but for these. Dots too: no name may be `..`.
+_DOTS = {".": "%2E", "~": "%7E"}
+_SYMBOL = {"/": "-", ":": "_", "-": "%2D", "_": "%5F"}
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store of ticks.
-
-    Attributes:
-        url: local folder, or an fsspec URL.
-    """
+    """A store of ticks: a local folder, or an fsspec URL."""
 
     url: str | Path
 
     def series(self) -> list[Series]:
         """All series there, sorted."""
         root = open_folder(self.url)
-        return [
-            Series(unquote(venue), symbol_of(symbol), unquote(kind))
+        found = (
+            StoredSeries(
+                Series(unquote(venue), symbol_of(symbol), unquote(kind)),
+                root.child(venue).child(symbol).child(kind),
+            )
             for venue in root.folders()
             for symbol in root.child(venue).folders()
             for kind in root.child(venue).child(symbol).folders()
-            if _holds_days(root.child(venue).child(symbol).child(kind))
-        ]
+        )
+        return [one.series for one in found if one.has_days()]
 
     def open(self, series: Series) -> StoredSeries:
         """One series, which need not be there yet."""
@@ -58,33 +57,14 @@ def names_of(series: Series) -> tuple[str, str, str]:
     """
     if not all(series):
         raise ValueError(f"a series needs venue, symbol and kind, and this one has {tuple(series)}")
-    symbol = "".join(_SYMBOL.get(letter) or _quoted(letter, "") for letter in series.symbol)
-    return _quoted(series.venue, "-_"), symbol, _quoted(series.kind, "-_")
+    tables = (_DOTS, _DOTS | _SYMBOL, _DOTS)
+    venue, symbol, kind = (
+        "".join(table.get(letter) or quote(letter, safe="") for letter in name)
+        for name, table in zip(series, tables, strict=True)
+    )
+    return venue, symbol, kind
 
 
 def symbol_of(name: str) -> str:
     """The symbol that a folder's name stands for."""
-    for letter, written in _SYMBOL.items():
-        name = name.replace(written, letter)
-    return unquote(name)
-
-
-def _quoted(text: str, safe: str) -> str:
-    """Percent-encoded, dots too: no name may be `..`."""
-    also = {".": "%2E", "~": "%7E", **{one: f"%{ord(one):02X}" for one in "-_" if one not in safe}}
-    return "".join(also.get(one) or quote(one, safe="") for one in text)
-
-
-def _holds_days(folder: Folder) -> bool:
-    """Whether a store has written here; a folder of other Parquet files is none of its."""
-    names = folder.files()
-    day = next(filter(None, map(day_of_file, names)), None)
-    if day is None or MANIFEST in names or LOCK in names:
-        return day is not None
-    try:
-        read_record(folder.open(file_of(day)), file_of(day))
-    except UnknownFormatError:
-        return True
-    except TickError:
-        return False
-    return True
+    return unquote(name.replace("-", "/").replace("_", ":"))

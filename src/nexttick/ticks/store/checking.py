@@ -28,10 +28,8 @@ class StoreFinding:
     """Something that is not as it should be, or a gap.
 
     Attributes:
-        series: whose.
         day: `2024-01-31`; None where it is about the whole series.
-        what: what it is, with values.
-        cure: what to do.
+        what: in words, with values.
         fault: whether ticks are missing or damaged; a pause of the market or a day that is still
             being fetched is none.
     """

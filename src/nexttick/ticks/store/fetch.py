@@ -33,11 +33,10 @@ class Progress:
 
     Attributes:
         day: the day whose ticks come now.
-        day_share: share of it that is complete.
-        share: share of all that was missing, counted in time.
-        days: number of days finished.
-        rows: ticks that came.
-        received: bytes that came.
+        day_share: how much of it is complete.
+        share: how much of all that was missing is, counted in time.
+        days: how many are finished.
+        received: in bytes.
         seconds: since the start.
     """
 
@@ -55,11 +54,8 @@ class Summary:
     """What a fetch did.
 
     Attributes:
-        series: whose ticks.
-        source: where they came from.
         rows: ticks that are new in the store.
-        received: bytes that came.
-        seconds: how long it took.
+        received: in bytes.
         records: of the days that changed.
         missing: what the source could not give.
         replaced: days whose file was damaged before, and what was wrong with it.
@@ -104,8 +100,8 @@ def fetch(
         store: where they go.
         start_ns: start of the span, ns since 1970, UTC.
         stop_ns: its end, not included; what lies in the future is left out.
-        on_progress: told after each page.
-        on_wait: told where another process writes this series.
+        on_progress: called after each page.
+        on_wait: called with a message where another process writes this series.
         wait_s: how long to wait for it.
         commit_rows: a part of a day is committed after so many ticks,
         commit_s: or after so many seconds.
@@ -198,30 +194,38 @@ class _Fetch:
     def _fetch_span(self, span: Span, done_ns: int, wanted_ns: int) -> None:
         start_ns, stop_ns = span
         self._pending = _Pending(span, start_ns, start_ns)
+        source, summary = self._source, self._summary
         try:
-            for page in self._source.pages(*span):
+            for page in source.pages(*span):
                 if isinstance(page, Missing):
                     self._skip(page)
                 else:
                     self._take(page)
-                self._tell((done_ns + self._pending.until_ns - start_ns) / wanted_ns)
+                until_ns = min(self._pending.until_ns, stop_ns - 1)
+                progress = Progress(
+                    day=day_of(until_ns),
+                    day_share=until_ns % DAY_NS / DAY_NS,
+                    share=(done_ns + self._pending.until_ns - start_ns) / wanted_ns,
+                    days=len(summary.records),
+                    rows=self._came,
+                    received=summary.received,
+                    seconds=time.monotonic() - self._begun_s,
+                )
+                self._on_progress(progress)
         except (SourceError, TickError, TransientError) as error:
-            raise self._located(error) from error
+            day = day_of(min(self._pending.until_ns, stop_ns - 1))
+            kind = TickError if isinstance(error, TickError) else SourceError
+            raise kind(
+                f"{source.name}, {source.series}, {day}: {error}; what came before is "
+                "kept, and fetching again goes on there"
+            ) from error
+        # Ctrl-C comes here too: what is complete is kept.
         finally:
             self._commit(self._pending.until_ns)
         if self._pending.until_ns < stop_ns:
-            reason = f"{self._source.name} gave nothing beyond {readable(self._pending.until_ns)}"
+            reason = f"{source.name} gave nothing beyond {readable(self._pending.until_ns)}"
             fault = stop_ns < self._now_ns
-            self._summary.missing.append(Missing(self._pending.until_ns, stop_ns, reason, fault))
-
-    def _located(self, error: Exception) -> Exception:
-        """The same error, saying what was fetched, and what becomes of the rest."""
-        day = day_of(min(self._pending.until_ns, self._pending.wanted[1] - 1))
-        kind = TickError if isinstance(error, TickError) else SourceError
-        return kind(
-            f"{self._source.name}, {self._source.series}, {day}: {error}; what came before is "
-            "kept, and fetching again goes on there"
-        )
+            summary.missing.append(Missing(self._pending.until_ns, stop_ns, reason, fault))
 
     def _take(self, page: Page) -> None:
         self._summary.received += page.received
@@ -229,21 +233,15 @@ class _Fetch:
         self._pending = self._pending.take(page)
         until_ns = self._pending.until_ns
         midnight_ns = until_ns - until_ns % DAY_NS
-        if self._is_due():
+        waited_s = time.monotonic() - self._committed_s
+        if self._pending.rows >= self._commit_rows or waited_s >= self._commit_s:
             self._commit(until_ns)
         elif midnight_ns > self._pending.start_ns:
             self._commit(midnight_ns)
 
-    def _is_due(self) -> bool:
-        waited_s = time.monotonic() - self._committed_s
-        return self._pending.rows >= self._commit_rows or waited_s >= self._commit_s
-
     def _skip(self, missing: Missing) -> None:
-        """Go on after a span that the source cannot give.
-
-        Ticks between what is known to be complete and the span's end may be some or all of those
-        that there were: they are left to another fetch.
-        """
+        # Ticks between what is known to be complete and the span's end may be some or all of those
+        # that there were: they are left to another fetch.
         self._summary.missing.append(missing)
         self._commit(self._pending.until_ns)
         stop_ns = min(missing.stop_ns, self._pending.wanted[1])
@@ -263,17 +261,3 @@ class _Fetch:
             self._summary.rows += new
             self._summary.records[day] = record
         self._committed_s = time.monotonic()
-
-    def _tell(self, share: float) -> None:
-        until_ns = min(self._pending.until_ns, self._pending.wanted[1] - 1)
-        self._on_progress(
-            Progress(
-                day=day_of(until_ns),
-                day_share=until_ns % DAY_NS / DAY_NS,
-                share=share,
-                days=len(self._summary.records),
-                rows=self._came,
-                received=self._summary.received,
-                seconds=time.monotonic() - self._begun_s,
-            )
-        )

@@ -36,20 +36,17 @@ class DayRecord:
 
     Attributes:
         day: `2024-01-31`.
-        rows: number of ticks.
         first_ns: time of the first tick; None without ticks.
-        last_ns: time of the last.
-        first_id: lowest id; None without ids.
-        last_id: highest id.
+        first_id: the lowest, as `last_id` is the highest; None without ids.
         hash: SHA-256 of times, prices, amounts, sides and ids.
         covered: spans of the day whose ticks are all in.
         source: where they were fetched last.
         fetched_at: when, ISO 8601, UTC.
         consecutive_ids: whether a jump of the id is a gap.
-        missing_ids: number of ids that lack between the lowest and the highest.
+        missing_ids: how many lack between the lowest and the highest.
         id_gaps: the first `LISTED` gaps: (last id before, first id after).
-        max_gap_ns: pauses beyond count as interruptions (`events.usual_max_gap_ns` of the day).
-        pauses: number of them.
+        max_gap_ns: pauses beyond count as interruptions (`gaps.usual_max_gap_ns` of the day).
+        pauses: how many of them.
         longest: the `LISTED` longest: (time before, time after).
         set_aside: rows that came and are no ticks, came twice or were mended, by reason.
     """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 import polars as pl
@@ -58,19 +58,14 @@ class StoredDays:
     strange: tuple[str, ...]
 
     def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
-        """Spans that no record covers."""
+        """Spans that no record covers; a day whose file is damaged is one."""
         covered = [span for record in self.records.values() for span in record.covered]
         return without((start_ns, stop_ns), covered)
 
 
 @dataclass(frozen=True)
 class StoredSeries:
-    """One series of a store.
-
-    Attributes:
-        series: whose ticks.
-        folder: where.
-    """
+    """One series of a store."""
 
     series: Series
     folder: Folder
@@ -79,6 +74,18 @@ class StoredSeries:
         return str(self.series)
 
     # --- what is there
+
+    def has_days(self) -> bool:
+        """Whether a store has written here; a folder of other Parquet files is none of its."""
+        names = self.folder.files()
+        day = next(filter(None, map(day_of_file, names)), None)
+        if day is None or MANIFEST in names or LOCK in names:
+            return day is not None
+        try:
+            read_record(self._open(day), self.name(day))
+        except TickError as error:
+            return isinstance(error, UnknownFormatError)
+        return True
 
     def look(self) -> StoredDays:
         """All days there, with their records; the manifest spares reading files it knows.
@@ -149,10 +156,6 @@ class StoredSeries:
         """The days stored, in order."""
         return list(self.look().records)
 
-    def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
-        """Spans that are not stored yet; a day whose file is damaged is one."""
-        return self.look().missing(start_ns, stop_ns)
-
     def name(self, day: date) -> str:
         """A day's file as messages name it."""
         return f"{self.folder}/{file_of(day)}"
@@ -193,7 +196,7 @@ class StoredSeries:
         Raises:
             TickError: the file of such a day is damaged, or none is stored.
         """
-        records = self._readable(first_day, last_day)
+        records = self.between(first_day, last_day)
         if isinstance(self.folder, LocalFolder):
             paths = [self.folder.path / file_of(day) for day in records]
             lazy = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
@@ -237,25 +240,34 @@ class StoredSeries:
         Yields:
             The tick record, in time order.
         """
-        records = self._readable(first_day, last_day)
-        pieces = (piece for day in records for piece in self._slices(day, records[day].rows, rows))
-        unknown = [] if _has_ids(records) else ["id"]
-        frames = (check_record(frame.drop(unknown)) for frame in _even(pieces, rows))
-        if not outliers:
-            yield from frames
-            return
-        disbelief = Disbelief()
-        for frame in frames:
-            kept = frame.filter(disbelief.believed(frame))
+        records = self.between(first_day, last_day)
+        unknown, disbelief = [] if _has_ids(records) else ["id"], Disbelief()
+        for piece in self._even(records, rows):
+            frame = check_record(piece.drop(unknown))
+            kept = frame.filter(disbelief.believed(frame)) if outliers else frame
             if len(kept):
                 yield kept
 
-    def _slices(self, day: date, length: int, rows: int) -> Iterator[pl.DataFrame]:
-        lazy = pl.scan_parquet(self._open(day), glob=False, hive_partitioning=False)
-        for start in range(0, length, rows):
-            yield lazy.slice(start, rows).collect()
+    def _even(self, records: Mapping[date, DayRecord], rows: int) -> Iterator[pl.DataFrame]:
+        """Days one after the other, cut so that each piece but the last has as many rows."""
+        held: list[pl.DataFrame] = []
+        for day, record in records.items():
+            lazy = pl.scan_parquet(self._open(day), glob=False, hive_partitioning=False)
+            for start in range(0, record.rows, rows):
+                held.append(lazy.slice(start, rows).collect())
+                if sum(map(len, held)) >= rows:
+                    frame = pl.concat(held)
+                    yield frame[:rows]
+                    held = [frame[rows:]]
+        if sum(map(len, held)):
+            yield pl.concat(held)
 
-    def _readable(self, first_day: date | None, last_day: date | None) -> dict[date, DayRecord]:
+    def between(self, first_day: date | None, last_day: date | None) -> dict[date, DayRecord]:
+        """Records of some days, as in `scan`.
+
+        Raises:
+            TickError: the file of such a day is damaged, or none is stored.
+        """
         days = self.look()
         first, last = first_day or date.min, last_day or date.max
         for day, reason in days.damaged.items():
@@ -283,27 +295,8 @@ def day_of_file(name: str) -> date | None:
         return None
 
 
-def _even(pieces: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """Pieces of at most `rows` joined and cut, so that each but the last has as many."""
-    held: list[pl.DataFrame] = []
-    for piece in pieces:
-        held.append(piece)
-        if sum(map(len, held)) >= rows:
-            frame = pl.concat(held)
-            yield frame[:rows]
-            held = [frame[rows:]]
-    if sum(map(len, held)):
-        yield pl.concat(held)
-
-
 def _has_ids(records: Mapping[date, DayRecord]) -> bool:
     return any(record.first_id is not None for record in records.values())
-
-
-_SINKS: dict[str, Callable[[pl.LazyFrame, IO[bytes]], object]] = {
-    ".parquet": lambda lazy, file: lazy.sink_parquet(file),
-    ".csv": lambda lazy, file: lazy.sink_csv(file),
-}
 
 
 def export(
@@ -320,7 +313,9 @@ def export(
         OSError: no such folder, no permission, a full disk; no part of the file is left.
     """
     check_table_path(path)
-    lazy, sink = stored.scan(first_day, last_day), _SINKS[path.suffix.lower()]
-    write_whole(path, lambda file: translated(lambda: sink(lazy, file)))
-    first, last = first_day or date.min, last_day or date.max
-    return sum(one.rows for day, one in stored.records().items() if first <= day <= last)
+    lazy = stored.scan(first_day, last_day)
+    sink: Callable[[Any], object] = (
+        lazy.sink_parquet if path.suffix.lower() == ".parquet" else lazy.sink_csv
+    )
+    write_whole(path, lambda file: translated(lambda: sink(file)))
+    return sum(one.rows for one in stored.between(first_day, last_day).values())

@@ -43,7 +43,7 @@ def writing(
 
     Args:
         stored: the series.
-        on_wait: told once where another process writes it.
+        on_wait: called once, with a message, where another process writes it.
         wait_s: how long to wait for that.
 
     Raises:
