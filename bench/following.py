@@ -211,7 +211,7 @@ def measure_memory(run: Path, ticks: int) -> dict[str, Any]:
             market.take(batch)
             taken += len(batch)
             if taken >= ticks * (len(resident) + 1) / TENTHS:
-                market.tell()
+                market.report()
                 resident.append(round(running.memory_mib("RssAnon"), 1))
         market.close()
     return {"ticks": ticks, "resident_mib": resident}

@@ -220,7 +220,7 @@ def test_warnings_are_logged_when_they_begin_and_end(
     )
     monkeypatch.setattr(market._scores, "warnings", lambda: list(told[0]))
     while told:
-        market.tell()
+        market.report()
         del told[0]
     market.close()
     within = "BTC/USDT: scores and features are within their bands again"

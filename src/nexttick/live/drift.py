@@ -78,8 +78,8 @@ class Drift:
         """PSI by feature; empty until the window is full."""
         if not self.full:
             return {}
-        told_F = psi(self._counts_FB, self._shares_FB)
-        return dict(zip(self._names, map(float, told_F), strict=True))
+        psi_F = psi(self._counts_FB, self._shares_FB)
+        return dict(zip(self._names, map(float, psi_F), strict=True))
 
     def left(self) -> dict[str, float]:
         """Ratio of PSI to its limit of the features that have left training, the largest first.
@@ -88,23 +88,20 @@ class Drift:
         windows.
         """
         ratios = {name: value / self.limits[name] for name, value in self.psi().items()}
-        return {
-            name: ratios[name]
-            for name in sorted(ratios, key=lambda n: -ratios[n])
-            if ratios[name] > 1
-        }
+        largest_first = sorted(ratios.items(), key=lambda one: -one[1])
+        return {name: ratio for name, ratio in largest_first if ratio > 1}
 
     def warnings(self) -> list[str]:
         """One sentence that names the features which have left training; none where none has."""
-        told, left = self.psi(), list(self.left())
+        index, left = self.psi(), list(self.left())
         if not left:
             return []
         named = [
-            f"{name} {told[name]:.2f} (there {self.limits[name]:.2f} at most)" for name in left
+            f"{name} {index[name]:.2f} (there {self.limits[name]:.2f} at most)" for name in left
         ]
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return [
-            f"in the last {self._reference.window:,} events {len(left)} of {len(told)} features "
+            f"in the last {self._reference.window:,} events {len(left)} of {len(index)} features "
             f"lie otherwise than in any stretch of training as long; population stability index: "
             f"{', '.join(named[:_NAMED])}{more}"
         ]

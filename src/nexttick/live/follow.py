@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 from nexttick.live.market import Market
 from nexttick.live.records import Prediction
-from nexttick.venues.messages import Feed, Message
+from nexttick.venues.messages import Feed
 
-TELL_S = 1.0
+REPORT_S = 1.0
 PART = 1000  # messages taken at once; after an outage a hundred times as many may come together
 
 _log = logging.getLogger(__name__)
@@ -31,47 +31,35 @@ async def follow(market: Market, feed: Feed, say: Say, settle_s: float | None) -
         settle_s: so long after the last message an event counts as finished; None to wait for the
             next message, however long that takes.
     """
+
+    def say_any(predictions: Sequence[Prediction]) -> None:
+        if predictions:
+            say(market, predictions)
+
     market.board.health(feed.health)
-    async for messages in _with_pauses(feed.batches(market.last_trade), market, settle_s):
-        if messages is None:
-            _say_any(market, market.settle(), say)
-            continue
-        for start in range(0, len(messages), PART):
-            if start:
-                await asyncio.sleep(0)  # pings, pages and other markets get their turn
-            _say_any(market, market.take(messages[start : start + PART]), say)
-    _say_any(market, market.settle(), say)  # the feed has ended: nothing more can come
-    market.tell()
-
-
-def _say_any(market: Market, predictions: Sequence[Prediction], say: Say) -> None:
-    if predictions:
-        say(market, predictions)
-
-
-async def _with_pauses(
-    batches: AsyncIterator[list[Message]], market: Market, settle_s: float | None
-) -> AsyncIterator[list[Message] | None]:
-    """Batches, and None where an event is open and nothing has come for a while."""
-    try:
+    async with aclosing(feed.batches(market.last_trade)) as batches:  # type: ignore[type-var]
         while True:
             coming = asyncio.ensure_future(anext(batches, None))
             try:
                 wait_s = settle_s if market.merger.holds else None
                 done, _ = await asyncio.wait({coming}, timeout=wait_s)
                 if not done:
-                    yield None
+                    say_any(market.settle())
                 messages = await coming
             except BaseException:
+                # A generator cannot be closed while it is asked for its next batch.
                 coming.cancel()
                 with suppress(asyncio.CancelledError, StopAsyncIteration):
                     await coming
                 raise
             if messages is None:
-                return
-            yield messages
-    finally:
-        await batches.aclose()  # type: ignore[attr-defined]  # feeds are generators
+                break
+            for start in range(0, len(messages), PART):
+                if start:
+                    await asyncio.sleep(0)  # pings, pages and other markets get their turn
+                say_any(market.take(messages[start : start + PART]))
+    say_any(market.settle())  # the feed has ended: nothing more can come
+    market.report()
 
 
 async def run(
@@ -95,9 +83,23 @@ async def run(
         SourceError: a venue refuses; the other markets end too, as if they had been stopped.
         OSError: a journal, a page or the output cannot be written.
     """
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        following.cancel()
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for market, _ in markets:
+                market.report()
+
     following = asyncio.ensure_future(_follow_all(markets, say, settle_s))
-    others = [asyncio.ensure_future(one) for one in (*beside, _tell(markets))]
-    stopped = _stop_on_signals(following)
+    others = [asyncio.ensure_future(one) for one in (*beside, report())]
+    for which in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(which, stop)
     try:
         await asyncio.wait([following, *others], return_when=asyncio.FIRST_COMPLETED)
         for other in others:
@@ -109,7 +111,7 @@ async def run(
         for task in (following, *others):
             task.cancel()
         await asyncio.gather(following, *others, return_exceptions=True)
-    return bool(stopped)
+    return stopped
 
 
 async def _follow_all(
@@ -120,28 +122,8 @@ async def _follow_all(
             for market, feed in markets:
                 group.create_task(follow(market, feed, say, settle_s))
     except BaseExceptionGroup as errors:
+        # The first is the cause; those of markets that were stopped for it are not to be lost.
         first, *others = errors.exceptions
         for other in others:
             _log.error("%s", other)
         raise first from None
-
-
-async def _tell(markets: Sequence[tuple[Market, Feed]]) -> None:
-    while True:
-        await asyncio.sleep(TELL_S)
-        for market, _ in markets:
-            market.tell()
-
-
-def _stop_on_signals(task: asyncio.Future[None]) -> list[signal.Signals]:
-    """Cancel the task at the first signal; the list says which one came."""
-    came: list[signal.Signals] = []
-
-    def stop(which: signal.Signals) -> None:
-        came.append(which)
-        task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for which in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(which, stop, which)
-    return came

@@ -19,10 +19,11 @@ from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.stepper import Stepper
 from nexttick.live.drift import Drift
 from nexttick.live.journal.journal import Journal
+from nexttick.live.journal.reading import Resumed
 from nexttick.live.merging import Event, Merger
 from nexttick.live.outcomes import OutcomeTracker
 from nexttick.live.page.board import Board, Skill
-from nexttick.live.promises import Promise
+from nexttick.live.promises import Band, Promise
 from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
 from nexttick.live.scoring import LiveScores
 from nexttick.options import LabelOptions
@@ -46,15 +47,13 @@ class Market:
     """A predictor that follows one market.
 
     Args:
-        predictor: the predictor.
+        predictor: predicts.
         promises: what its test promised, by horizon.
         journal: open for writing; what it holds is taken up.
         board: what pages show.
 
     Attributes:
         last_trade: the last one known, for the feed to go on from.
-        stepper: what predicts.
-        merger: what makes events of trades.
 
     Raises:
         ValueError: the journal does not fit the predictor.
@@ -74,7 +73,8 @@ class Market:
         self.stepper, self.merger = Stepper(predictor), Merger(identity.raw_ticks)
         self._outcomes = OutcomeTracker(options, identity.max_gap_ns)
         self._scores = LiveScores(promises)
-        self._drift = _drift(predictor)
+        shares = predictor.training_shares
+        self._drift = None if shares is None else Drift(shares, predictor.spec.names)
         self._unknown = [float("nan")] * len(horizons)
         self._events, self._trades = journal.events, journal.trades
         self._included = self._kept_events = 0  # trades in the state, events at the last checkpoint
@@ -82,7 +82,7 @@ class Market:
         self._sound = True  # whether all that the state includes is in the journal
         self._warned, self._quiet_until_s = False, 0.0
         self._resume()
-        self.tell()  # the first time is slow: now, and not between two trades
+        self.report()  # the first time is slow: now, and not between two trades
 
     # --- the newest messages
 
@@ -124,23 +124,28 @@ class Market:
         finally:
             self.journal.close()
 
-    def tell(self) -> None:
-        """Bring scores, drift and warnings to the board."""
-        self.board.scored(
-            {
-                name: _skill(told["window"] or told["all"], self.promises[name])
-                for name, told in self._scores.scores().items()
-                if told["all"]
-            }
-        )
+    def report(self) -> None:
+        """Bring scores, drift and warnings to the board, and log that warnings begin or end."""
+        nan = float("nan")
+        skill = {}
+        for name, both in self._scores.scores().items():
+            scores = both["window"] or both["all"]
+            if scores:
+                band = self.promises[name].bands.get("bits", Band(nan, nan, nan))
+                skill[name] = Skill(
+                    scores["bits"],
+                    band.low,
+                    band.high,
+                    scores["log_loss"],
+                    int(scores["n"]),
+                    scores["auc"],
+                )
+        self.board.scored(skill)
         warnings = self._scores.warnings()
         if self._drift is not None:
             self.board.drifted(self._drift.psi(), self._drift.limits)
             warnings += self._drift.warnings()
         self.board.warn(warnings)
-        self._log_change(warnings)
-
-    def _log_change(self, warnings: Sequence[str]) -> None:
         now_s = time.monotonic()
         if bool(warnings) == self._warned or now_s < self._quiet_until_s:
             return
@@ -196,36 +201,31 @@ class Market:
 
     def _resume(self) -> None:
         """Take up where the last process stopped, by the journal alone."""
-        told = self.journal.resume()
-        if told.checkpoint is not None:
-            self._restore(told.checkpoint)
-            self.merger.last_ns = told.last_event_ns  # which a reset leaves as it is
-            self._included, self._kept_events = told.checkpoint[:2]
-        self._repeat(told.trades, told.predictions, told.resets)
-        self._outcomes.rebuild(told.waiting, told.known_H)
+        resumed = self.journal.resume()
+        if resumed.checkpoint is not None:
+            self._included, self._kept_events, state = resumed.checkpoint
+            try:
+                window = self.stepper.restore(state)
+                if self._drift is not None and window:
+                    self._drift.load(window)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.journal.path}: its state cannot be taken up ({error}): go on with the "
+                    f"version of nexttick that wrote it, or begin another with --journal FOLDER"
+                ) from error
+            self.merger.last_ns = resumed.last_event_ns  # which a reset leaves as it is
+        self._repeat(resumed)
+        self._outcomes.rebuild(resumed.waiting, resumed.known_H)
         for horizon in range(len(self._unknown)):
             for y, p in self.journal.scored(horizon):
                 self._scores.add_many(horizon, y, p)
-        self.last_trade = told.last_trade
+        self.last_trade = resumed.last_trade
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        try:
-            window = self.stepper.restore(checkpoint.state)
-            if self._drift is not None and window:
-                self._drift.load(window)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.journal.path}: its state cannot be taken up ({error}): go on with the "
-                f"version of nexttick that wrote it, or begin another with --journal FOLDER"
-            ) from error
-
-    def _repeat(
-        self, trades: list[Trade], predictions: list[Prediction], resets: list[Reset]
-    ) -> None:
+    def _repeat(self, resumed: Resumed) -> None:
         """Step through trades again, events ending where they ended then; nothing is said."""
-        ends = {prediction.trade for prediction in predictions}
-        anew = {reset.trade for reset in resets}
-        for number, trade in enumerate(trades, self._included):
+        ends = {prediction.trade for prediction in resumed.predictions}
+        anew = {reset.trade for reset in resumed.resets}
+        for number, trade in enumerate(resumed.trades, self._included):
             if number in anew:
                 self.stepper.reset()
             self.merger.take(trade, number)
@@ -234,17 +234,3 @@ class Market:
                 self._included = number + 1
         if self._trades in anew:
             self.stepper.reset()
-
-
-def _drift(predictor: Predictor) -> Drift | None:
-    """None where the predictor was made without a reference."""
-    if predictor.training_shares is None:
-        return None
-    return Drift(predictor.training_shares, predictor.spec.names)
-
-
-def _skill(scores: dict[str, float], promise: Promise) -> Skill:
-    nan = float("nan")
-    band = promise.bands.get("bits")
-    low, high = (band.low, band.high) if band else (nan, nan)
-    return Skill(scores["bits"], low, high, scores["log_loss"], int(scores["n"]), scores["auc"])

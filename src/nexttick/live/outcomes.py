@@ -7,9 +7,9 @@ since the last move.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -23,14 +23,15 @@ NEVER_NS = np.iinfo(np.int64).max  # as labels have it
 Settled = tuple[Prediction, int, float]  # who, when it was known, the price at the horizon
 
 
-class _Horizon(Protocol):
+class _Horizon(ABC):
     """Events that wait for one horizon."""
 
-    waiting: deque[Prediction]
+    def __init__(self) -> None:
+        self.waiting: deque[Prediction] = deque()
 
+    @abstractmethod
     def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
         """Take out those whose answer an event makes known, in order."""
-        ...
 
 
 class OutcomeTracker:
@@ -42,7 +43,16 @@ class OutcomeTracker:
     """
 
     def __init__(self, options: LabelOptions, max_gap_ns: int):
-        self._horizons = [_horizon(text, options.smooth) for text in options.horizon]
+        self._horizons: list[_Horizon] = []
+        for text in options.horizon:
+            duration_ns = parse_duration_ns(text)
+            if duration_ns is not None:
+                self._horizons.append(_AfterTime(duration_ns))
+            elif text == "move":
+                self._horizons.append(_AfterMove())
+            else:
+                after = _AfterSmooth if options.smooth else _AfterEvents
+                self._horizons.append(after(int(text)))
         self._skip_ties, self._max_gap_ns = options.ties == "skip", max_gap_ns
         self._last_ns: int | None = None
 
@@ -98,22 +108,22 @@ class OutcomeTracker:
         return [one for one in outcomes if one.event >= known_H[one.horizon]]
 
 
-class _AfterEvents:
+class _AfterEvents(_Horizon):
     """The price h events ahead."""
 
     def __init__(self, h: int):
-        self.waiting: deque[Prediction] = deque()
+        super().__init__()
         self._h = h
 
     def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
         return [(self.waiting.popleft(), time_ns, price)] if len(self.waiting) == self._h else []
 
 
-class _AfterSmooth:
+class _AfterSmooth(_Horizon):
     """The mean of the next h prices, summed as `labels` sums them."""
 
     def __init__(self, h: int):
-        self.waiting: deque[Prediction] = deque()
+        super().__init__()
         self._price_S, self._total_S = np.zeros(h), np.zeros(h)  # slot of an event: its place % h
         self._oldest = 0
 
@@ -131,11 +141,11 @@ class _AfterSmooth:
         return settled
 
 
-class _AfterTime:
+class _AfterTime(_Horizon):
     """The last price up to and including the horizon's end, known with the first event after."""
 
     def __init__(self, duration_ns: int):
-        self.waiting: deque[Prediction] = deque()
+        super().__init__()
         self._duration_ns = duration_ns
 
     def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
@@ -146,22 +156,10 @@ class _AfterTime:
             yield who, who.time_ns + self._duration_ns, last_price
 
 
-class _AfterMove:
+class _AfterMove(_Horizon):
     """The next price that differs; all that wait have the same one."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[Prediction] = deque()
 
     def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
         if self.waiting and self.waiting[0].price != price:
             while self.waiting:
                 yield self.waiting.popleft(), time_ns, price
-
-
-def _horizon(text: str, smooth: bool) -> _Horizon:
-    duration_ns = parse_duration_ns(text)
-    if duration_ns is not None:
-        return _AfterTime(duration_ns)
-    if text == "move":
-        return _AfterMove()
-    return _AfterSmooth(int(text)) if smooth else _AfterEvents(int(text))

@@ -17,7 +17,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,17 +77,21 @@ class Promise:
         Raises:
             ValueError: there is no event.
         """
+        n, bands = len(y), {}
         whole = score_over(y, p, base_rate)
-        rng, bands = np.random.default_rng(0), {}
-        drawn = [
-            score_over(y[rows], p[rows], base_rate) for rows in _stretches(rng, len(y), window)
-        ]
+        # Stretches of blocks of neighbours; the last block is cut where it goes beyond the window.
+        block = max(1, min(window, n // _BLOCKS))
+        rng = np.random.default_rng(0)
+        starts = rng.integers(0, n - block + 1, (_DRAWN, -(-window // block)))
+        rows_DW = (starts[:, :, None] + np.arange(block)).reshape(_DRAWN, -1)[:, :window]
+        drawn = [score_over(y[rows], p[rows], base_rate) for rows in rows_DW]
         for key in _BANDED:
             values = np.array([one[key] for one in drawn])
+            # A stretch without a rise, or with nothing else, has no AUC.
             values = values[np.isfinite(values)]
             if len(values) > _DRAWN // 2:
                 center = whole[key] if key in _MEANS else float(values.mean())
-                margin = _SIGMAS * float(values.std(ddof=1)) * math.sqrt(1 + window / len(y))
+                margin = _SIGMAS * float(values.std(ddof=1)) * math.sqrt(1 + window / n)
                 low, high = center - margin, center + margin
                 bands[key] = Band(
                     center, min(low, float(values.min())), max(high, float(values.max()))
@@ -110,7 +113,7 @@ def read_promises(
 
     Args:
         run: the run folder.
-        predictor: from `runs.load_trained`.
+        predictor: from `run_folder.load_trained`.
         fitted: likewise, for the base rates of training.
         window: W.
 
@@ -120,7 +123,29 @@ def read_promises(
     rates = dict(zip(predictor.horizons, base_rates(fitted), strict=True))
     if not (run / "metrics.json").exists():  # trained only
         return {name: Promise(rate, window) for name, rate in rates.items()}
-    answers = _test_answers(run, predictor)
+    try:
+        tested = json.loads((run / "metrics.json").read_text())["test"]
+        table = pl.read_parquet(run / "predictions.parquet")
+        options = run_folder.read_config(run).recipe.labels
+        labels = make_labels(table, options, predictor.spec.max_gap_ns)
+        answers, fitting = {}, True
+        for h, name in enumerate(predictor.horizons):
+            y, p = labels.y_NH[:, h], table[f"p_{name}"]
+            known = (y != MISSING) & p.is_not_null().to_numpy()
+            y, p = answers[name] = y[known], p.to_numpy()[known]
+            log_loss = tested[name]["log_loss"]
+            fitting &= tested[name]["n"] == len(y) and math.isclose(
+                log_loss, log_losses(y, p).mean(), rel_tol=1e-4
+            )
+    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(
+            f"{run}: what its test left is missing or damaged ({type(error).__name__}: {error}): "
+            f"run it again"
+        ) from error
+    if not fitting:
+        raise ValueError(
+            f"{run / 'predictions.parquet'} and metrics.json are not of the same test: run it again"
+        )
     return {name: Promise.of(*answers[name], rate, window) for name, rate in rates.items()}
 
 
@@ -144,49 +169,3 @@ def identify(run: Path, predictor: Predictor, fitted: Fitted, source: str, symbo
         base_rates(fitted),
         str(run),
     )
-
-
-Answers = tuple[NDArray[np.integer], NDArray[np.floating]]  # y and p of the events with both
-
-
-def _test_answers(run: Path, predictor: Predictor) -> dict[str, Answers]:
-    """Labels and probabilities of the test part, which `metrics.json` must agree with."""
-    path = run / "predictions.parquet"
-    try:
-        told = json.loads((run / "metrics.json").read_text())["test"]
-        table = pl.read_parquet(path)
-        labels = make_labels(
-            table, run_folder.read_config(run).recipe.labels, predictor.spec.max_gap_ns
-        )
-        answers = {
-            name: _answers(labels.y_NH[:, h], table[f"p_{name}"])
-            for h, name in enumerate(predictor.horizons)
-        }
-        fitting = all(_agrees(told[name], *answers[name]) for name in predictor.horizons)
-    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise ValueError(
-            f"{run}: what its test left is missing or damaged ({type(error).__name__}: {error}): "
-            f"run it again"
-        ) from error
-    if not fitting:
-        raise ValueError(f"{path} and metrics.json are not of the same test: run it again")
-    return answers
-
-
-def _answers(y: NDArray[np.int8], p: pl.Series) -> Answers:
-    known = (y != MISSING) & p.is_not_null().to_numpy()
-    return y[known], p.to_numpy()[known]
-
-
-def _agrees(told: dict[str, Any], y: NDArray[np.integer], p: NDArray[np.floating]) -> bool:
-    if told["n"] != len(y):
-        return False
-    return math.isclose(told["log_loss"], log_losses(y, p).mean(), rel_tol=1e-4)
-
-
-def _stretches(rng: np.random.Generator, n: int, window: int) -> NDArray[np.int64]:
-    """Rows of stretches of so many events, each made of blocks of neighbours."""
-    block = max(1, min(window, n // _BLOCKS))
-    starts = rng.integers(0, n - block + 1, (_DRAWN, -(-window // block)))
-    rows = starts[:, :, None] + np.arange(block)
-    return rows.reshape(_DRAWN, -1)[:, :window]

@@ -68,8 +68,8 @@ class _Running:
         self._held_p: list[float] = []
         self._y, self._p = np.empty(0, np.int8), np.empty(0)  # of the window
         self._n, self._loss, self._base_loss, self._error = 0, 0.0, 0.0, 0.0
-        self._told: dict[str, float] = {}  # of the window, when there were `_told_at` outcomes
-        self._told_at = 0
+        self._window: dict[str, float] = {}  # its scores when there were `_scored_at` outcomes
+        self._scored_at = 0
         self._falls_B, self._rises_B, self._p_B = (np.zeros(_FINE) for _ in range(3))
 
     def add(self, y: int, p: float) -> None:
@@ -112,26 +112,26 @@ class _Running:
         self._release()
         if len(self._y) == 0:
             return {}
-        if self._told_at != self._n:
-            told = score_over(self._y, self._p, self._promise.base_rate)
-            self._told = {key: told[key] for key in _SHOWN}
-            self._told_at = self._n
-        return self._told
+        if self._scored_at != self._n:
+            scores = score_over(self._y, self._p, self._promise.base_rate)
+            self._window = {key: scores[key] for key in _SHOWN}
+            self._scored_at = self._n
+        return self._window
 
     def warnings(self) -> list[str]:
-        told, promise = self.over_window(), self._promise
-        if not promise.bands or told.get("n", 0) < promise.window:
+        scores, promise = self.over_window(), self._promise
+        if not promise.bands or scores.get("n", 0) < promise.window:
             return []
         words, last = [], f"in the last {promise.window:,} events"
         loss, ece = promise.bands["log_loss"], promise.bands["ece"]
-        if not loss.low <= told["log_loss"] <= loss.high:
+        if not loss.low <= scores["log_loss"] <= loss.high:
             words.append(
-                f"{last} the log loss at {self.name} is {told['log_loss']:.4f}; the test promised "
-                f"{loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f} over as many)"
+                f"{last} the log loss at {self.name} is {scores['log_loss']:.4f}; the test "
+                f"promised {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f} over as many)"
             )
-        if told["ece"] > ece.high:
+        if scores["ece"] > ece.high:
             words.append(
-                f"{last} the probabilities at {self.name} are off by {told['ece']:.4f} (expected "
+                f"{last} the probabilities at {self.name} are off by {scores['ece']:.4f} (expected "
                 f"calibration error); the test promised {ece.value:.4f} ({ece.high:.4f} at most "
                 f"over as many)"
             )

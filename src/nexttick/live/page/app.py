@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 import uvicorn
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -24,7 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from nexttick.live.page.access import Guard, check_binding, is_loopback
 from nexttick.live.page.board import Board
-from nexttick.live.page.prometheus import CONTENT_TYPE, exposition
+from nexttick.live.page.prometheus import Families
 
 PORT = 8765
 
@@ -60,8 +61,8 @@ async def _healthz(request: Request) -> Response:
 
 
 async def _metrics(request: Request) -> Response:
-    families = exposition(request.app.state.boards)
-    return Response(families, headers={"Content-Type": CONTENT_TYPE})
+    text = generate_latest(Families(request.app.state.boards))
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
 async def _updates(websocket: WebSocket) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import accumulate
 from operator import attrgetter
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -18,8 +17,6 @@ from prometheus_client.core import (
 
 from nexttick.live.page.board import Board
 from nexttick.live.page.rings import EDGES_NS, S_NS
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 Value = Callable[[Board], float]
 
@@ -81,12 +78,16 @@ _KEYED: dict[str, tuple[str, str, Callable[[Board], Mapping[str, float]]]] = {
 
 
 @dataclass(frozen=True)
-class _Families:
-    """Collects from boards; asked without a registry, so that no metric of the process joins in."""
+class Families:
+    """All that boards know, one family of metrics after the other, labelled with the market.
+
+    It is asked without a registry, so that no metric of the process joins in.
+    """
 
     boards: Mapping[str, Board]
 
     def collect(self) -> Iterator[Metric]:
+        """Families with their samples, as `prometheus_client.generate_latest` asks for them."""
         for kind, table in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
             for name, (words, value) in table.items():
                 family = kind(f"nexttick_{name}", words, labels=["market"])
@@ -109,8 +110,3 @@ class _Families:
             buckets = list(zip(edges, accumulate(board.latency.counts), strict=True))
             latency.add_metric([market], buckets, board.latency.sum_ns / S_NS)
         yield latency
-
-
-def exposition(boards: Mapping[str, Board]) -> bytes:
-    """All boards, one family of metrics after the other, each sample labelled with its market."""
-    return generate_latest(_Families(boards))
