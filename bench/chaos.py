@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tests.helpers.live_exchange import CORRECTED, LocalExchange, Plan, Tick, drawn_ticks
 
 from bench import running
 from bench.following import trained
@@ -46,6 +45,7 @@ from nexttick.options import parse_duration_ns
 from nexttick.venues.messages import Feed, Message, Trade
 from nexttick.venues.opening import open_feed
 from nexttick.venues.retrying import Waits
+from tests.helpers.live_exchange import CORRECTED, LocalExchange, Plan, Tick, drawn_ticks
 
 HASTE = Waits(silence_s=0.5, first_s=0.02, retry_s=0.02, patience_s=30.0, longest_s=0.5)
 CLOSE = 1e-5  # of float32 probabilities

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from bench import running
 from rich.table import Table
+
+from bench import running
 
 BENCH = Path(running.__file__).parent
 APART = {"__init__", "running", "house", "picture"}  # no benchmarks

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from bench import house
 
 ROOT = Path(__file__).parents[1]
