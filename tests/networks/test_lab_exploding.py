@@ -16,8 +16,8 @@ from torch import nn
 from helpers.console import strict_json
 from helpers.markets import quick, seeds
 from nexttick.networks.lab import worked_example
+from nexttick.networks.lab.experiments import ExplodingOptions, check
 from nexttick.networks.lab.exploding import clip_norm, descend, error, furthest_step, run, surface
-from nexttick.networks.lab.options import ExplodingOptions, check
 
 # Algorithm 1
 

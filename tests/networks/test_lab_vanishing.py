@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from helpers.console import strict_json
 from helpers.markets import few, quick, seeds
+from nexttick.networks.lab.experiments import VanishingOptions, check
 from nexttick.networks.lab.nets import (
     CONVOLUTIONAL,
     RECURRENT,
@@ -20,7 +21,6 @@ from nexttick.networks.lab.nets import (
     RecurrentNet,
     open_the_gates,
 )
-from nexttick.networks.lab.options import VanishingOptions, check
 from nexttick.networks.lab.signals import (
     products_of_jacobians,
     relative,

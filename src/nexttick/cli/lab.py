@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from nexttick.cli.arguments import Flag, Folder, RunFolder
-from nexttick.networks.lab.options import ExplodingOptions, VanishingOptions, check
+from nexttick.networks.lab.experiments import ExplodingOptions, VanishingOptions, check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

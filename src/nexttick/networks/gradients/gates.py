@@ -40,13 +40,28 @@ class GateWatch(ABC):
     on its way back.
     """
 
+    _looks_back = True  # until the first stretch has been seen
+    _error_T: Tensor | None = None
+
     @abstractmethod
     def attach(self) -> list[RemovableHandle]:
-        """Put hooks on the layer."""
+        """Forget what was seen, and put hooks on the layer."""
 
     @abstractmethod
     def measure(self) -> dict[str, dict[str, Any]]:
         """What was seen since `attach`, by layer."""
+
+    def _see_error(self, x_BTC: Tensor) -> None:
+        """Ask for the gradient of the first input, where it has one."""
+        if self._looks_back and x_BTC.requires_grad and x_BTC.dim() == 3:
+            x_BTC.register_hook(self._keep_error)
+        self._looks_back = False
+
+    def _keep_error(self, grad_BTC: Tensor) -> None:
+        self._error_T = grad_BTC.norm(dim=2).mean(dim=0)
+
+    def _error(self) -> dict[str, Any]:
+        return {} if self._error_T is None else {"error_by_tick": by_tick(self._error_T)}
 
 
 class CellWatch(GateWatch):
@@ -54,16 +69,12 @@ class CellWatch(GateWatch):
 
     def __init__(self, name: str, cell: Cell):
         self._name, self._cell = name, cell
-        self._clear()
-
-    def _clear(self) -> None:
-        self._inputs: list[Tensor] = []
-        self._hiddens: list[Tensor] = []
-        self._errors = ErrorSignal()
 
     def attach(self) -> list[RemovableHandle]:
         """Hooks on the maps of input and state."""
-        self._clear()
+        self._looks_back, self._error_T = True, None
+        self._inputs: list[Tensor] = []
+        self._hiddens: list[Tensor] = []
         return [
             self._cell.from_input.register_forward_hook(self._see_input),
             self._cell.from_hidden.register_forward_hook(self._see_hidden),
@@ -75,6 +86,7 @@ class CellWatch(GateWatch):
         if not self._hiddens:
             return {}
         input_TG, hidden_TG = torch.cat(self._inputs), torch.cat(self._hiddens)
+        self._inputs, self._hiddens = [], []  # till the next look, memory belongs to the training
         ticks = min(len(input_TG), len(hidden_TG), MOST_TICKS)
         gates = self._cell.gate_values(input_TG[-ticks:], hidden_TG[-ticks:])
         saturated = {
@@ -85,12 +97,10 @@ class CellWatch(GateWatch):
         measures: dict[str, Any] = {"saturated": all_TG.mean().item()}
         measures |= {f"saturated_{name}": gate.mean().item() for name, gate in saturated.items()}
         measures["saturated_by_tick"] = by_tick(all_TG.mean(dim=1))
-        measures |= self._errors.measure()
-        self._clear()
-        return {self._name: measures}
+        return {self._name: measures | self._error()}
 
     def _see_input(self, _: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
-        self._errors.see(args[0])
+        self._see_error(args[0])
         self._inputs.append(out.detach()[0].reshape(-1, out.shape[-1]))
 
     def _see_hidden(self, _: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
@@ -111,15 +121,11 @@ class TorchWatch(GateWatch):
             self._cells = Recurrent(*sizes)
         cells = [cell for cell in self._cells.cells if isinstance(cell, Cell)]
         self._watches = [CellWatch(f"{name}.{k}", cell) for k, cell in enumerate(cells)]
-        self._clear()
-
-    def _clear(self) -> None:
-        self._stretch: tuple[Tensor, Any] | None = None
-        self._errors = ErrorSignal()
 
     def attach(self) -> list[RemovableHandle]:
         """A hook on what goes in."""
-        self._clear()
+        self._looks_back, self._error_T = True, None
+        self._stretch: tuple[Tensor, Any] | None = None
         return [self._layer.register_forward_pre_hook(self._see, with_kwargs=True)]
 
     @torch.no_grad()
@@ -127,17 +133,19 @@ class TorchWatch(GateWatch):
         """Run the cells over the stretch."""
         if self._stretch is None:
             return {}
-        x_1TC, state = self._stretch
+        (x_1TC, state), self._stretch = self._stretch, None
+        if state is not None:  # as the cells take it: all parts of a layer side by side
+            parts, layers = (state,) if isinstance(state, Tensor) else state, self._layer.num_layers
+            state = tuple(p.detach()[k, :1].float() for k in range(layers) for p in parts)
         self._cells.to(x_1TC.device).load_torch(self._layer)
         handles = [handle for watch in self._watches for handle in watch.attach()]
-        self._cells.run(x_1TC[:, :MOST_TICKS].float(), self._cell_state(state))
+        self._cells.run(x_1TC[:, :MOST_TICKS].float(), state)
         measured: dict[str, dict[str, Any]] = {}
         for watch in self._watches:
             measured |= watch.measure()
         for handle in handles:
             handle.remove()
-        next(iter(measured.values())).update(self._errors.measure())
-        self._clear()
+        next(iter(measured.values())).update(self._error())
         return measured
 
     def _see(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -146,38 +154,9 @@ class TorchWatch(GateWatch):
         if not isinstance(x, Tensor) or x.dim() != 3:  # packed, or a single segment
             return
         x_BTC = x if self._layer.batch_first else x.transpose(0, 1)
-        self._errors.see(x_BTC)
+        self._see_error(x_BTC)
         if self._stretch is None or x_BTC.shape[1] >= self._stretch[0].shape[1]:
             self._stretch = x_BTC.detach()[:1], state
-
-    def _cell_state(self, state: Any) -> tuple[Tensor, ...] | None:
-        """The first segment's state as the cells take it: all parts of a layer side by side."""
-        if state is None:
-            return None
-        parts = (state,) if isinstance(state, Tensor) else state
-        layers = range(self._layer.num_layers)
-        return tuple(part.detach()[layer, :1].float() for layer in layers for part in parts)
-
-
-class ErrorSignal:
-    """The norm of dE/dx_t along the first stretch that a layer sees."""
-
-    def __init__(self) -> None:
-        self._seen = False
-        self._norm_T: Tensor | None = None
-
-    def see(self, x_BTC: Tensor) -> None:
-        """Ask for the gradient of the first input, where it has one."""
-        if not self._seen and x_BTC.requires_grad and x_BTC.dim() == 3:
-            x_BTC.register_hook(self._keep)
-        self._seen = True
-
-    def _keep(self, grad_BTC: Tensor) -> None:
-        self._norm_T = grad_BTC.norm(dim=2).mean(dim=0)
-
-    def measure(self) -> dict[str, Any]:
-        """Norms at some ticks, the newest first."""
-        return {} if self._norm_T is None else {"error_by_tick": by_tick(self._norm_T)}
 
 
 def by_tick(values_T: Tensor) -> dict[str, float]:

@@ -31,8 +31,6 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nexttick",  # the same picture is the same file
 }
 
-_STROKES, _MARKS = ("-", "--", "-.", ":"), "o^sxvD+"
-
 # Each by colour, by how dark it is, by its strokes and by its mark.
 LINES: tuple[dict[str, Any], ...] = (
     {"color": "#a6611a", "linestyle": ":", "marker": "x"},
@@ -40,19 +38,6 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": "#2c7fb8", "linestyle": "-.", "marker": "s"},
     {"color": "#081d58", "linestyle": "-", "marker": "o"},
 )
-
-
-def style_of(k: int, count: int) -> dict[str, Any]:
-    """The style of line k of many: lighter and with other strokes and marks from one to the next.
-
-    Args:
-        k: from 0, as layers lie from the input to the output.
-        count: of all lines.
-    """
-    from matplotlib import colormaps
-
-    shade = colormaps["viridis_r"](0.15 + 0.85 * k / max(1, count - 1))
-    return {"color": shade, "linestyle": _STROKES[k % 4], "marker": _MARKS[k % 7]}
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

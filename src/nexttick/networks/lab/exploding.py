@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nexttick.networks.lab.drawing import LINES, logarithmic, new_figure
-from nexttick.networks.lab.options import ExplodingOptions
+from nexttick.networks.lab.experiments import ExplodingOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nexttick.networks.lab.drawing import logarithmic, new_figure, style_of
+import numpy as np
+
+from nexttick.networks.lab.drawing import logarithmic, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Records = list[dict[str, Any]]
 _FORMAT = 1
+_STROKES, _MARKS = ("-", "--", "-.", ":"), "o^sxvD+"
 _KEPT = ("epoch", "train_loss", "valid_loss", "lr", "grad_norm", "clipped", "health")
 
 
@@ -82,13 +85,18 @@ class Panel(NamedTuple):
 
 def draw(records: Records) -> Figure:
     """Gradients, updates, units and loss by epoch; of recurrent nets also tick by tick."""
+    from matplotlib import colormaps
+
     panels = list(_panels(records))
     columns = len(panels) // 2
     figure = new_figure(4.5 * columns, 6.6)
     for axis, panel in zip(figure.subplots(2, columns).flat, panels, strict=True):
+        # Darker from the input to the output, with other strokes and marks from one to the next.
+        shades = np.linspace(0.15, 1, max(2, len(panel.lines)))
         for k, (label, (x, y)) in enumerate(panel.lines.items()):
+            style = {"color": colormaps["viridis_r"](shades[k]), "linestyle": _STROKES[k % 4]}
             drawn = [math.nan if value is None else value for value in y]
-            axis.plot(x, drawn, label=label, **style_of(k, len(panel.lines)))
+            axis.plot(x, drawn, label=label, marker=_MARKS[k % 7], **style)
         axis.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
         if panel.xlabel == "epoch":
             axis.locator_params(axis="x", integer=True)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nexttick.networks.lab.drawing import LINES, logarithmic, new_figure
+from nexttick.networks.lab.experiments import VanishingOptions
 from nexttick.networks.lab.exploding import clip_norm
 from nexttick.networks.lab.nets import CONVOLUTIONAL, RECURRENT, ConvNet, RecurrentNet
-from nexttick.networks.lab.options import VanishingOptions
 from nexttick.networks.lab.signals import (
     Signal,
     relative,

@@ -137,7 +137,7 @@ class Average(Block):
 
 
 class ConvOptions(TypedDict, total=False):
-    """Options that blocks hand on to their `Conv`, where they and their defaults stand."""
+    """Options that a block hands on to a `Conv`, where their defaults stand."""
 
     stride: int
     dilation: int
@@ -146,8 +146,18 @@ class ConvOptions(TypedDict, total=False):
     padding: Padding
 
 
+class Options(ConvOptions, total=False):
+    """Options that a block hands on to its convolutions and norms."""
+
+    norm: str
+
+
 def normed(
-    in_channels: int, out_channels: int, kernel_size: int, norm: str, **options: Unpack[ConvOptions]
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    norm: str = "batch",
+    **options: Unpack[ConvOptions],
 ) -> list[nn.Module]:
     """A convolution and its norm; no bias before batch norm, which has a shift of its own."""
     conv = Conv(in_channels, out_channels, kernel_size, bias=norm != "batch", **options)
@@ -161,7 +171,6 @@ class ConvBlock(PathBlock):
 
     Args:
         dropout: probability with which training silences a value.
-        **options: `stride`, `dilation`, `nd` and `padding` of the convolution.
     """
 
     def __init__(
@@ -170,38 +179,28 @@ class ConvBlock(PathBlock):
         out_channels: int,
         kernel_size: int = 3,
         *,
-        norm: str = "batch",
         dropout: float = 0.0,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[Options],
     ):
-        conv = normed(in_channels, out_channels, kernel_size, norm, **options)
+        conv = normed(in_channels, out_channels, kernel_size, **options)
         super().__init__(Chain(*conv, nn.LeakyReLU(), nn.Dropout(dropout)))
 
 
 class Separable(PathBlock):
     """Depthwise convolution, norm, ReLU; pointwise convolution, norm, ReLU.
 
-    Howard et al. 2017, "MobileNets" (arXiv:1704.04861), section 3.1. Shapes: (B, in_channels, T) to
-    (B, out_channels, T'), T' = ceil(T / stride) with padding. Receptive field:
-    1 + dilation (kernel_size - 1).
-
-    Args:
-        **options: `stride`, `dilation`, `nd` and `padding` of the depthwise half.
+    Howard et al. 2017, "MobileNets" (arXiv:1704.04861), section 3.1. Stride, dilation and padding
+    are those of the depthwise half. Shapes: (B, in_channels, T) to (B, out_channels, T'),
+    T' = ceil(T / stride) with padding. Receptive field: 1 + dilation (kernel_size - 1).
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        norm: str = "batch",
-        **options: Unpack[ConvOptions],
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: Unpack[Options]
     ):
         options["groups"] = in_channels
-        depthwise = normed(in_channels, in_channels, kernel_size, norm, **options)
-        nd = options.get("nd", 1)
-        pointwise = normed(in_channels, out_channels, 1, norm, nd=nd, padding="none")
+        depthwise = normed(in_channels, in_channels, kernel_size, **options)
+        options |= {"groups": 1, "stride": 1, "dilation": 1, "padding": "none"}
+        pointwise = normed(in_channels, out_channels, 1, **options)
         super().__init__(Chain(*depthwise, nn.ReLU(), *pointwise, nn.ReLU()))
 
 

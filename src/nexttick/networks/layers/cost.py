@@ -27,9 +27,7 @@ class LayerCost:
 
     Attributes:
         name: where it stands in the network.
-        kind: its class.
         shape: of its output.
-        parameters: numbers it learns.
         multiply_adds: products summed in the pass, without biases, norms and activations.
     """
 
@@ -73,14 +71,10 @@ def watching(module: nn.Module, called: Called) -> Iterator[None]:
 
 
 def layer_costs(module: nn.Module, *inputs: object, method: str = "forward") -> list[LayerCost]:
-    """The cost of every layer with weights, in order of the pass.
+    """The cost of every layer with weights, in order of the pass: a `method` called with inputs.
 
-    Weights that pruning has zeroed still cost, as long as their layer has not been condensed.
-
-    Args:
-        module: a network; its mode is kept and its weights are not touched.
-        *inputs: what it is called with.
-        method: which of its methods is called.
+    Weights that pruning has zeroed still cost, as long as their layer has not been condensed. The
+    network's mode is kept, and its weights are not touched.
     """
     costs: list[LayerCost] = []
 

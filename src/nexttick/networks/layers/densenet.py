@@ -65,7 +65,7 @@ class DenseBlock(PathBlock):
         layers = [
             Chain(
                 *(norm_layer(norm, channels, nd), nn.ReLU()),
-                *normed(channels, narrow, 1, norm, nd=nd, padding="none"),
+                *normed(channels, narrow, 1, norm=norm, nd=nd, padding="none"),
                 nn.ReLU(),
                 Conv(narrow, growth, kernel_size, bias=False, nd=nd, padding=padding),
                 nn.Dropout(dropout),

@@ -49,10 +49,10 @@ class AtrousPyramid(Block):
         if not rates:
             raise ValueError("AtrousPyramid: rates=(); give at least one dilation")
         inside = out_channels if width is None else width
-        conv = partial(normed, nd=nd, padding=padding)
+        conv = partial(normed, norm=norm, nd=nd, padding=padding)
         branches = [
             Chain(
-                *conv(in_channels, inside, kernel_size, norm, dilation=rate),
+                *conv(in_channels, inside, kernel_size, dilation=rate),
                 nn.ReLU(),
                 Conv(inside, out_channels, 1, nd=nd, padding="none"),
             )

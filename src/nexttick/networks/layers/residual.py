@@ -8,13 +8,13 @@ option B): a convolution with kernel 1 and a norm.
 from __future__ import annotations
 
 from abc import ABC
-from functools import partial
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from nexttick.networks.layers.block import Chain, PathBlock
-from nexttick.networks.layers.convolution import normed
-from nexttick.networks.layers.shapes import Padding, check_positive
+from nexttick.networks.layers.convolution import Options, normed
+from nexttick.networks.layers.shapes import check_positive
 
 
 class Shortcut(PathBlock, ABC):
@@ -25,13 +25,13 @@ class Shortcut(PathBlock, ABC):
     middle. Receptive field: the path's.
     """
 
-    def __init__(self, path: Chain, norm: str, padding: Padding):
-        super().__init__(path, padding)
-        stride, c_in, c_out = int(path.stride), path.in_channels, path.out_channels
+    def __init__(self, path: Chain, options: Options):
+        super().__init__(path, options.get("padding", "causal"))
+        c_in, c_out = path.in_channels, path.out_channels
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or c_in != c_out:
-            projection = normed(c_in, c_out, 1, norm, stride=stride, nd=path.nd, padding="none")
-            self.shortcut = nn.Sequential(*projection)
+        if path.stride != 1 or c_in != c_out:
+            beside = options | {"stride": int(path.stride), "dilation": 1, "padding": "none"}
+            self.shortcut = nn.Sequential(*normed(c_in, c_out, 1, **beside))
 
     def combine(self, x: Tensor, y: Tensor) -> Tensor:
         """ReLU(F(x) + x)."""
@@ -45,24 +45,11 @@ class Residual(Shortcut):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        norm: str = "batch",
-        nd: int = 1,
-        padding: Padding = "causal",
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: Unpack[Options]
     ):
-        conv = partial(normed, dilation=dilation, nd=nd, padding=padding)
-        path = Chain(
-            *conv(in_channels, out_channels, kernel_size, norm, stride=stride),
-            nn.ReLU(),
-            *conv(out_channels, out_channels, kernel_size, norm),
-        )
-        super().__init__(path, norm, padding)
+        first = normed(in_channels, out_channels, kernel_size, **options)
+        second = normed(out_channels, out_channels, kernel_size, **options | {"stride": 1})
+        super().__init__(Chain(*first, nn.ReLU(), *second), options)
 
 
 class Bottleneck(Shortcut):
@@ -82,21 +69,15 @@ class Bottleneck(Shortcut):
         out_channels: int,
         kernel_size: int = 3,
         *,
-        stride: int = 1,
-        dilation: int = 1,
         reduction: int = 4,
-        norm: str = "batch",
-        nd: int = 1,
-        padding: Padding = "causal",
+        **options: Unpack[Options],
     ):
         check_positive("Bottleneck", reduction=reduction)
         narrow = max(1, out_channels // reduction)
-        conv = partial(normed, norm=norm, nd=nd, padding=padding)
+        around = options | {"stride": 1, "dilation": 1}
         path = Chain(
-            *conv(in_channels, narrow, 1),
-            nn.ReLU(),
-            *conv(narrow, narrow, kernel_size, stride=stride, dilation=dilation),
-            nn.ReLU(),
-            *conv(narrow, out_channels, 1),
+            *(*normed(in_channels, narrow, 1, **around), nn.ReLU()),
+            *(*normed(narrow, narrow, kernel_size, **options), nn.ReLU()),
+            *normed(narrow, out_channels, 1, **around),
         )
-        super().__init__(path, norm, padding)
+        super().__init__(path, options)

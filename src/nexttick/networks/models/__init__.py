@@ -29,11 +29,6 @@ MODELS: dict[str, dict[str, Builder]] = {
 def build_model(options: ModelOptions, num_features: int, num_horizons: int) -> TickModel:
     """A fresh network; its weights follow the seed of `torch.manual_seed`.
 
-    Args:
-        options: type, architecture and sizes.
-        num_features: F.
-        num_horizons: H.
-
     Raises:
         ValueError: type or architecture are unknown, or the sizes make no network.
     """

@@ -30,9 +30,7 @@ class Layer:
 
     Attributes:
         name: where it stands in the network.
-        kind: its class.
         channels: numbers that it gives for a tick.
-        parameters: numbers that it learns.
         multiply_adds: products summed for one live tick.
         receptive_field: ticks that its newest output looks at; None for all that came before.
     """
@@ -49,10 +47,7 @@ def describe_model(model: TickModel, num_features: int) -> list[Layer]:
     """Every layer with weights, in the order of a tick's way through them.
 
     Dense runs cost the same for a tick as a step does, but for their first `context - 1` ticks.
-
-    Args:
-        model: on the CPU; its weights are not touched.
-        num_features: F.
+    The model is on the CPU, and its weights are not touched.
     """
     live = model.initial_state(1)
     work = Counter[str]()

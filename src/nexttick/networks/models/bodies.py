@@ -8,6 +8,7 @@ windows that overlap share their work. All take `--num-layers`, `--hidden-size` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 from torch import nn
@@ -48,24 +49,10 @@ def _convolutions(channels: int, options: ModelOptions, dilations: list[int]) ->
     return Chain(*layers)
 
 
-def residual(channels: int, options: ModelOptions) -> Chain:
-    """`num_layers` blocks of two convolutions and a shortcut (He et al. 2015)."""
-    return _repeated(Residual, channels, options)
-
-
-def bottleneck(channels: int, options: ModelOptions) -> Chain:
-    """`num_layers` blocks that narrow, convolve and widen beside a shortcut (He et al. 2015)."""
-    return _repeated(Bottleneck, channels, options)
-
-
-def separable(channels: int, options: ModelOptions) -> Chain:
-    """`num_layers` depthwise separable convolutions (Howard et al. 2017)."""
-    return _repeated(Separable, channels, options)
-
-
-def _repeated(
+def repeated(
     kind: type[Residual] | type[Bottleneck] | type[Separable], channels: int, options: ModelOptions
 ) -> Chain:
+    """`num_layers` blocks of a kind, each with dropout behind it."""
     layers: list[nn.Module] = []
     for c_in, c_out in _widths(channels, options):
         block = kind(c_in, c_out, options.kernel_size, norm=options.norm, padding="none")
@@ -123,10 +110,10 @@ def _widths(channels: int, options: ModelOptions) -> list[tuple[int, int]]:
 
 BODIES: dict[str, Callable[[int, ModelOptions], Chain]] = {
     "plain": plain,
-    "residual": residual,
-    "bottleneck": bottleneck,
+    "residual": partial(repeated, Residual),
+    "bottleneck": partial(repeated, Bottleneck),
     "dense": dense,
     "condense": condense,
     "dilated": dilated,
-    "separable": separable,
+    "separable": partial(repeated, Separable),
 }

@@ -20,11 +20,6 @@ class Encoding(nn.Module):
     """Features of one tick to `width` channels; nothing is shared along time.
 
     Shapes: (..., F) to (..., width). Before `fit`, every edge is 0 and bins are empty or full.
-
-    Args:
-        num_features: F.
-        bins: number of bins of each feature.
-        width: channels out.
     """
 
     low_FQ: Tensor

@@ -26,21 +26,7 @@ def build_own(options: ModelOptions, num_features: int, num_horizons: int) -> Ti
     Raises:
         ValueError: there is no such module or class, or it is no network.
     """
-    network = _find(options.type)(options, num_features, num_horizons)
-    if isinstance(network, TickModel):
-        return network
-    model = Windowed(network, options.sequence_length, num_features)
-    with torch.no_grad():
-        shape = tuple(model.eval()(torch.zeros(2, model.context, num_features)).shape)
-    if shape != (2, 1, num_horizons):
-        raise ValueError(
-            f"--type {options.type!r}: windows of shape (2, {model.context}, {num_features}) give "
-            f"{(shape[0], *shape[2:])}; logits of shape (2, {num_horizons}) are asked for"
-        )
-    return model
-
-
-def _find(name: str) -> type[nn.Module]:
+    name = options.type
     module_name, _, class_name = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:  # an installed command does not look where it is started
@@ -58,17 +44,22 @@ def _find(name: str) -> type[nn.Module]:
             f"--type {name!r}: {module_name} has no subclass of torch.nn.Module called "
             f"{class_name!r}"
         )
-    return found
+    network = found(options, num_features, num_horizons)
+    if isinstance(network, TickModel):
+        return network
+    model = Windowed(network, options.sequence_length, num_features)
+    with torch.no_grad():
+        shape = tuple(model.eval()(torch.zeros(2, model.context, num_features)).shape)
+    if shape != (2, 1, num_horizons):
+        raise ValueError(
+            f"--type {name!r}: windows of shape (2, {model.context}, {num_features}) give "
+            f"{(shape[0], *shape[2:])}; logits of shape (2, {num_horizons}) are asked for"
+        )
+    return model
 
 
 class Windowed(TickModel):
-    """Adapter of a network `x_BLF -> logits_BH`.
-
-    Args:
-        network: takes windows of shape (B, L, F), gives logits of shape (B, H).
-        sequence_length: L, the ticks of a window; also the context.
-        num_features: F.
-    """
+    """Adapter of a network from windows x_BLF of `sequence_length` ticks to logits_BH."""
 
     dense = False
 
