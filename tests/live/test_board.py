@@ -16,7 +16,6 @@ from nexttick.live.page.rings import (
     MINUTE_S,
     LatencyHistogram,
     Ring,
-    TickRate,
     quantile_ns,
 )
 from nexttick.venues.messages import Health
@@ -279,4 +278,4 @@ def test_ticks_a_second_are_those_of_whole_seconds():
 
 
 def test_the_rate_is_none_before_a_second_has_ended():
-    assert TickRate().per_second() == 0
+    assert LatencyHistogram().per_second() == 0

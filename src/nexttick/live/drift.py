@@ -18,38 +18,33 @@ class Drift:
     """Population stability index of each feature over the last events.
 
     Args:
-        reference: of the predictor.
-        names: of the features.
+        shares: the predictor's `training_shares`.
+        names: its `spec.names`.
 
     Attributes:
         taken: events taken in since the beginning.
         limits: PSI of each feature beyond which it has left training.
 
     Raises:
-        ValueError: the names are not those of the reference's features.
+        ValueError: the names are not those of the features of training.
     """
 
-    def __init__(self, reference: TrainingShares, names: tuple[str, ...]):
-        if len(names) != len(reference.edges):
+    def __init__(self, shares: TrainingShares, names: tuple[str, ...]):
+        if len(names) != len(shares.edges):
             raise ValueError(
-                f"{len(names)} names, {len(reference.edges)} features in the reference: give the "
-                f"predictor's own, spec.names and reference"
+                f"{len(names)} names, {len(shares.edges)} features in the training shares: give "
+                f"the predictor's own, spec.names and training_shares"
             )
         self.taken = 0
-        self._reference, self._names = reference, names
-        limit_F = np.maximum(LARGE + reference.chance_F, reference.limit_F)
+        self._shares, self._names = shares, names
+        limit_F = np.maximum(LARGE + shares.chance_F, shares.limit_F)
         self.limits = dict(zip(names, map(float, limit_F), strict=True))
-        self._edges_FQ, self._shares_FB = reference.padded()
+        self._edges_FQ, self._shares_FB = shares.padded()
         self._counts_FB = np.zeros(self._shares_FB.shape, np.int64)
-        self._bins_WF = np.zeros((reference.window, len(names)), np.uint8)
+        self._bins_WF = np.zeros((shares.window, len(names)), np.uint8)
         # Loads the compiled code now, and not at the first event; the counts are those of a copy.
         x_F = np.zeros(len(names), np.float32)
         _slide(x_F, self._edges_FQ, self._counts_FB.copy(), self._bins_WF.copy(), 0)
-
-    @property
-    def full(self) -> bool:
-        """Whether the window is."""
-        return self.taken >= self._reference.window
 
     def take(self, x_F: NDArray[np.float32]) -> None:
         """Take in the features of an event, before scaling."""
@@ -64,7 +59,7 @@ class Drift:
         """Take over a window.
 
         Raises:
-            ValueError: it is of another reference.
+            ValueError: it is of another shares.
         """
         bins_WF, taken = state["bins"], int(state["taken"][0])
         window, bins = len(self._bins_WF), self._shares_FB.shape[1]
@@ -76,7 +71,7 @@ class Drift:
 
     def psi(self) -> dict[str, float]:
         """PSI by feature; empty until the window is full."""
-        if not self.full:
+        if self.taken < self._shares.window:
             return {}
         psi_F = psi(self._counts_FB, self._shares_FB)
         return dict(zip(self._names, map(float, psi_F), strict=True))
@@ -101,7 +96,7 @@ class Drift:
         ]
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return [
-            f"in the last {self._reference.window:,} events {len(left)} of {len(index)} features "
+            f"in the last {self._shares.window:,} events {len(left)} of {len(index)} features "
             f"lie otherwise than in any stretch of training as long; population stability index: "
             f"{', '.join(named[:_NAMED])}{more}"
         ]

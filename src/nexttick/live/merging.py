@@ -49,18 +49,14 @@ class Merger:
         return bool(self._held)
 
     def take(self, trade: Trade, number: int) -> Event | None:
-        """Take a trade in; the event that it shows to be finished, if it does.
-
-        Args:
-            trade: the next one.
-            number: of the trade, counted up by one.
-        """
+        """Take a trade in, with its number; the event that it shows to be finished, if it does."""
         if trade.time_ns < self.last_ns:
             trade = trade._replace(time_ns=self.last_ns)
             self.stepped_back += 1
         self.last_ns = trade.time_ns
         held = self._held
-        if held and not self._raw_ticks and self._is_of(trade):
+        of_it = held and (held[0].time_ns, held[0].side) == (trade.time_ns, trade.side)
+        if of_it and not self._raw_ticks:
             held.append(trade)
             self._number = number
             return None
@@ -83,7 +79,3 @@ class Merger:
         vwap, total = merge_run(np.ascontiguousarray(prices), np.ascontiguousarray(amounts))
         values = first.time_ns, first.price, held[-1].price, vwap, total, first.side, len(held)
         return Event(values, self._number)
-
-    def _is_of(self, trade: Trade) -> bool:
-        first = self._held[0]
-        return first.time_ns == trade.time_ns and first.side == trade.side

@@ -62,10 +62,7 @@ class OutcomeTracker:
         return tuple(len(horizon.waiting) for horizon in self._horizons)
 
     def take(self, said: Prediction) -> list[Outcome]:
-        """Take an event in, with what was said of it.
-
-        Args:
-            said: of an event whose time is not before that of the last one.
+        """Take an event in, not older than the last one, with what was said of it.
 
         Returns:
             What is known by it: outcomes of earlier events, missing where a pause came between.

@@ -26,9 +26,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -51,7 +50,7 @@ LOG_BYTES = 64 * 2**20
 _ROWS = 100_000  # read together
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """The journal of one market, open for writing.
 
     Args:
@@ -115,15 +114,7 @@ class Journal:
         self._insert_event = f"INSERT INTO events VALUES ({values})"
         self._syncing = Syncing(path, sync_s)
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def append(
@@ -151,19 +142,34 @@ class Journal:
             OSError: the disk is full or fails; the batch may be given again once there is room.
             RuntimeError: another program holds the file.
         """
-        self._check_next(predictions)
+        for event, one in enumerate(predictions, self.events):
+            if one.event != event:
+                raise ValueError(
+                    f"{self.path}: event {one.event} where event {event} comes next: give every "
+                    f"event once and in order"
+                )
         self._syncing.check()
         with explaining(self.path), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            trades = self._add_messages(messages)
+            trades: list[tuple[object, ...]] = []
+            gaps: list[tuple[object, ...]] = []
+            for message in messages:  # a gap has the number of the trade after it
+                at = self.trades + len(trades)
+                (gaps if isinstance(message, Gap) else trades).append((at, *message))
+            self._db.executemany("INSERT INTO trades VALUES (?, ?, ?, ?, ?, ?, ?)", trades)
+            self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?)", gaps)
             self._db.executemany(self._insert_event, ((*one[:5], *one.p_H) for one in predictions))
             self._db.executemany(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?)", (one[:5] for one in outcomes)
             )
             self._db.executemany("INSERT INTO resets VALUES (?, ?, ?, ?)", resets)
             if checkpoint is not None:
-                self._add_checkpoint(checkpoint)
-        self.trades, self.events = trades, self.events + len(predictions)
+                self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", checkpoint)
+                self._db.execute(
+                    "DELETE FROM checkpoints WHERE trades NOT IN "
+                    "(SELECT trades FROM checkpoints ORDER BY trades DESC LIMIT 2)"
+                )
+        self.trades, self.events = self.trades + len(trades), self.events + len(predictions)
         self._syncing.due = True
 
     def resume(self, *, older: bool = False) -> Resumed:
@@ -188,11 +194,6 @@ class Journal:
                 y, said = zip(*piece, strict=True)
                 yield list(y), list(said)
 
-    def sync(self) -> None:
-        """Bring all that was committed to the disk; the journal's own thread does so by itself."""
-        with explaining(self.path):
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
     def close(self) -> None:
         """Bring all to the disk and let go of the file; a second call does nothing."""
         if not self._lock.is_locked:
@@ -204,32 +205,6 @@ class Journal:
                 self._db.close()
         finally:
             self._lock.release()
-
-    def _check_next(self, predictions: Sequence[Prediction]) -> None:
-        for event, one in enumerate(predictions, self.events):
-            if one.event != event:
-                raise ValueError(
-                    f"{self.path}: event {one.event} where event {event} comes next: give every "
-                    f"event once and in order"
-                )
-
-    def _add_messages(self, messages: Iterable[Message]) -> int:
-        """Add trades with their numbers, and gaps with that of the next trade; the next number."""
-        trades: list[tuple[object, ...]] = []
-        gaps: list[tuple[object, ...]] = []
-        for message in messages:
-            at = self.trades + len(trades)
-            (gaps if isinstance(message, Gap) else trades).append((at, *message))
-        self._db.executemany("INSERT INTO trades VALUES (?, ?, ?, ?, ?, ?, ?)", trades)
-        self._db.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?)", gaps)
-        return self.trades + len(trades)
-
-    def _add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", checkpoint)
-        self._db.execute(
-            "DELETE FROM checkpoints WHERE trades NOT IN "
-            "(SELECT trades FROM checkpoints ORDER BY trades DESC LIMIT 2)"
-        )
 
 
 class Syncing:

@@ -1,6 +1,6 @@
-"""What a page shows of one market: told tick by tick, read by any number of pages.
+"""What a page shows of one market: written tick by tick, read by any number of pages.
 
-Telling costs about a microsecond and never waits. Reading gives what is new since a cursor, a few
+Writing costs about a microsecond and never waits. Reading gives what is new since a cursor, a few
 hundred points at most, so that neither the rate of ticks nor a slow page can pile anything up.
 """
 
@@ -16,14 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from nexttick.live.page.rings import (
-    EDGES_NS,
-    S_NS,
-    LatencyHistogram,
-    Ring,
-    TickRate,
-    quantile_ns,
-)
+from nexttick.live.page.rings import EDGES_NS, S_NS, LatencyHistogram, Ring, quantile_ns
 from nexttick.venues.messages import Health
 
 POINTS_AN_UPDATE = 500  # of each series, at most
@@ -66,13 +59,13 @@ class Cursor(NamedTuple):
 class Board:
     """All that is known of one market while it is followed.
 
-    It belongs to one thread: the loop's that tells it and serves it.
+    It belongs to one thread: the loop's that writes and serves it.
 
     Args:
         name: of the market, as shown.
         horizons: H names.
-        base_rates: H shares of rises in training, from which probabilities are told apart by
-            colour; a half each where they are not known.
+        base_rates: H shares of rises in training, where the colours of probabilities change; a
+            half each where they are not known.
         stale_after_s: without a tick for longer, the market counts as silent.
         clock: ns that never go back.
 
@@ -113,7 +106,6 @@ class Board:
         self.warnings: list[str] = []
         self.feed = Health()
         self._clock = clock
-        self._rate = TickRate()
         self._fine = Ring(_FINE_POINTS, _FINE_SLOT_NS, len(horizons))
         self._coarse = Ring(_COARSE_POINTS, _COARSE_SLOT_NS, len(horizons))
         self._skill_rings = [Ring(_SKILL_POINTS, _SKILL_SLOT_NS) for _ in horizons]
@@ -130,18 +122,17 @@ class Board:
         p_H: Sequence[float] | NDArray[np.floating],
         latency_ns: int,
     ) -> None:
-        """A tick came, and this was said of it.
+        """A tick came at an exchange's time (ns since 1970), and this was said of it.
 
         Args:
-            time_ns: the exchange's time, ns since 1970.
-            price: of the tick.
+            time_ns: of the tick.
+            price: likewise.
             p_H: probabilities of a rise, NaN where none was said.
             latency_ns: from the tick's arrival to the prediction.
         """
         now_ns = self._last_ns = self._clock()
         if now_ns >= self._second_ends_ns:
             self._turn(now_ns)
-        self._rate.total += 1
         self.latency.add(latency_ns)
         if self._fine.put(now_ns, time_ns, price, price, price, p_H):
             self._coarsen(now_ns)
@@ -184,12 +175,12 @@ class Board:
     @property
     def ticks(self) -> int:
         """Ticks since the beginning."""
-        return self._rate.total
+        return self.latency.total
 
     @property
     def changes(self) -> int:
-        """Grows with everything told."""
-        return self._rate.total + self._revision
+        """Grows with everything that is written."""
+        return self.latency.total + self._revision
 
     @property
     def age_s(self) -> float:
@@ -205,10 +196,6 @@ class Board:
         """The last probabilities by horizon; NaN where there is none."""
         p_1H = self._fine.last().rest_NR
         return [float(p) for p in p_1H[0]] if len(p_1H) else [float("nan")] * len(self.horizons)
-
-    def snapshot(self) -> bytes:
-        """All of it as JSON, for a page that has just come."""
-        return self.since(None)[0]
 
     def since(self, cursor: Cursor | None) -> tuple[bytes, Cursor]:
         """What is new as JSON, and where to read on.
@@ -250,8 +237,8 @@ class Board:
             "price": last.value_N[-1] if len(last.time_N) else None,
             "p": self.last_p(),
             "ticks": self.ticks,
-            "rate": self._rate.per_second(),
-            "rates": self._rate.each_second(),
+            "rate": self.latency.per_second(),
+            "rates": self.latency.each_second(),
             "age_s": self.age_s,
             "stale_after_s": self.stale_after_s,
             "resets": self.resets,
@@ -270,7 +257,6 @@ class Board:
 
     def _turn(self, now_ns: int) -> None:
         seconds = (now_ns - self._second_ends_ns) // S_NS + 1
-        self._rate.turn(seconds)
         self.latency.turn(seconds)
         self._second_ends_ns += seconds * S_NS
 
@@ -278,16 +264,10 @@ class Board:
         """Merge the last closed fine point into the coarse series: never more than ten a second."""
         fine = self._fine.since(self._fine.opened - 2, 2)
         if len(fine.time_N) == 2:
-            if fine.broken_N[0]:
+            time_ns, value, low, high, rest_R, broken = (column[0] for column in fine)
+            if broken:
                 self._coarse.break_off()
-            self._coarse.put(
-                now_ns,
-                int(fine.time_N[0]),
-                float(fine.value_N[0]),
-                float(fine.low_N[0]),
-                float(fine.high_N[0]),
-                fine.rest_NR[0],
-            )
+            self._coarse.put(now_ns, int(time_ns), value, low, high, rest_R)
 
     def _happen(self, kind: str, since_ns: int, until_ns: int, reason: str) -> None:
         times = {"since": since_ns / S_NS, "until": until_ns / S_NS}

@@ -109,9 +109,9 @@ class Ring:
             now_ns: any clock that never goes back.
             time_ns: market time; with value and `rest_R` it takes the place of the point's.
             value: the last one.
-            low: lowers the point's.
-            high: raises the point's.
-            rest_R: further values.
+            low: may lower the point's.
+            high: may raise the point's.
+            rest_R: R further values.
 
         Returns:
             Whether a point was opened.
@@ -119,7 +119,13 @@ class Ring:
         points = self._points
         opens = self._closes_ns is None or now_ns >= self._closes_ns
         if opens:
-            self._open(now_ns, low, high)
+            at = self._at = self.opened % self._capacity
+            self._low = points.low_N[at] = low
+            self._high = points.high_N[at] = high
+            points.broken_N[at] = self._breaks
+            self._rest_R = points.rest_NR[at]
+            self._closes_ns, self._breaks = now_ns + self._slot_ns, False
+            self.opened += 1
         elif low < self._low:
             self._low = points.low_N[self._at] = low
         elif high > self._high:
@@ -152,16 +158,6 @@ class Ring:
         """Whether the point of that number, and so all later ones, are still here or to come."""
         return number >= self.opened - self._capacity
 
-    def _open(self, now_ns: int, low: float, high: float) -> None:
-        at = self._at = self.opened % self._capacity
-        self._closes_ns = now_ns + self._slot_ns
-        self._low = self._points.low_N[at] = low
-        self._high = self._points.high_N[at] = high
-        self._points.broken_N[at] = self._breaks
-        self._rest_R = self._points.rest_NR[at]
-        self._breaks = False
-        self.opened += 1
-
 
 S_NS = 1_000_000_000
 MINUTE_S = 60
@@ -175,32 +171,44 @@ EDGES_NS: tuple[int, ...] = tuple(
 
 
 class LatencyHistogram:
-    """How long it took from tick to prediction, since the beginning and in the last minute.
+    """Ticks by how long each took to its prediction, since the beginning and in the last minute.
 
     Attributes:
         counts: in each bin since the beginning, one more than there are `EDGES_NS`; a bin holds
             latencies up to and with its edge.
+        total: of the counts.
         sum_ns: of all latencies.
     """
 
     def __init__(self) -> None:
         self.counts = [0] * (len(EDGES_NS) + 1)
-        self.sum_ns = 0
-        self._each_second: deque[list[int]] = deque([self.counts.copy()], maxlen=MINUTE_S + 1)
+        self.total = self.sum_ns = 0
+        self._ends: deque[tuple[int, list[int]]] = deque(maxlen=MINUTE_S + 1)  # of whole seconds
+        self.turn(1)
 
     def add(self, latency_ns: int) -> None:
         """Count one."""
         self.counts[bisect_left(EDGES_NS, latency_ns)] += 1
+        self.total += 1
         self.sum_ns += latency_ns
 
     def turn(self, seconds: int) -> None:
         """So many seconds have ended."""
         for _ in range(min(seconds, MINUTE_S + 1)):
-            self._each_second.append(self.counts.copy())
+            self._ends.append((self.total, self.counts.copy()))
 
     def last_minute(self) -> NDArray[np.int64]:
         """Counts of the last minute, bin by bin."""
-        return np.array(self.counts) - np.array(self._each_second[0])
+        return np.array(self.counts) - np.array(self._ends[0][1])
+
+    def each_second(self) -> list[int]:
+        """Ticks second by second, oldest first; fewer than 60 in the first minute."""
+        return [later - earlier for (earlier, _), (later, _) in pairwise(self._ends)]
+
+    def per_second(self, over_s: int = 5) -> float:
+        """The mean of the last whole seconds; 0 before the first has ended."""
+        latest = self.each_second()[-over_s:]
+        return sum(latest) / len(latest) if latest else 0.0
 
 
 def quantile_ns(counts: NDArray[np.integer], share: float) -> float:
@@ -218,25 +226,3 @@ def quantile_ns(counts: NDArray[np.integer], share: float) -> float:
         return float(EDGES_NS[-1])
     within = (share * total - (cumulated[i] - counts[i])) / max(int(counts[i]), 1)
     return float(EDGES_NS[i] * 10 ** ((within - 1) / _BINS_A_DECADE))
-
-
-class TickRate:
-    """Ticks in each of the last 60 whole seconds."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._marks: deque[int] = deque([0], maxlen=MINUTE_S + 1)
-
-    def turn(self, seconds: int) -> None:
-        """So many seconds have ended."""
-        for _ in range(min(seconds, MINUTE_S + 1)):
-            self._marks.append(self.total)
-
-    def each_second(self) -> list[int]:
-        """Ticks second by second, oldest first; fewer than 60 in the first minute."""
-        return [later - earlier for earlier, later in pairwise(self._marks)]
-
-    def per_second(self, over_s: int = 5) -> float:
-        """The mean of the last whole seconds; 0 before the first has ended."""
-        latest = self.each_second()[-over_s:]
-        return sum(latest) / len(latest) if latest else 0.0
