@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.markets import quick, seeds
-from nexttick.venues.feeds.order_by_id import Listing, Order, OrderById
+from nexttick.venues.feeds.joining import Order
+from nexttick.venues.feeds.order_by_id import Listing, OrderById
 from nexttick.venues.feeds.order_by_time import TEXT_ID, OrderByTime
 from nexttick.venues.messages import Gap, Health, Message, Trade
 from nexttick.venues.retrying import BackOff, RunningMedian, Waits

@@ -384,8 +384,7 @@ def test_a_market_that_falls_quiet_before_it_is_connected_again_is_caught_up_wit
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections wait for room after every trade."""
-    for module in ("stream", "ccxt_feed"):
-        monkeypatch.setattr(f"nexttick.venues.feeds.{module}.Inbox", partial(Inbox, limit=1))
+    monkeypatch.setattr("nexttick.venues.feeds.joining.Inbox", partial(Inbox, limit=1))
 
 
 @pytest.mark.usefixtures("little_room")

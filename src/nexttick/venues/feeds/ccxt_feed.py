@@ -16,18 +16,17 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import ccxt.pro
 
 from nexttick.ticks.source import SourceError, TransientError
-from nexttick.venues.feeds.joining import Inbox, Joined, stopped
+from nexttick.venues.feeds.joining import ConnectedFeed, Inbox, stopped
 from nexttick.venues.feeds.order_by_id import Listing, Want
 from nexttick.venues.feeds.order_by_time import TEXT_ID, OrderByTime
-from nexttick.venues.messages import Health, Message, Trade
-from nexttick.venues.retrying import BackOff, Respite, Waits, retry_after_s
+from nexttick.venues.messages import Health, Trade
+from nexttick.venues.retrying import Respite, Waits, retry_after_s
 from nexttick.venues.trades import UNREADABLE, live_trade
 
 _CACHE = 100_000  # trades; ccxt keeps 1000 where it is told nothing
@@ -64,8 +63,8 @@ def number_of(text: str) -> int:
     return TEXT_ID | int.from_bytes(digest, "big") >> 2
 
 
-class CcxtFeed:
-    """A feed through ccxt; see `messages.Feed`.
+class CcxtFeed(ConnectedFeed):
+    """A feed through ccxt; see `ConnectedFeed`.
 
     Args:
         exchange_id: as ccxt names it.
@@ -81,8 +80,8 @@ class CcxtFeed:
         waits: Waits = Waits(delay_s=0.1),  # noqa: B008
         options: Mapping[str, Any] | None = None,
     ):
-        self.name, self.symbol, self.health = exchange_id, symbol, Health()
-        self._waits, self._options = waits, dict(options or {})
+        super().__init__(exchange_id, symbol, waits)
+        self._options = dict(options or {})
         self._exchange: Any = None
         self._seen: Any = None  # the newest trade of the cache
         self._client: Any = None  # ccxt's newest connection
@@ -90,31 +89,24 @@ class CcxtFeed:
         self._news_s = 0.0
         self._respite = Respite(f"ccxt {exchange_id}")
 
-    async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
-        """Go through messages as they come, those that came together in one list.
+    def _order(self, after: Trade | None) -> OrderByTime:
+        return OrderByTime(self.health, after, self._waits.delay_s)
 
-        Raises:
-            SourceError: the exchange refuses, or doesn't know the symbol.
-        """
-        inbox, order = Inbox(), OrderByTime(self.health, after, self._waits.delay_s)
+    async def _close(self) -> None:
+        await self._exchange.close()
+
+    def _works(self, inbox: Inbox) -> list[Coroutine[Any, Any, None]]:
         self._open(inbox)
-        joined = Joined(inbox, order, self._missed, self._waits, self.health)
-        task = asyncio.create_task(self._stay(inbox))
-        inbox.watch(task)
-        try:
-            async with aclosing(joined.batches()) as batches:
-                async for batch in batches:
-                    yield batch
-        finally:
-            await stopped(task)
-            await self._exchange.close()
-            self.health.connected = False
+        return super()._works(inbox)
 
     # --- the connection
 
     def _open(self, inbox: Inbox) -> None:
         """Notice every new client, and let no message that ccxt cannot handle end its loop."""
-        self._exchange = _exchange(self.name, self._options)
+        self._exchange = getattr(ccxt.pro, self.name)({"enableRateLimit": True, **self._options})
+        self._exchange.options["tradesLimit"] = _CACHE
+        if not self._exchange.has.get("watchTrades"):
+            raise SourceError(f"{self.name}: ccxt streams no trades of it; choose another exchange")
         self._seen = self._client = self._connected = None
         open_client = self._exchange.client
 
@@ -130,23 +122,14 @@ class CcxtFeed:
 
         self._exchange.client = client
 
-    async def _stay(self, inbox: Inbox) -> None:
-        """Watch again and again."""
-        back_off, loop = BackOff(self._waits), asyncio.get_running_loop()
-        while True:
-            began_s = loop.time()
-            try:
-                reason = await self._watch(inbox)
-            except ccxt.BaseError as error:
-                if self._is_refusal(error):
-                    raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
-                self.health.malformed += not isinstance(error, ccxt.NetworkError)
-                reason = repr(error)
-            self.health.connected = False
-            wait_s = back_off.next_s(loop.time() - began_s)
-            said = "%s %s: %s; connecting again in %.1f s"
-            _log.warning(said, self.name, self.symbol, reason, wait_s)
-            await asyncio.sleep(wait_s)
+    async def _live(self, inbox: Inbox) -> str:
+        try:
+            return await self._watch(inbox)
+        except ccxt.BaseError as error:
+            if self._is_refusal(error):
+                raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
+            self.health.malformed += not isinstance(error, ccxt.NetworkError)
+            return repr(error)
 
     async def _watch(self, inbox: Inbox) -> str:
         """Take trades from the cache until the connection fails or is silent for too long."""
@@ -226,13 +209,16 @@ class CcxtFeed:
         self._respite.check()
         try:
             await self._exchange.load_markets()
-            params = _single_trades(self._exchange, self.symbol)
-            rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, params)
+            rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, self._params())
         except (*_PARSING, ccxt.BaseError) as error:
             if self._is_refusal(error):
                 raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
             if isinstance(error, _TOO_MUCH):
-                self._respite.extend(self._told_to_wait_s())
+                headers = self._exchange.last_response_headers or {}
+                wait_s = retry_after_s(
+                    {k.lower(): v for k, v in headers.items()}.get("retry-after")
+                )
+                self._respite.extend(_REST_S if wait_s is None else wait_s)
             raise TransientError(f"{self.name} {self.symbol}: {error!r}") from error
         trades = self._read(rows, time.time_ns())
         # ccxt orders ids as text: 1000 before 998.
@@ -241,11 +227,13 @@ class CcxtFeed:
             trades.sort(key=lambda trade: (trade.time_ns, trade.id))
         return trades
 
-    def _told_to_wait_s(self) -> float:
-        headers = self._exchange.last_response_headers or {}
-        told = {name.lower(): value for name, value in headers.items()}.get("retry-after")
-        told_s = retry_after_s(told)
-        return _REST_S if told_s is None else told_s
+    def _params(self) -> dict[str, str]:
+        """What makes `fetch_trades` give single trades, as the stream does: see Binance."""
+        if not self.name.startswith("binance"):
+            return {}
+        market = self._exchange.market(self.symbol)
+        kind = "fapiPublic" if market["linear"] else "dapiPublic" if market["inverse"] else "public"
+        return {"fetchTradesMethod": f"{kind}GetTrades"}
 
     def _is_refusal(self, error: Exception) -> bool:
         """A symbol counts as unknown only where there is a list of markets that lacks it."""
@@ -265,20 +253,3 @@ class _Guarded:
         except (*_PARSING, ccxt.BaseError) as error:
             self._health.malformed += 1
             _log.debug("%r in %r", error, message)
-
-
-def _exchange(exchange_id: str, options: Mapping[str, Any]) -> Any:
-    exchange = getattr(ccxt.pro, exchange_id)({"enableRateLimit": True, **options})
-    exchange.options["tradesLimit"] = _CACHE
-    if not exchange.has.get("watchTrades"):
-        raise SourceError(f"{exchange_id}: ccxt streams no trades of it; choose another exchange")
-    return exchange
-
-
-def _single_trades(exchange: Any, symbol: str) -> dict[str, str]:
-    """Return what makes `fetch_trades` give single trades, as the stream does: see Binance."""
-    if not exchange.id.startswith("binance"):
-        return {}
-    market = exchange.market(symbol)
-    kind = "fapiPublic" if market["linear"] else "dapiPublic" if market["inverse"] else "public"
-    return {"fetchTradesMethod": f"{kind}GetTrades"}

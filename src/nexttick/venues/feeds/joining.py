@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from nexttick.ticks.source import SourceError, TransientError
-from nexttick.venues.feeds.order_by_id import Listing, Order, Want
+from nexttick.venues.feeds.order_by_id import Listing, OrderById, Want
+from nexttick.venues.feeds.order_by_time import OrderByTime
 from nexttick.venues.messages import Health, Message, Trade
-from nexttick.venues.retrying import RunningMedian, Waits
+from nexttick.venues.retrying import BackOff, RunningMedian, Waits
+
+_log = logging.getLogger(__name__)
+
+Order = OrderById | OrderByTime
+"""Takes trades as they come and gives each on once and in order. Pure: it asks no clock."""
 
 Missed = Callable[[Want], AsyncGenerator[Listing, None]]
 
@@ -152,8 +161,8 @@ class Joined:
                     if self._order.wanted(time.monotonic_ns()) is not None:
                         await asyncio.sleep(self._waits.retry_s)
         except (TimeoutError, SourceError) as error:
-            told = str(error) if isinstance(error, SourceError) else reason
-            self._out += self._order.give_up(told)
+            why = str(error) if isinstance(error, SourceError) else reason
+            self._out += self._order.give_up(why)
         self._inbox.wake()
 
     async def _ask(self, want: Want, patience: asyncio.Timeout) -> None:
@@ -170,6 +179,73 @@ class Joined:
                     break
             else:
                 self._order.all_given()
+
+
+class ConnectedFeed(ABC):
+    """A feed over a connection that is made again and again; see `messages.Feed`.
+
+    Args:
+        name: of the venue.
+        symbol: as ccxt writes it.
+        waits: how long for what.
+    """
+
+    def __init__(self, name: str, symbol: str, waits: Waits):
+        self.name, self.symbol, self.health = name, symbol, Health()
+        self._waits = waits
+
+    @abstractmethod
+    def _order(self, after: Trade | None) -> Order:
+        """Put in order what comes after a trade."""
+
+    @abstractmethod
+    async def _live(self, inbox: Inbox) -> str:
+        """Connect once, pass on what comes as long as it lasts, and return why it ended."""
+
+    @abstractmethod
+    def _missed(self, want: Want) -> AsyncGenerator[Listing, None]:
+        """Ask REST for the trades after `want.after`, page by page."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Close what connections there are."""
+
+    def _works(self, inbox: Inbox) -> list[Coroutine[Any, Any, None]]:
+        """What goes on while batches are taken."""
+        return [self._stay(inbox)]
+
+    async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
+        """Go through messages as they come, those that came together in one list.
+
+        Raises:
+            SourceError: the venue refuses, e.g. because it doesn't know the symbol.
+        """
+        inbox = Inbox()
+        joined = Joined(inbox, self._order(after), self._missed, self._waits, self.health)
+        tasks = [asyncio.create_task(work) for work in self._works(inbox)]
+        for task in tasks:
+            inbox.watch(task)
+        try:
+            async with aclosing(joined.batches()) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            await stopped(*tasks)
+            await self._close()
+            self.health.connected = False
+
+    async def _stay(self, inbox: Inbox) -> None:
+        # websockets' own `async for` connects again at once where a connection did open, so that
+        # a venue that accepts and closes is asked hundreds of times a second; see docs/log.md.
+        back_off, loop = BackOff(self._waits), asyncio.get_running_loop()
+        while True:
+            began_s = loop.time()
+            reason = await self._live(inbox)
+            self.health.connected = False
+            wait_s = back_off.next_s(loop.time() - began_s)
+            said = "%s %s: %s; connecting again in %.1f s"
+            _log.warning(said, self.name, self.symbol, reason, wait_s)
+            await asyncio.sleep(wait_s)
 
 
 async def stopped(*tasks: asyncio.Task[None] | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from nexttick.venues.messages import Gap, Health, Message, Trade
 
@@ -40,42 +40,6 @@ class Listing(NamedTuple):
 
     trades: list[Trade]
     after_id: int = -1
-
-
-class Order(Protocol):
-    """Takes trades as they come and gives each on once and in order. Pure: it asks no clock."""
-
-    def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
-        """Take trades from the stream; return what can be handed on."""
-        ...
-
-    def fill(self, listing: Listing, now_ns: int) -> list[Message]:
-        """Take trades from REST; return what can be handed on."""
-        ...
-
-    def due(self, now_ns: int) -> list[Message]:
-        """Return what has waited long enough."""
-        ...
-
-    def interrupted(self) -> None:
-        """Know that the stream was interrupted: trades may be missing before those to come."""
-        ...
-
-    def wanted(self, now_ns: int) -> Want | None:
-        """Return what REST should be asked for now, if anything."""
-        ...
-
-    def all_given(self) -> None:
-        """Know that REST has given all that it has until now."""
-        ...
-
-    def give_up(self, reason: str) -> list[Message]:
-        """Know that what is missing cannot be had; return the gap and what waited for it."""
-        ...
-
-    def wake_ns(self) -> int | None:
-        """Return when `due` or `wanted` would next say something new, if nothing comes."""
-        ...
 
 
 class OrderById:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -14,11 +13,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from nexttick.ticks.source import TransientError
-from nexttick.venues.feeds.joining import Inbox, Joined, stopped
+from nexttick.venues.feeds.joining import ConnectedFeed, Inbox
 from nexttick.venues.feeds.order_by_id import Listing, OrderById, Want
 from nexttick.venues.http import Rest
-from nexttick.venues.messages import Health, Message, Trade
-from nexttick.venues.retrying import BackOff, Waits
+from nexttick.venues.messages import Trade
+from nexttick.venues.retrying import Waits
 from nexttick.venues.trades import UNREADABLE, UnknownMessageError
 
 _LARGEST = 4_194_304  # bytes of a message
@@ -69,44 +68,30 @@ class Venue(Protocol):
         ...
 
 
-class Stream:
-    """A feed over a websocket of its own; see `messages.Feed`.
+class Stream(ConnectedFeed):
+    """A feed over a websocket of its own; see `ConnectedFeed`.
 
     Args:
         venue: whose.
         symbol: as ccxt writes it.
         waits: how long for what.
-
-    Attributes:
-        steps_back: trades whose time was before that of the trade before them; they keep it.
     """
 
     def __init__(self, venue: Venue, symbol: str, waits: Waits = Waits()):  # noqa: B008
-        self.name, self.symbol, self.health = venue.name, symbol, Health()
-        self._venue, self._waits = venue, waits
-        self._lives = self.steps_back = 0
+        super().__init__(venue.name, symbol, waits)
+        self._venue, self._lives = venue, 0
 
-    async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
-        """Go through messages as they come, those that came together in one list.
+    def _order(self, after: Trade | None) -> OrderById:
+        return OrderById(self.health, after, self._waits.delay_s)
 
-        Raises:
-            SourceError: the venue refuses, e.g. because it doesn't know the symbol.
-        """
-        inbox, waits = Inbox(), self._waits
-        order = OrderById(self.health, after, waits.delay_s)
-        joined = Joined(inbox, order, self._venue.missed, waits, self.health)
-        tasks = [asyncio.create_task(work) for work in (self._stay(inbox), self._check())]
-        for task in tasks:
-            inbox.watch(task)
-        try:
-            async with aclosing(joined.batches()) as batches:
-                async for batch in batches:
-                    self.steps_back = order.steps_back
-                    yield batch
-        finally:
-            await stopped(*tasks)
-            await self._venue.rest.close()
-            self.health.connected = False
+    def _missed(self, want: Want) -> AsyncGenerator[Listing, None]:
+        return self._venue.missed(want)
+
+    async def _close(self) -> None:
+        await self._venue.rest.close()
+
+    def _works(self, inbox: Inbox) -> list[Coroutine[Any, Any, None]]:
+        return [*super()._works(inbox), self._check()]
 
     async def _check(self) -> None:
         try:
@@ -114,22 +99,23 @@ class Stream:
         except TransientError as error:
             _log.warning("%s %s: %s", self.name, self.symbol, error)
 
-    async def _stay(self, inbox: Inbox) -> None:
-        """Connect again and again."""
-        back_off, loop = BackOff(self._waits), asyncio.get_running_loop()
-        while True:
-            began_s = loop.time()
-            reason = await self._live(inbox)
-            self.health.connected = False
-            wait_s = back_off.next_s(loop.time() - began_s)
-            said = "%s %s: %s; connecting again in %.1f s"
-            _log.warning(said, self.name, self.symbol, reason, wait_s)
-            await asyncio.sleep(wait_s)
-
     async def _live(self, inbox: Inbox) -> str:
-        """Connect once, listen as long as it lasts, and return why it ended."""
+        waits = self._waits
         try:
-            async with await self._opened() as socket:
+            try:
+                opened = await connect(
+                    self._venue.url,
+                    compression=None,  # a trade is small: to unpack it costs more than to read it
+                    open_timeout=waits.open_s,
+                    ping_interval=waits.ping_s,
+                    ping_timeout=waits.ping_s,
+                    close_timeout=min(1.0, waits.open_s),
+                    max_size=_LARGEST,
+                    max_queue=_FRAMES,
+                )
+            except ValueError as error:  # a redirect to what is no address
+                raise OSError(str(error)) from error
+            async with opened as socket:
                 for message in self._venue.hello():
                     await socket.send(message)
                 self.health.connected = True
@@ -145,22 +131,6 @@ class Stream:
             return f"connection lost ({closed})"
         except (OSError, TimeoutError, WebSocketException) as error:
             return f"no connection to {self._venue.url} ({str(error) or repr(error)})"
-
-    async def _opened(self) -> ClientConnection:
-        waits = self._waits
-        try:
-            return await connect(
-                self._venue.url,
-                compression=None,  # a trade is small, and to unpack it costs more than to read it
-                open_timeout=waits.open_s,
-                ping_interval=waits.ping_s,
-                ping_timeout=waits.ping_s,
-                close_timeout=min(1.0, waits.open_s),
-                max_size=_LARGEST,
-                max_queue=_FRAMES,
-            )
-        except ValueError as error:  # a redirect to what is no address
-            raise OSError(str(error)) from error
 
     async def _listen(self, socket: ClientConnection, inbox: Inbox) -> str:
         """Pass on what comes until nothing has come for too long."""
