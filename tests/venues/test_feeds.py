@@ -331,7 +331,7 @@ def test_unknown_sources_are_told_with_the_nearest_names() -> None:
 
 def test_sources_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXTTICK_BINANCE_WS", "ws://127.0.0.1:1")
-    assert open_feed("binance", "BTC/USDT")._venue.url.startswith("ws://127.0.0.1:1/ws/btcusdt@")
+    assert open_feed("binance", "BTC/USDT").url.startswith("ws://127.0.0.1:1/ws/btcusdt@")
     assert open_feed("stdin").name == "stdin"
     assert open_feed("bitstamp", "BTC/USD").name == "bitstamp"
     future = open_feed("binance", "BTC/USDT:USDT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from helpers.local_archive import Shelf, waits
 from helpers.servers import BROKEN, BUSY, CUT, DROP, OK, Fault, LocalServer
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import SourceError
-from nexttick.venues.http import Http, NotThereError, UnreachableError
+from nexttick.venues.http import Http, NotThereError, UnreachableError, json_of
 
 __all__ = ["waits"]
 KEY = "5ecret-5ecret-5ecret"
@@ -31,21 +32,23 @@ def shelf() -> Shelf:
 def test_bodies_come_whole() -> None:
     with LocalServer(shelf()) as server:
         http = Http()
-        answer = http.get(f"{server.url}/body", "a body", {"from": 3})
-        assert answer.body == BODY
-        assert answer.received == len(BODY)
-        assert http.get(f"{server.url}/small", "a body").json("x") == {"a": [1, 2]}
-        assert http.get(f"{server.url}/empty", "a body").body == b""
+        assert http.get(f"{server.url}/body", "a body", {"from": 3}) == BODY
+        assert http.received() == len(BODY)
+        assert json_of(http.get(f"{server.url}/small", "a body"), "x") == {"a": [1, 2]}
+        assert http.get(f"{server.url}/empty", "a body") == b""
         assert server.requests[0] == "/body?from=3"
 
 
 @pytest.mark.parametrize("fault", [BUSY, BROKEN, CUT, DROP, Fault("status", 408)], ids=str)
 def test_what_passes_is_tried_again(fault: Fault, tmp_path: Path) -> None:
     with LocalServer(shelf(), [fault, OK, fault, fault, OK]) as server:
-        assert Http().get(f"{server.url}/body", "a body").body == BODY
-        done = Http().download(f"{server.url}/body", "a body", tmp_path / "file")
+        http = Http()
+        assert http.get(f"{server.url}/body", "a body") == BODY
+        assert http.received() >= len(BODY)
+        done = http.download(f"{server.url}/body", "a body", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == BODY
-    assert done.received >= len(BODY)
+    assert http.received() >= len(BODY)
+    assert done == hashlib.sha256(BODY).hexdigest()
     assert len(server.requests) == 5
 
 
@@ -176,7 +179,7 @@ def test_what_is_no_json_is_shown() -> None:
     with LocalServer(Shelf({"/x": b"<html>busy"})) as server:
         answer = Http().get(f"{server.url}/x", "quotes of 5 Jan")
     with pytest.raises(TickError, match="quotes of 5 Jan: '<html>busy' starts no JSON"):
-        answer.json("quotes of 5 Jan")
+        json_of(answer, "quotes of 5 Jan")
 
 
 # --- keys
@@ -235,4 +238,4 @@ def test_no_redirection_takes_a_key_along() -> None:
         with pytest.raises(SourceError, match=r"status 302.*a key is sent to one address only"):
             Http({"X-Key": KEY}).get(f"{server.url}/away", "x")
         assert server.requests == ["/away"]
-        assert Http().get(f"{server.url}/away", "x").body == b"there"
+        assert Http().get(f"{server.url}/away", "x") == b"there"

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from nexttick.ticks.source import Series, SourceError
 from nexttick.venues.feeds.order_by_id import Listing, Want
+from nexttick.venues.feeds.stream import Stream
 from nexttick.venues.history.by_id import TradesById
 from nexttick.venues.history.connection import Connection
 from nexttick.venues.messages import Trade
+from nexttick.venues.retrying import Waits
 from nexttick.venues.trades import (
     MalformedError,
     Rows,
@@ -117,8 +119,8 @@ def venue(symbol: str) -> str:
 # --- live
 
 
-class BinanceStream:
-    """See `stream.Venue`.
+class BinanceStream(Stream):
+    """See `Stream`.
 
     Old trades by number (`historicalTrades`) may need a key; where it is refused, the last 1000
     trades are asked for instead.
@@ -127,14 +129,15 @@ class BinanceStream:
         symbol: `BTC/USDT`, or the venue's own `BTCUSDT`.
         ws_url: without the path: `wss://stream.binance.com:9443`.
         rest: told `X-MBX-TIME-UNIT: MICROSECOND`, and `X-MBX-APIKEY` where there is a key.
+        waits: how long for what.
     """
 
     name = "binance"
 
-    def __init__(self, symbol: str, ws_url: str, rest: Rest):
-        self._market = symbol.replace("/", "").upper()
-        self.url = f"{ws_url.rstrip('/')}/ws/{self._market.lower()}@trade?timeUnit=MICROSECOND"
-        self.rest, self._by_number = rest, True
+    def __init__(self, symbol: str, ws_url: str, rest: Rest, waits: Waits = Waits()):  # noqa: B008
+        self._market, self._by_number = symbol.replace("/", "").upper(), True
+        path = f"/ws/{self._market.lower()}@trade?timeUnit=MICROSECOND"
+        super().__init__(symbol, f"{ws_url.rstrip('/')}{path}", rest, waits)
 
     def hello(self) -> Sequence[str]:
         """Return nothing: the address says what is wanted."""
@@ -168,10 +171,10 @@ class BinanceStream:
 
     async def check(self) -> None:
         """Ask for the last trade."""
-        await self.rest.get("/api/v3/trades", {"symbol": self._market, "limit": 1})
+        await self._rest.get("/api/v3/trades", {"symbol": self._market, "limit": 1})
 
     async def _page(self, path: str, params: dict[str, int]) -> Listing:
         asked: dict[str, str | int] = {"symbol": self._market, "limit": _PAGE, **params}
-        rows, arrived_ns = await self.rest.get(path, asked), time.time_ns()
+        rows, arrived_ns = await self._rest.get(path, asked), time.time_ns()
         trades = numbered_trades(rows, read_plain, arrived_ns)
         return Listing(trades, trades[0].id - 1 if trades else -1)

@@ -56,44 +56,6 @@ class UnreachableError(SourceError):
     """It failed each time it was tried."""
 
 
-class Reply(NamedTuple):
-    """A body.
-
-    Attributes:
-        body: the bytes.
-        received: bytes that came over the network, those of attempts that failed too.
-    """
-
-    body: bytes
-    received: int
-
-    def json(self, what: str) -> Any:
-        """The body's JSON.
-
-        Raises:
-            TickError: it is none; `what` says whose.
-        """
-        try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            start = self.body[:60].decode(errors="replace")
-            raise TickError(
-                f"{what}: {start!r} starts no JSON ({error.msg}); try again, or check the address"
-            ) from error
-
-
-class Downloaded(NamedTuple):
-    """A file that was downloaded.
-
-    Attributes:
-        sha256: of its bytes, in hexadecimal.
-        received: bytes that came over the network, those of attempts that failed too.
-    """
-
-    sha256: str
-    received: int
-
-
 class Http:
     """A client that may be used from several threads.
 
@@ -136,7 +98,7 @@ class Http:
         what: str,
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_BODY_BYTES,
-    ) -> Reply:
+    ) -> bytes:
         """Get a body into memory.
 
         Args:
@@ -152,13 +114,14 @@ class Http:
             SourceError: refused, or too long.
         """
         sink = io.BytesIO()
-        done = self._copy(url, what, params, sink, max_bytes)
-        return Reply(sink.getvalue(), done.received)
+        self._copy(url, what, params, sink, max_bytes)
+        return sink.getvalue()
 
-    def download(
-        self, url: str, what: str, path: Path, max_bytes: int = MAX_FILE_BYTES
-    ) -> Downloaded:
+    def download(self, url: str, what: str, path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
         """Get a body into a file, which is replaced; arguments and errors as for `get`.
+
+        Returns:
+            The file's SHA-256, in hexadecimal.
 
         Raises:
             OSError: the file cannot be written: which, and the cure.
@@ -176,19 +139,16 @@ class Http:
         params: Mapping[str, str | int] | None,
         sink: IO[bytes],
         max_bytes: int,
-    ) -> Downloaded:
+    ) -> str:
         request = _Request(url, dict(params or {}), f"{what}: {shown(url)}", max_bytes)
-        received: list[int] = []
         try:
-            sha256 = retrying(lambda: self._once(request, sink, received.append), self._attempts)
+            return retrying(lambda: self._once(request, sink), self._attempts)
         except TransientError as error:
             times = f"tried {self._attempts} times" if self._attempts > 1 else "tried once"
             message = f"{error}; {times}; {_CURE}"
-        else:
-            return Downloaded(sha256, sum(received))
         raise UnreachableError(message)
 
-    def _once(self, request: _Request, sink: IO[bytes], count: Callable[[int], None]) -> str:
+    def _once(self, request: _Request, sink: IO[bytes]) -> str:
         """One attempt; returns the SHA-256 of what is in the sink."""
         if self._closed.is_set():
             raise SourceError(f"{request.where}: broken off")
@@ -205,7 +165,6 @@ class Http:
             ) as response:
                 self._check(response, request)
                 for piece in self._pieces(response, request):
-                    count(len(piece))
                     digest.update(piece)
                     sink.write(piece)
                 return digest.hexdigest()
@@ -268,6 +227,21 @@ class _Request(NamedTuple):
         pairs = [*parse_qsl(split.query), *((k, str(v)) for k, v in self.params.items())]
         found = [value for name, value in pairs if _SECRET_NAME.search(name)]
         return [value for value in (*found, split.password) if value]
+
+
+def json_of(body: bytes, what: str) -> Any:
+    """A body's JSON.
+
+    Raises:
+        TickError: it is none; `what` says whose.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        start = body[:60].decode(errors="replace")
+        raise TickError(
+            f"{what}: {start!r} starts no JSON ({error.msg}); try again, or check the address"
+        ) from error
 
 
 def shown(url: str) -> str:

@@ -17,9 +17,11 @@ import orjson
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Page, Series, SourceError, TransientError
 from nexttick.venues.feeds.order_by_id import Listing, Want
+from nexttick.venues.feeds.stream import Stream
 from nexttick.venues.history.connection import Connection
 from nexttick.venues.history.walking import Place, Walked, walk
 from nexttick.venues.messages import Trade
+from nexttick.venues.retrying import Waits
 from nexttick.venues.trades import (
     Rows,
     Tick,
@@ -118,20 +120,21 @@ def split_answer(answer: dict[str, Any], where: str) -> tuple[list[Any], int]:
 # --- live
 
 
-class KrakenStream:
-    """See `stream.Venue`.
+class KrakenStream(Stream):
+    """See `Stream`.
 
     Args:
         symbol: `BTC/USD`.
         ws_url: without the path: `wss://ws.kraken.com`.
         rest: asked for what was missed.
+        waits: how long for what.
     """
 
     name = "kraken"
 
-    def __init__(self, symbol: str, ws_url: str, rest: Rest):
-        self._symbol, self.rest = symbol.upper(), rest
-        self.url = f"{ws_url.rstrip('/')}/v2"
+    def __init__(self, symbol: str, ws_url: str, rest: Rest, waits: Waits = Waits()):  # noqa: B008
+        super().__init__(symbol, f"{ws_url.rstrip('/')}/v2", rest, waits)
+        self._symbol = symbol.upper()
         self._pair = "".join(_OWN_NAMES.get(name, name) for name in self._symbol.split("/"))
 
     def hello(self) -> Sequence[str]:
@@ -145,14 +148,14 @@ class KrakenStream:
             raise UnknownMessageError
         channel = message.get("channel")
         if channel == "trade" and message["type"] in ("snapshot", "update"):
-            return [numbered_trade(self._read(row), arrived_ns) for row in message["data"]]
+            return [numbered_trade(self._read_row(row), arrived_ns) for row in message["data"]]
         if message.get("success") is False:
             raise self._refusal(f"{self.url}: {self._symbol}", [message.get("error")])
         if channel in ("heartbeat", "status") or message.get("method") in ("subscribe", "pong"):
             return ()
         raise UnknownMessageError
 
-    def _read(self, row: dict[str, Any]) -> Tick:
+    def _read_row(self, row: dict[str, Any]) -> Tick:
         if row["symbol"] != self._symbol:
             raise UnknownMessageError
         time_ns, side = iso_to_ns(row["timestamp"]), _STREAM_SIDES[row["side"]]
@@ -177,15 +180,15 @@ class KrakenStream:
 
     async def _ask(self, params: dict[str, str | int]) -> tuple[dict[str, Any], int]:
         asked = {"pair": self._pair, **params}
-        answer = await self.rest.get("/0/public/Trades", asked, exact_json)
+        answer = await self._rest.get("/0/public/Trades", asked, exact_json)
         fields = answer if isinstance(answer, dict) else {}
         errors, result = fields.get("error"), fields.get("result")
         if not errors and isinstance(result, dict):
             return result, time.time_ns()
         listed = errors if isinstance(errors, list) else [errors or f"no answer: {answer}"]
         if any(str(error).startswith(_TOO_MUCH) for error in listed):
-            self.rest.respite.extend(_REST_S)
-        raise self._refusal(f"{self.rest.url}: {self._pair}", listed)
+            self._rest.respite.extend(_REST_S)
+        raise self._refusal(f"{self._rest.url}: {self._pair}", listed)
 
     def _refusal(self, where: str, errors: Sequence[Any]) -> SourceError | TransientError:
         """What the venue says of itself may pass; what it says of our question will not."""

@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nexttick.options import nearest
 from nexttick.ticks.source import Source
+from nexttick.venues import binance, kraken
+from nexttick.venues.feeds.stream import Stream
 from nexttick.venues.messages import Feed
 from nexttick.venues.retrying import Waits
-
-if TYPE_CHECKING:
-    from nexttick.venues.feeds.stream import Venue
 
 Factory = Callable[..., Source]
 
 
-def _binance_archive() -> Factory:
-    from nexttick.venues.archives.binance_archive import BinanceArchive
-
-    return BinanceArchive
-
-
-def _coinmarketcap() -> Factory:
-    from nexttick.venues.archives.coinmarketcap import CoinMarketCap
-
-    return CoinMarketCap
-
-
-def _bitcoincharts() -> Factory:
-    from nexttick.venues.archives.bitcoincharts import Bitcoincharts
-
-    return Bitcoincharts
+def _archive(module: str, name: str) -> Callable[[], Factory]:
+    return lambda: getattr(import_module(f"nexttick.venues.archives.{module}"), name)
 
 
 SOURCES: dict[str, Callable[[], Factory]] = {
-    "binance-archive": _binance_archive,
-    "coinmarketcap": _coinmarketcap,
-    "bitcoincharts": _bitcoincharts,
+    "binance-archive": _archive("binance_archive", "BinanceArchive"),
+    "coinmarketcap": _archive("coinmarketcap", "CoinMarketCap"),
+    "bitcoincharts": _archive("bitcoincharts", "Bitcoincharts"),
 }
 """Sources with a name of their own; each is imported when it is asked for."""
 
@@ -71,7 +56,7 @@ def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None
     from ccxt import exchanges
 
     if name not in exchanges:
-        close = difflib.get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
+        close = get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(
             f"source {name!r} is unknown: {hint}Known: {', '.join(SOURCES)}, URLs, files and "
@@ -88,41 +73,32 @@ def _made(factory: Factory, name: str, first: tuple[str, ...], given: dict[str, 
     Raises:
         ValueError: an option is unknown, or its text is no value of its kind.
     """
-    parameters = list(inspect.signature(factory).parameters.values())[len(first) :]
-    kinds = {one.name: kind for one in parameters if (kind := _kind(one)) is not None}
+    kinds: dict[str, type] = {}
+    for one in list(inspect.signature(factory).parameters.values())[len(first) :]:
+        text_or_none = one.default is None and "str" in str(one.annotation)
+        kind = str if text_or_none else type(one.default)
+        if kind in _PARSERS and one.name != _SECRET:
+            kinds[one.name] = kind
     values: dict[str, Any] = {}
     for option, text in given.items():
         if option not in kinds:
             raise ValueError(f"source {name} has no option {option!r}: {nearest(option, kinds)}")
         try:
-            values[option] = _PARSERS[kinds[option]](text)
+            what, parse = _PARSERS[kinds[option]]
+            values[option] = parse(text)
         except (ValueError, KeyError) as error:
-            what = _KINDS[kinds[option]]
             raise ValueError(f"option {option} of source {name}: {text!r} is no {what}") from error
     return factory(*first, **values)
 
 
-_KINDS: dict[type, str] = {
-    str: "text", int: "whole number", float: "number", bool: "yes or no"
-}  # fmt: skip
-_PARSERS: dict[type, Callable[[str], Any]] = {
-    str: str,
-    int: int,
-    float: float,
-    bool: lambda text: {"yes": True, "true": True, "no": False, "false": False}[text.lower()],
+_YES_OR_NO = {"yes": True, "true": True, "no": False, "false": False}
+_PARSERS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    str: ("text", str),
+    int: ("whole number", int),
+    float: ("number", float),
+    bool: ("yes or no", lambda text: _YES_OR_NO[text.lower()]),
 }
 _SECRET = "key"  # a command line is seen by all: keys come from the environment
-
-
-def _kind(parameter: inspect.Parameter) -> type | None:
-    """The type of an option that can be given as text; None where it is no such option."""
-    if parameter.name == _SECRET:
-        return None
-    if parameter.default is None and "str" in str(parameter.annotation):
-        return str
-    return type(parameter.default) if type(parameter.default) in _KINDS else None
-
-
 OWN = ("binance", "kraken", "replay", "stdin")
 
 
@@ -167,42 +143,7 @@ def open_feed(
     if not all(symbol.partition("/")):
         raise ValueError(f"symbol={symbol!r}: give base and quote, e.g. BTC/USDT")
     if source in OWN and ":" not in symbol:  # BTC/USDT:USDT is a future
-        from nexttick.venues.feeds.stream import Stream
-
-        waits = waits or Waits()
-        return Stream(_venue(source, symbol, ws_url, rest_url, waits), symbol, waits)
-    return _through_ccxt(source, symbol, waits or Waits(delay_s=0.1), options)
-
-
-def _venue(
-    source: str, symbol: str, ws_url: str | None, rest_url: str | None, waits: Waits
-) -> Venue:
-    from nexttick.venues import binance, kraken
-    from nexttick.venues.http import Rest
-
-    module = {"binance": binance, "kraken": kraken}[source]
-    name = source.upper()
-    ws_url = ws_url or os.environ.get(f"NEXTTICK_{name}_WS") or module.WS_URL
-    rest_url = rest_url or os.environ.get(f"NEXTTICK_{name}_REST") or module.REST_URL
-    _check_url(ws_url, ("ws://", "wss://"))
-    _check_url(rest_url, ("http://", "https://"))
-    times = waits.open_s, waits.first_s, waits.longest_s
-    if source == "kraken":
-        return kraken.KrakenStream(symbol, ws_url, Rest(rest_url, {}, *times))
-    headers = dict(binance.MICROSECONDS)
-    if key := os.environ.get("NEXTTICK_BINANCE_KEY"):
-        headers["X-MBX-APIKEY"] = key
-    return binance.BinanceStream(symbol, ws_url, Rest(rest_url, headers, *times))
-
-
-def _check_url(url: str, schemes: tuple[str, ...]) -> None:
-    if not url.startswith(schemes):
-        raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
-
-
-def _through_ccxt(
-    source: str, symbol: str, waits: Waits, options: Mapping[str, Any] | None
-) -> Feed:
+        return _stream(source, symbol, ws_url, rest_url, waits or Waits())
     import ccxt.pro
 
     if source not in ccxt.pro.exchanges:
@@ -211,4 +152,25 @@ def _through_ccxt(
         raise ValueError(f"source={source!r} is not known; did you mean {likely}?")
     from nexttick.venues.feeds.ccxt_feed import CcxtFeed
 
-    return CcxtFeed(source, symbol, waits, options)
+    return CcxtFeed(source, symbol, waits or Waits(delay_s=0.1), options)
+
+
+def _stream(
+    source: str, symbol: str, ws_url: str | None, rest_url: str | None, waits: Waits
+) -> Stream:
+    """A venue's own stream at the addresses given, in the environment, or the venue's own."""
+    from nexttick.venues.http import Rest
+
+    module = {"binance": binance, "kraken": kraken}[source]
+    name, headers = source.upper(), {}
+    ws_url = ws_url or os.environ.get(f"NEXTTICK_{name}_WS") or module.WS_URL
+    rest_url = rest_url or os.environ.get(f"NEXTTICK_{name}_REST") or module.REST_URL
+    for url, schemes in ((ws_url, ("ws://", "wss://")), (rest_url, ("http://", "https://"))):
+        if not url.startswith(schemes):
+            raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
+    if source == "binance":
+        key = os.environ.get("NEXTTICK_BINANCE_KEY")
+        headers = binance.MICROSECONDS | ({"X-MBX-APIKEY": key} if key else {})
+    rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s)
+    kind = binance.BinanceStream if source == "binance" else kraken.KrakenStream
+    return kind(symbol, ws_url, rest, waits)

@@ -297,9 +297,9 @@ class BinanceArchive:
         try:
             # Twice: a file that is replaced just now may not be the one that the sum is of.
             for _ in range(2):
-                done = http.download(url, what, path)
+                sha256 = http.download(url, what, path)
                 try:
-                    body = http.get(f"{url}.CHECKSUM", what, max_bytes=100_000).body
+                    body = http.get(f"{url}.CHECKSUM", what, max_bytes=100_000)
                 except NotThereError as error:
                     said = str(error)
                 else:
@@ -307,7 +307,7 @@ class BinanceArchive:
                     said = f"{body[:80]!r}, which is no sum of that file"
                     if found is not None and found[2] == zipped.encode():
                         said = found[1].decode().lower()
-                if said == done.sha256:
+                if said == sha256:
                     return _Got(file, path)
         except (NotThereError, UnreachableError) as error:
             path.unlink(missing_ok=True)
@@ -315,7 +315,7 @@ class BinanceArchive:
             return _Got(file, None, reason=str(error), fault=failed, unreachable=failed)
         path.unlink()
         reason = (
-            f"{what}: {zipped} has the SHA-256 {done.sha256}, and by {zipped}.CHECKSUM it should "
+            f"{what}: {zipped} has the SHA-256 {sha256}, and by {zipped}.CHECKSUM it should "
             f"have {said}, twice in turn; fetch it again later"
         )
         return _Got(file, None, reason, fault=True)

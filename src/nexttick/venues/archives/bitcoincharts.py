@@ -92,64 +92,58 @@ class Bitcoincharts:
         """Pages whose last second is held back, up to the last trade or the stop."""
         held = False
         while from_s * _S_NS < stop_ns:
-            ticks, received = self._ask(from_s, held)
+            ticks, ended = self._ask(from_s, held), False
             if _last_s(ticks) == from_s:
-                later, more = self._ask(from_s + 1, held=False)
-                received += more
-                if later.is_empty():
-                    yield from self._end(ticks, from_s, stop_ns, received)
-                    return
-                # A trade may have come between the two questions.
-                ticks, more = self._ask(from_s, held=True)
-                received += more
-            if ticks.is_empty():
-                yield from self._end(ticks, from_s, stop_ns, received)
+                ended = self._ask(from_s + 1, held=False).is_empty()
+                if not ended:  # a trade may have come between the two questions
+                    ticks = self._ask(from_s, held=True)
+            if ended or ticks.is_empty():
+                yield from self._end(ticks, from_s, stop_ns)
                 return
             last_s = _last_s(ticks)
-            if last_s == from_s:
-                yield self._full(from_s, len(ticks))
-                from_s, held = from_s + 1, False
+            if last_s > from_s:
+                whole = ticks.filter(pl.col("time") < last_s * _S_NS)
+                yield self._page(whole, from_s, last_s)
+                from_s, held = last_s, True
                 continue
-            whole = ticks.filter(pl.col("time") < last_s * _S_NS)
-            yield make_page(whole, self._what(from_s), last_s * _S_NS, received)
-            from_s, held = last_s, True
+            reason = (
+                f"{self._what(from_s)}: this one second fills a page of {len(ticks):,} trades, and "
+                "the rest of it cannot be asked for; the file of the whole history has it "
+                "(history=True)"
+            )
+            yield Missing(from_s * _S_NS, (from_s + 1) * _S_NS, reason)
+            from_s, held = from_s + 1, False
 
-    def _ask(self, from_s: int, held: bool) -> tuple[pl.DataFrame, int]:
+    def _ask(self, from_s: int, held: bool) -> pl.DataFrame:
         """Trades from a second on; `held` says that there are some in that very second."""
+        what = self._what(from_s)
+        params: dict[str, str | int] = {"symbol": self._own, "start": from_s}
+
+        def asked() -> pl.DataFrame:
+            page = _parsed(self._http.get(f"{self._base}/trades.csv", what, params), what)
+            ticks = page.filter(pl.col("time") >= from_s * _S_NS)
+            stale = len(ticks) < len(page) and _last_s(ticks) <= from_s
+            if stale or (held and (ticks.is_empty() or ticks["time"].min() != from_s * _S_NS)):
+                raise TransientError(f"{what}: a page of other seconds came than was asked for")
+            return ticks
+
         try:
-            return retrying(lambda: self._asked(from_s, held), self._attempts)
+            return retrying(asked, self._attempts)
         except TransientError as error:
             raise SourceError(f"{error}, {self._attempts} times; try later") from error
 
-    def _asked(self, from_s: int, held: bool) -> tuple[pl.DataFrame, int]:
-        what = self._what(from_s)
-        params: dict[str, str | int] = {"symbol": self._own, "start": from_s}
-        answer = self._http.get(f"{self._base}/trades.csv", what, params)
-        page = _parsed(answer.body, what)
-        ticks = page.filter(pl.col("time") >= from_s * _S_NS)
-        stale = len(ticks) < len(page) and _last_s(ticks) <= from_s
-        if stale or (held and (ticks.is_empty() or ticks["time"].min() != from_s * _S_NS)):
-            raise TransientError(f"{what}: a page of other seconds came than was asked for")
-        return ticks, answer.received
-
-    def _end(
-        self, ticks: pl.DataFrame, last_s: int, stop_ns: int, received: int
-    ) -> Iterator[Page | Missing]:
+    def _end(self, ticks: pl.DataFrame, last_s: int, stop_ns: int) -> Iterator[Page | Missing]:
         """The newest second, where it is settled, and what nobody knows after it."""
         until_s = last_s
         if len(ticks) and last_s <= now_ns() // _S_NS - _SETTLED_S:
             until_s = last_s + 1
-            yield make_page(ticks, self._what(last_s), until_s * _S_NS, received)
+            yield self._page(ticks, last_s, until_s)
         if until_s * _S_NS < stop_ns:
             reason = f"{self._what(until_s)}: there are no trades from there on, or not yet"
             yield Missing(until_s * _S_NS, stop_ns, reason, fault=False)
 
-    def _full(self, second: int, rows: int) -> Missing:
-        reason = (
-            f"{self._what(second)}: this one second fills a page of {rows:,} trades, and the rest "
-            "of it cannot be asked for; the file of the whole history has it (history=True)"
-        )
-        return Missing(second * _S_NS, (second + 1) * _S_NS, reason)
+    def _page(self, ticks: pl.DataFrame, from_s: int, until_s: int) -> Page:
+        return make_page(ticks, self._what(from_s), until_s * _S_NS, self._http.received())
 
     def _what(self, from_s: int) -> str:
         return f"bitcoincharts {self._own} from {iso(from_s * _S_NS)}"
@@ -161,7 +155,7 @@ class Bitcoincharts:
         with tempfile.TemporaryDirectory(prefix="nexttick-") as folder:
             path, spool, last_ns = Path(folder) / f"{self._own}.csv.gz", Spool(Path(folder)), 0
             url, what = f"{self._base}/csv/{path.name}", f"bitcoincharts {self._own}, all trades"
-            received = self._http.download(url, what, path).received
+            self._http.download(url, what, path)
             for text in gzip_lines(path):
                 ticks = _parsed(text, what)
                 last_ns = max(last_ns, _last_s(ticks) * _S_NS)
@@ -169,8 +163,7 @@ class Bitcoincharts:
             path.unlink()
             for day, (_, until_ns) in by_day((start_ns, min(stop_ns, last_ns))):
                 ticks = spool.take(day).filter(pl.col("time") < last_ns)
-                yield make_page(ticks, what, until_ns, received)
-                received = 0
+                yield make_page(ticks, what, until_ns, self._http.received())
         return last_ns // _S_NS
 
 

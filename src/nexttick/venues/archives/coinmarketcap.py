@@ -18,7 +18,7 @@ from nexttick.ticks.days import DAY_NS
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
 from nexttick.venues.archives.spool import iso, make_page, now_ns
-from nexttick.venues.http import Http
+from nexttick.venues.http import Http, json_of
 from nexttick.venues.retrying import ATTEMPTS
 
 BASE_URL = "https://pro-api.coinmarketcap.com"
@@ -110,7 +110,7 @@ class CoinMarketCap:
             "count": _POINTS,
             "convert": self._currency,
         }
-        data, received = self._ask("/v3/cryptocurrency/quotes/historical", what, asked)
+        data = self._ask("/v3/cryptocurrency/quotes/historical", what, asked)
         try:
             # In the answer the coin stands under its number, or alone.
             coin = data if "quotes" in data else data[str(number)]
@@ -135,12 +135,12 @@ class CoinMarketCap:
             pl.lit(1, SCHEMA["amount"]).alias("amount"),
             pl.lit(0, SCHEMA["side"]).alias("side"),
         )
-        return make_page(ticks.filter(given), what, stop_ns, received)
+        return make_page(ticks.filter(given), what, stop_ns, self._http.received())
 
     def _coin_id(self) -> int:
         """The number of the coin that its symbol means."""
         what = f"CoinMarketCap's list of coins, {self._coin}"
-        data, _ = self._ask("/v1/cryptocurrency/map", what, {"symbol": self._coin})
+        data = self._ask("/v1/cryptocurrency/map", what, {"symbol": self._coin})
         try:
             known = [(coin.get("rank") or 10**9, coin["id"]) for coin in data]
         except (TypeError, KeyError, AttributeError) as error:
@@ -149,13 +149,13 @@ class CoinMarketCap:
             raise SourceError(f"{what}: it knows no such coin; check the symbol")
         return int(min(known)[1])
 
-    def _ask(self, path: str, what: str, params: dict[str, str | int]) -> tuple[Any, int]:
-        """The `data` of an answer, and the bytes received; refusals come with status 200 too."""
-        answer = self._http.get(f"{self._base}{path}", what, params)
-        parsed = answer.json(what)
+    def _ask(self, path: str, what: str, params: dict[str, str | int]) -> Any:
+        """The `data` of an answer; refusals come with status 200 too."""
+        body = self._http.get(f"{self._base}{path}", what, params)
+        parsed = json_of(body, what)
         status = parsed.get("status") if isinstance(parsed, dict) else None
         if isinstance(status, dict) and status.get("error_code") not in (None, 0, "0"):
             raise SourceError(f"{what}: {status.get('error_message')}; see what your plan allows")
         if not isinstance(parsed, dict) or "data" not in parsed:
-            raise TickError(f"{what}: {answer.body[:80]!r} holds no data; check the address")
-        return parsed["data"], answer.received
+            raise TickError(f"{what}: {body[:80]!r} holds no data; check the address")
+        return parsed["data"]

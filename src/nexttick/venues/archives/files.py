@@ -46,7 +46,6 @@ class _Loaded:
     ticks: pl.DataFrame
     start_ns: int
     stop_ns: int
-    received: int = 0
     noted: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -61,14 +60,14 @@ class _Loaded:
         """Its ticks of a span by day; the last page tells up to when the file is whole."""
         if self.stop_ns <= start_ns:
             return
-        received, noted = self.received, self.noted
+        noted = self.noted
         ticks = self.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
         days = [day for _, day in ticks.group_by(pl.col("time") // DAY_NS, maintain_order=True)]
         for day in days[:-1]:
             end_ns = (day["time"][0] // DAY_NS + 1) * DAY_NS
-            yield Page(day, min(end_ns, self.stop_ns), received, noted)
-            received, noted = 0, ()
-        yield Page(days[-1] if days else ticks, self.stop_ns, received, noted)
+            yield Page(day, min(end_ns, self.stop_ns), 0, noted)
+            noted = ()
+        yield Page(days[-1] if days else ticks, self.stop_ns, 0, noted)
 
 
 @dataclass(frozen=True)
@@ -148,12 +147,15 @@ class Files:
             else:
                 found = self._in_order(start_ns, stop_ns)
             with closing(found) as files:
-                for part in self._joined(files, start_ns, stop_ns):
-                    outside = isinstance(part, Missing) and (
-                        part.start_ns >= stop_ns or part.stop_ns <= start_ns
-                    )
-                    if not outside:
-                        yield within(part, start_ns, stop_ns)
+                for whole in self._joined(files, start_ns, stop_ns):
+                    if isinstance(whole, Missing) and not (
+                        whole.start_ns < stop_ns and whole.stop_ns > start_ns
+                    ):
+                        continue
+                    part = within(whole, start_ns, stop_ns)
+                    if isinstance(part, Page):
+                        part = replace(part, received=self._http.received())
+                    yield part
 
     # --- from files to pages
 
@@ -229,14 +231,14 @@ class Files:
         for path in paths:
             yield self._read(path)
 
-    def _read(self, path: Path, received: int = 0) -> _Loaded:
+    def _read(self, path: Path) -> _Loaded:
         """Read a file; it is taken to hold the whole days of its ticks."""
         ticks, table = self._read_ticks([path])
         start_ns, stop_ns = (
             day_span(day_of(ticks["time"][0]))[0],
             day_span(day_of(ticks["time"][-1]))[1],
         )
-        return _Loaded(path, ticks, start_ns, stop_ns, received, _noted(table))
+        return _Loaded(path, ticks, start_ns, stop_ns, _noted(table))
 
     def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read files and name them without their folder, which may be a temporary one."""
@@ -270,9 +272,9 @@ class Files:
     def _fetched(self, url: str, path: Path, days: list[date]) -> _Loaded | _Failed:
         what = f"{self.series.symbol} {days[0] if days else ''}".strip()
         try:
-            received = self._http.download(url, what, path).received
+            self._http.download(url, what, path)
             check_size(path)
-            file = self._read(path, received)
+            file = self._read(path)
         except NotThereError as error:
             return _Failed(str(error), fault=False)
         except (UnreachableError, TickError) as error:

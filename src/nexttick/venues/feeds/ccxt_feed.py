@@ -192,7 +192,7 @@ class CcxtFeed(ConnectedFeed):
                 _log.debug("%s %s: %r", self.name, self.symbol, error)
         return trades
 
-    async def _missed(self, want: Want) -> AsyncGenerator[Listing, None]:
+    async def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
         """Go through the trades since one, page by page as long as there are new ones."""
         since_ms, newest = want.after.time_ns // 1_000_000, (-1, -1)
         while True:

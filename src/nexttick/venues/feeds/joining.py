@@ -203,8 +203,8 @@ class ConnectedFeed(ABC):
         """Connect once, pass on what comes as long as it lasts, and return why it ended."""
 
     @abstractmethod
-    def _missed(self, want: Want) -> AsyncGenerator[Listing, None]:
-        """Ask REST for the trades after `want.after`, page by page."""
+    def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
+        """Ask REST for the trades after one, page by page."""
 
     @abstractmethod
     async def _close(self) -> None:
@@ -221,7 +221,7 @@ class ConnectedFeed(ABC):
             SourceError: the venue refuses, e.g. because it doesn't know the symbol.
         """
         inbox = Inbox()
-        joined = Joined(inbox, self._order(after), self._missed, self._waits, self.health)
+        joined = Joined(inbox, self._order(after), self.missed, self._waits, self.health)
         tasks = [asyncio.create_task(work) for work in self._works(inbox)]
         for task in tasks:
             inbox.watch(task)

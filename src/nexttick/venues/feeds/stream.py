@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from typing import Any, Protocol
+from abc import abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from nexttick.ticks.source import TransientError
 from nexttick.venues.feeds.joining import ConnectedFeed, Inbox
-from nexttick.venues.feeds.order_by_id import Listing, OrderById, Want
-from nexttick.venues.http import Rest
+from nexttick.venues.feeds.order_by_id import OrderById
 from nexttick.venues.messages import Trade
 from nexttick.venues.retrying import Waits
 from nexttick.venues.trades import UNREADABLE, UnknownMessageError
+
+if TYPE_CHECKING:  # they take a while to load, and the past of a venue needs none of them
+    from websockets.asyncio.client import ClientConnection
+
+    from nexttick.venues.http import Rest
 
 _LARGEST = 4_194_304  # bytes of a message
 _FRAMES = 256  # read ahead; beyond it the network waits
@@ -26,23 +29,27 @@ _UNREADABLE = (1002, 1003, 1007, 1009)  # close codes: we could not make sense o
 _log = logging.getLogger(__name__)
 
 
-class Venue(Protocol):
-    """What is particular to a venue that numbers its trades one by one.
+class Stream(ConnectedFeed):
+    """A feed over the websocket of a venue that numbers its trades one by one.
 
-    Attributes:
-        name: e.g. `binance`.
+    Args:
+        symbol: as ccxt writes it.
         url: of the websocket.
         rest: asked for what was missed; it is closed with the stream.
+        waits: how long for what.
     """
 
-    name: str
-    url: str
-    rest: Rest
+    name: str  # of the venue
 
+    def __init__(self, symbol: str, url: str, rest: Rest, waits: Waits):
+        super().__init__(self.name, symbol, waits)
+        self.url, self._rest, self._lives = url, rest, 0
+
+    @abstractmethod
     def hello(self) -> Sequence[str]:
         """Return what to send when connected."""
-        ...
 
+    @abstractmethod
     def trades(self, message: Any, arrived_ns: int) -> Sequence[Trade]:
         """Return the trades in a message, none where it only tells of the connection.
 
@@ -52,12 +59,8 @@ class Venue(Protocol):
             ValueError: it is not what it should be; so do KeyError and TypeError.
             SourceError: it says that the venue refuses.
         """
-        ...
 
-    def missed(self, want: Want) -> AsyncGenerator[Listing, None]:
-        """Ask REST for the trades after `want.after`, page by page."""
-        ...
-
+    @abstractmethod
     async def check(self) -> None:
         """Ask REST whether the market exists.
 
@@ -65,46 +68,31 @@ class Venue(Protocol):
             SourceError: it doesn't.
             TransientError: there was no answer.
         """
-        ...
-
-
-class Stream(ConnectedFeed):
-    """A feed over a websocket of its own; see `ConnectedFeed`.
-
-    Args:
-        venue: whose.
-        symbol: as ccxt writes it.
-        waits: how long for what.
-    """
-
-    def __init__(self, venue: Venue, symbol: str, waits: Waits = Waits()):  # noqa: B008
-        super().__init__(venue.name, symbol, waits)
-        self._venue, self._lives = venue, 0
 
     def _order(self, after: Trade | None) -> OrderById:
         return OrderById(self.health, after, self._waits.delay_s)
 
-    def _missed(self, want: Want) -> AsyncGenerator[Listing, None]:
-        return self._venue.missed(want)
-
     async def _close(self) -> None:
-        await self._venue.rest.close()
+        await self._rest.close()
 
     def _works(self, inbox: Inbox) -> list[Coroutine[Any, Any, None]]:
         return [*super()._works(inbox), self._check()]
 
     async def _check(self) -> None:
         try:
-            await self._venue.check()
+            await self.check()
         except TransientError as error:
             _log.warning("%s %s: %s", self.name, self.symbol, error)
 
     async def _live(self, inbox: Inbox) -> str:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import ConnectionClosed, WebSocketException
+
         waits = self._waits
         try:
             try:
                 opened = await connect(
-                    self._venue.url,
+                    self.url,
                     compression=None,  # a trade is small: to unpack it costs more than to read it
                     open_timeout=waits.open_s,
                     ping_interval=waits.ping_s,
@@ -116,13 +104,13 @@ class Stream(ConnectedFeed):
             except ValueError as error:  # a redirect to what is no address
                 raise OSError(str(error)) from error
             async with opened as socket:
-                for message in self._venue.hello():
+                for message in self.hello():
                     await socket.send(message)
                 self.health.connected = True
                 self.health.reconnects += self._lives > 0
                 self._lives += 1
                 inbox.interrupted()  # now, when REST's answer will reach to what comes
-                _log.info("%s %s: connected to %s", self.name, self.symbol, self._venue.url)
+                _log.info("%s %s: connected to %s", self.name, self.symbol, self.url)
                 return await self._listen(socket, inbox)
         except TransientError as error:
             return str(error)
@@ -130,7 +118,7 @@ class Stream(ConnectedFeed):
             self.health.malformed += closed.sent is not None and closed.sent.code in _UNREADABLE
             return f"connection lost ({closed})"
         except (OSError, TimeoutError, WebSocketException) as error:
-            return f"no connection to {self._venue.url} ({str(error) or repr(error)})"
+            return f"no connection to {self.url} ({str(error) or repr(error)})"
 
     async def _listen(self, socket: ClientConnection, inbox: Inbox) -> str:
         """Pass on what comes until nothing has come for too long."""
@@ -157,7 +145,7 @@ class Stream(ConnectedFeed):
     def _read(self, frame: bytes) -> Sequence[Trade]:
         self.health.last_arrival_ns = arrived_ns = time.time_ns()
         try:
-            return self._venue.trades(orjson.loads(frame), arrived_ns)
+            return self.trades(orjson.loads(frame), arrived_ns)
         except UnknownMessageError:
             self.health.unknown += 1
         except UNREADABLE as error:
