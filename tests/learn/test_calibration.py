@@ -24,9 +24,7 @@ from nexttick.learn.predictor.calibration import (
     from_json,
     to_json,
 )
-from nexttick.scores.bootstrap import Resampler
 from nexttick.scores.metrics import log_losses, score
-from nexttick.scores.reliability import reliability_curve
 
 GRID = np.concatenate([[0.0, 1e-12], np.linspace(0.001, 0.999, 500), [1 - 1e-12, 1.0]])
 every_kind = pytest.mark.parametrize("kind", CALIBRATIONS)
@@ -228,52 +226,3 @@ def test_calibrations_survive_json() -> None:
 def test_a_damaged_calibration_is_refused(value: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_json([value])
-
-
-# Reliability
-
-
-def test_the_reliability_curve_counts_what_lies_in_each_bin() -> None:
-    p = np.repeat([0.2, 0.4, 0.6], [50, 30, 20])
-    y = np.zeros(100, np.int8)
-    y[:5] = y[50:65] = y[80:98] = 1
-    curve = reliability_curve(y, p, bins=50)
-    assert curve["n"].to_list() == [50, 30, 20]
-    assert curve["p"].to_list() == pytest.approx([0.2, 0.4, 0.6])
-    assert curve["rate"].to_list() == pytest.approx([0.1, 0.5, 0.9])
-
-
-def test_wilsons_interval_is_the_one_he_printed() -> None:
-    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20 and 1 of 29 by method 3."""
-    for rises, n, low, high in (
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ):
-        y = (np.arange(n) < rises).astype(np.int8)
-        curve = reliability_curve(y, np.full(n, 0.3))
-        assert curve["low"][0] == pytest.approx(low, abs=5e-5)
-        assert curve["high"][0] == pytest.approx(high, abs=5e-5)
-
-
-def test_resampled_intervals_are_wilsons_where_events_are_independent_and_wider_else() -> None:
-    y, p = off_by(1.0, 0.0, 9, 20_000)
-    blocks = Resampler.fit([log_losses(y, p)])
-    wilson, resampled = reliability_curve(y, p), reliability_curve(y, p, resampler=blocks)
-    assert resampled["rate"].equals(wilson["rate"])
-    for bound in ("low", "high"):
-        np.testing.assert_allclose(resampled[bound], wilson[bound], atol=0.01)
-    alike_y, alike_p = np.repeat(y, 5), np.repeat(p, 5)
-    blocks = Resampler.fit([log_losses(alike_y, alike_p)])
-    alike = reliability_curve(alike_y, alike_p, resampler=blocks)
-    told = reliability_curve(alike_y, alike_p)
-    ratio = (alike["high"] - alike["low"]) / (told["high"] - told["low"])
-    assert ratio.mean() == pytest.approx(math.sqrt(5), rel=0.15)
-
-
-def test_bins_of_the_curve_give_the_calibration_error() -> None:
-    y, p = off_by(0.7, 0.1, 10, 5000)
-    curve = reliability_curve(y, p)
-    error = (curve["n"] * (curve["p"] - curve["rate"]).abs()).sum() / len(y)
-    assert error == pytest.approx(score(y, p, 0.7)["ece"])

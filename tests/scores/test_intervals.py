@@ -10,7 +10,8 @@ import pytest
 from sklearn import metrics as sk
 
 from nexttick.scores.bootstrap import Estimate, Resampler
-from nexttick.scores.intervals import Evaluation, evaluate
+from nexttick.scores.intervals import Evaluation, bits_over, evaluate
+from nexttick.scores.metrics import log_losses
 
 
 @cache
@@ -218,3 +219,76 @@ def test_the_difference_of_equals_covers_zero(memory: float) -> None:
         told = evaluate(y, p_by, base="no", resamples=200, seed=seed).differences("yes", "no")
         covered += told["log_loss"].low <= 0 <= told["log_loss"].high
     assert 89 <= covered <= 100
+
+
+# Bits over another forecaster
+
+
+def equals(seed: int, n: int, memory: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers that last, and two forecasters that are equally good and equally bad."""
+    rng = np.random.default_rng(seed)
+    turns = rng.random(n) < (1 - memory) / 2
+    y = ((rng.integers(2) + np.cumsum(turns)) % 2).astype(np.int8)
+    return y, np.full(n, 0.6), np.full(n, 0.4)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.8])
+def test_the_interval_covers_zero_between_equals_nineteen_times_in_twenty(memory: float) -> None:
+    # 190 expected of 200, with a standard deviation of 3.
+    estimates = [bits_over(*equals(seed, 5000, memory)) for seed in range(200)]
+    assert 175 <= sum(one.low <= 0 <= one.high for one in estimates) <= 199
+
+
+def test_blocks_of_single_events_would_cover_far_less() -> None:
+    single = Resampler.fit([np.random.default_rng(0).normal(size=200)])  # asks for blocks of one
+    covered = 0
+    for seed in range(40):
+        y, p, other = equals(seed, 200, 0.8)
+        told = single.mean(log_losses(y, other) - log_losses(y, p))
+        covered += told.low <= 0 <= told.high
+    assert covered < 30
+
+
+def test_the_interval_covers_a_true_gain() -> None:
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        truth = rng.choice([0.3, 0.6], 2000)
+        y = (rng.random(2000) < truth).astype(np.int8)
+        gain = np.mean(
+            [t * math.log2(t / 0.45) + (1 - t) * math.log2((1 - t) / 0.55) for t in (0.3, 0.6)]
+        )
+        told = bits_over(y, truth, np.full(2000, 0.45))
+        covered += told.low <= gain <= told.high
+    assert 175 <= covered <= 199
+
+
+def test_alike_neighbours_widen_the_interval() -> None:
+    # Each event counted ten times in a row says no more than counted once.
+    y, p, other = equals(1, 1000, 0.0)
+    once = bits_over(y, p, other)
+    tenfold = bits_over(*(np.repeat(part, 10) for part in (y, p, other)))
+    assert tenfold.value == pytest.approx(once.value)
+    assert tenfold.margin == pytest.approx(once.margin, rel=0.05)
+
+
+def test_bits_are_the_mean_difference_of_log_losses() -> None:
+    y, _, p_by = contest()
+    told = bits_over(y, p_by["network"], np.full(len(y), 0.5))
+    expected = (math.log(2) - log_losses(y, p_by["network"]).mean()) / math.log(2)
+    assert told.value == pytest.approx(expected)
+
+
+def test_bits_over_another_are_those_of_the_whole_evaluation() -> None:
+    y, _, p_by = contest()
+    told = bits_over(y, p_by["table"], p_by["base_rate"])
+    difference = evaluate(y, p_by).differences("table", "base_rate")["bits"]
+    assert told.value == pytest.approx(difference.value, abs=1e-6)
+    assert told.margin == pytest.approx(difference.margin, rel=0.3)
+
+
+def test_one_event_decides_nothing() -> None:
+    told = bits_over(np.array([1]), np.array([0.9]), np.array([0.1]))
+    assert told.value > 0
+    assert math.isnan(told.low)
+    assert math.isnan(told.high)

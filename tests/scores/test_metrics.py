@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from helpers.markets import quick, seeds
-from nexttick.scores.metrics import Comparison, auc, compare, log_losses, score, scores_of
+from nexttick.scores.metrics import auc, log_losses, score, scores_of
 from nexttick.scores.tally import BINS, Losses, Outcomes, equal_mass_edges, ranking, tally
 
 
@@ -332,80 +332,3 @@ def test_outcomes_are_falls_ties_and_rises() -> None:
     assert (told.tie_share, told.signed) == (1 / 3, True)
     assert Outcomes.of(y).of_N.tolist() == [0, 0, 0, 2]
     assert not Outcomes.of(y).signed
-
-
-# The comparison
-
-
-def equals(seed: int, n: int, memory: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answers that last, and two forecasters that are equally good and equally bad."""
-    rng = np.random.default_rng(seed)
-    turns = rng.random(n) < (1 - memory) / 2
-    y = ((rng.integers(2) + np.cumsum(turns)) % 2).astype(np.int8)
-    return y, np.full(n, 0.6), np.full(n, 0.4)
-
-
-def covered_zero(memory: float, times: int, **options: int) -> int:
-    comparisons = [compare("other", *equals(s, 5000, memory), **options) for s in range(times)]
-    return sum(abs(one.bits) <= one.margin for one in comparisons)
-
-
-@pytest.mark.parametrize("memory", [0.0, 0.8])
-def test_the_interval_covers_zero_between_equals_nineteen_times_in_twenty(memory: float) -> None:
-    # 190 expected of 200, with a standard deviation of 3.
-    assert 175 <= covered_zero(memory, 200) <= 199
-
-
-def test_single_events_for_blocks_would_cover_far_less() -> None:
-    assert covered_zero(0.8, 40, blocks=5000) < 30
-
-
-def test_the_interval_covers_a_true_gain() -> None:
-    rng = np.random.default_rng(3)
-    covered = 0
-    for _ in range(200):
-        truth = rng.choice([0.3, 0.6], 2000)
-        y = (rng.random(2000) < truth).astype(np.int8)
-        gain = np.mean(
-            [t * math.log2(t / 0.45) + (1 - t) * math.log2((1 - t) / 0.55) for t in (0.3, 0.6)]
-        )
-        comparison = compare("base_rate", y, truth, np.full(2000, 0.45))
-        covered += abs(comparison.bits - gain) <= comparison.margin
-    assert 175 <= covered <= 199
-
-
-def test_alike_neighbours_widen_the_interval() -> None:
-    # Each event counted ten times in a row says no more than counted once.
-    y, p, q = equals(1, 1000, 0.0)
-    once = compare("other", y, p, q)
-    tenfold = compare("other", *(np.repeat(part, 10) for part in (y, p, q)))
-    assert tenfold.bits == pytest.approx(once.bits)
-    assert tenfold.margin == pytest.approx(once.margin, rel=0.05)
-
-
-def test_bits_are_the_mean_difference_of_log_losses() -> None:
-    y, p = random_scores(1, 500, ties=False)
-    comparison = compare("flat", y, p, np.full(500, 0.5))
-    expected = (math.log(2) - log_losses(y, p).mean()) / math.log(2)
-    assert comparison.bits == pytest.approx(expected)
-    assert comparison.baseline == "flat"
-
-
-@pytest.mark.parametrize(
-    ("bits", "verdict"),
-    [
-        (0.2, "more"),
-        (-0.2, "less"),
-        (0.1, "no surely different"),
-        (-0.05, "no surely different"),
-        (0.0, "no surely different"),
-    ],
-)
-def test_the_verdict_says_whether_the_interval_excludes_zero(bits: float, verdict: str) -> None:
-    assert Comparison("logistic", bits, 0.1).verdict == verdict
-
-
-def test_one_event_decides_nothing() -> None:
-    comparison = compare("base_rate", np.array([1]), np.array([0.9]), np.array([0.1]))
-    assert comparison.margin == math.inf
-    assert comparison.verdict == "no surely different"

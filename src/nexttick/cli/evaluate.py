@@ -20,6 +20,8 @@ from nexttick.options import (
     read_recipe,
 )
 
+_BASELINES = {"none": (), "all": ("trees", "lecture_2018_leaky")}  # beside the cheap ones
+
 
 def evaluate(
     files: Files = (),
@@ -45,22 +47,18 @@ def evaluate(
     check_inputs(asked.files, asked.recipe.read)
 
     from nexttick.cli import screen
-    from nexttick.cli.screen_scores import Folds, show_evaluation
-    from nexttick.judge.evaluate import (
-        Subject,
-        _baselines,
-        measure,
-        recipe_horizons,
-    )
-    from nexttick.judge.folds import plan, run_tasks
-    from nexttick.judge.pooling import pool
-    from nexttick.judge.report import write_report
+    from nexttick.cli.screen_scores import Folds, show_audit, show_scores
+    from nexttick.judge.evaluate import Subject, measure
+    from nexttick.judge.folds import plan, pool, run_tasks
+    from nexttick.judge.report.page import render
+    from nexttick.learn.baselines import choose
     from nexttick.learn.train import fresh_network
-    from nexttick.ticks.writing import write_table
+    from nexttick.ticks.writing import write_table, write_text
 
+    named = asked.evaluate.baselines
     for one in recipes.values():
         fresh_network(one)  # refused now, before anything is read, where it cannot be built
-    names = _baselines(asked.evaluate)
+    names = choose(_BASELINES.get(named[0], named) if len(named) == 1 else named)
     ticks, set_aside = read_named(asked.files, asked.recipe.read)
     if not output.quiet:
         screen.show_set_aside(set_aside)
@@ -72,12 +70,13 @@ def evaluate(
     with Folds(tasks, output.quiet) as progress:
         for task in run_tasks(tasks, subject.events, subject.data_hash, jobs):
             progress.show_done(task)
-    pooled = pool(tasks, subject.events, recipe_horizons(asked.recipe))
+    pooled = pool(tasks, subject.events)
     metrics = measure(subject, tasks, pooled, (lambda _: None) if output.quiet else screen.say)
     write_table(pooled.table, folder / "predictions.parquet")
-    run_folder.write_json(folder / "metrics.json", metrics)
-    write_report(folder)
-    show_evaluation(metrics)
+    run_folder.write_metrics(folder, metrics)
+    write_text(folder / "report.html", render(folder))
+    show_scores(metrics)
+    show_audit(metrics["audit"])
     screen.say(f"The report is {folder / 'report.html'}; everything else is beside it.")
     return 0 if metrics["audit"]["passed"] is not False else 1
 

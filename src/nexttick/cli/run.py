@@ -37,9 +37,10 @@ def run(
 
     fitted = fit_on_training(prepared)
     run_folder.save_trained(folder, predictor, fitted)
-    tested = held_out.judge(predictor, fitted, prepared, prepared.split.test)
-    held_out.write_test(folder, tested, _data_report(prepared, prepared.split.test))
-    screen_scores.show_test(tested)
+    files = run_folder.read_config(folder).files  # those of a run that went on
+    tested = held_out.judge(predictor, fitted, prepared, prepared.split.test, files)
+    tested.write(folder)
+    screen_scores.show_scores(tested.metrics)
     screen.say(f"Everything is in {folder}")
 
 
@@ -97,12 +98,12 @@ def test(
     predictor, fitted = run_folder.load_trained(run, str(pick_device(device)))
     prepared, _ = _prepared(files, config.recipe, out, predictor)
     begin = 0 if seen else _first_unseen(prepared, predictor)
-    tested = held_out.judge(predictor, fitted, prepared, begin)
+    tested = held_out.judge(predictor, fitted, prepared, begin, files)
     if out is not None:
         source = run_folder.RunConfig(config.recipe, tuple(files), prepared.data_hash)
         folder = run_folder.create(out, out.name, overwrite, source)
-        held_out.write_test(folder, tested, _data_report(prepared, begin))
-    screen_scores.show_test(tested)
+        tested.write(folder)
+    screen_scores.show_scores(tested.metrics)
 
 
 def predict(run: RunFolder, files: Files, output: OutFile, device: Device = "auto") -> None:
@@ -316,24 +317,3 @@ def _first_unseen(prepared: Prepared, predictor: Predictor) -> int:
     if begin > 0:
         screen.say(f"{begin:,} events from the time that training saw are not scored (--seen does)")
     return begin
-
-
-def _data_report(prepared: Prepared, begin: int) -> dict[str, object]:
-    """What `metrics.json` says of the data."""
-    events, labels, split = prepared.events, prepared.labels, prepared.split
-    return {
-        "hash": prepared.data_hash,
-        "ticks": int(events["count"].sum()),
-        "events": len(events),
-        "segments": len(prepared.starts),
-        "max_gap_s": prepared.spec.max_gap_ns / 1e9,
-        "train_events": split.valid,
-        "valid_events": split.test - split.valid,
-        "test_events": len(events) - begin,
-        "first_ns": events["time"][0],
-        "test_from_ns": events["time"][begin],
-        "last_ns": events["time"][-1],
-        "ties": {
-            name: float(labels.tie_NH[begin:, h].mean()) for h, name in enumerate(labels.names)
-        },
-    }

@@ -1,10 +1,10 @@
-"""What `nexttick evaluate` prints: a progress line a task, then scores and audit."""
+"""What judging prints: a progress line a task of an evaluation, then scores and audit."""
 
 from __future__ import annotations
 
 import json
-import math
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,11 +15,8 @@ from nexttick.cli.screen import COLUMNS, console, say
 
 if TYPE_CHECKING:
     from nexttick.judge.folds import Task
-    from nexttick.judge.held_out import Tested
-    from nexttick.scores.metrics import Comparison
 
 _REFRESH_S = 0.5
-_COLUMNS = {"log_loss": "log loss", "auc": "AUC", "accuracy": "accuracy"}
 
 
 class Folds:
@@ -89,36 +86,43 @@ class Folds:
         self._progress.update(line, completed=len(lines), total=epochs, told=told)
 
 
-def show_evaluation(metrics: dict[str, Any]) -> None:
-    """A table a horizon: networks, then baselines, with 95 % intervals of the bits."""
+def show_scores(metrics: dict[str, Any]) -> None:
+    """A table a horizon, networks, then baselines, and what each network knows more than those."""
     contestants = {**metrics["networks"], **metrics["baselines"]}
+    parts = " of all folds" if len(metrics["folds"]) > 1 else ""
     for horizon, first in metrics["test"].items():
-        table = Table(
-            title=f"{horizon}: {first['n']:,} events of all folds, {first['base_rate']:.1%} rise",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
+        table = _table(
+            f"{horizon}: {first['n']:,} events{parts}, {first['base_rate']:.1%} rise",
+            ("log loss", "bits", "95 %", *list(COLUMNS.values())[2:]),
         )
-        for heading in ("", "bits", "95 %", *_COLUMNS.values()):
-            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for name, by_horizon in contestants.items():
             scores = by_horizon[horizon]
-            cells = [_number(scores[key]) for key in ("bits", *_COLUMNS)]
-            cells.insert(1, _interval(scores["intervals"]["bits"]))
+            cells = [_number(scores[key]) for key in COLUMNS]
+            cells.insert(2, _interval(scores["intervals"]["bits"]))
             table.add_row(name, *cells, style="bold" if name in metrics["networks"] else None)
         console.print(table)
     for network in metrics["networks"]:
         for horizon in metrics["test"]:
             say(sentence(metrics, network, horizon))
-    for network in metrics["networks"] if "truth" in metrics else ():
-        told = metrics["truth"][network]
-        low, high = told["bits_over_truth"][1:]
-        say(
-            f"Of what can be known of rise@1 {network} attained {told['share']:.1%}: "
-            f"{told['bits_over_truth'][0]:+.4f} {_interval([low, high])} bits over the truth."
-        )
-    _show_audit(metrics["audit"])
+    if "truth" in metrics:
+        table = _table("What can be known of rise@1", ("attained", "bits over the truth", "95 %"))
+        for name, told in metrics["truth"].items():
+            bits, *bounds = told["bits_over_truth"]
+            share = "none" if told["share"] is None else f"{told['share']:.1%}"
+            style = "bold" if name in metrics["networks"] else None
+            table.add_row(name, share, f"{bits:+.4f}", _interval(bounds), style=style)
+        console.print(table)
+
+
+def _table(title: str, headings: Iterable[str]) -> Table:
+    """A table of numbers narrow enough for 80 columns: a name may be folded, no number is cut."""
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def show_comparison(told: dict[str, Any]) -> None:
@@ -155,10 +159,11 @@ def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
     else:
         knows = "knows more than" if bits > 0 else "knows less than"
     more = f"{bits:+.4f} {_interval([low, high])}"
-    return f"At {horizon} {network} {knows} {best}: {more} bits an event."
+    return f"At {horizon} {network} {knows} its best baseline, {best}: {more} bits an event."
 
 
-def _show_audit(audit: dict[str, Any]) -> None:
+def show_audit(audit: dict[str, Any]) -> None:
+    """Whether the audit passed, and what each of its checks found."""
     if audit["passed"] is None:
         say("No audit was made.")
         return
@@ -168,47 +173,3 @@ def _show_audit(audit: dict[str, Any]) -> None:
             if finding["passed"] is not None:
                 outcome = "ok    " if finding["passed"] else "FAILED"
                 say(f"  {outcome} {network}, {finding['name']}: {finding['sentence']}")
-
-
-def show_test(tested: Tested) -> None:
-    """The network and its baselines side by side, then a test_sentence for each horizon."""
-    from nexttick.judge.held_out import NETWORK
-
-    for horizon, test in tested.horizons.items():
-        first = test.scores[NETWORK]
-        table = Table(
-            title=f"{horizon}: {first['n']:,} events, {first['base_rate']:.1%} rise",
-            title_justify="left",
-            box=SIMPLE_HEAD,  # narrow enough for 80 columns with nothing cut
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        headings = ["", *COLUMNS.values(), *(["attained"] if test.attainable else [])]
-        for heading in headings:
-            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-        for name, scores in test.scores.items():
-            cells = [_score(scores[key]) for key in COLUMNS]
-            cells += [f"{test.attainable[name]:.1%}"] if test.attainable else []
-            table.add_row(name, *cells, style="bold" if name == NETWORK else None)
-        console.print(table)
-        say(test_sentence(horizon, test.comparison))
-        if test.attainable:
-            say(
-                f"Of what can be known of {horizon} beyond the base rate, the network attained "
-                f"{test.attainable[NETWORK]:.1%}."
-            )
-
-
-def _score(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "none"
-
-
-def test_sentence(horizon: str, comparison: Comparison) -> str:
-    """Whether the network knows more than its best baseline, in words."""
-    amount = f"{comparison.bits:+.4f} ± {comparison.margin:.4f} bits an event"
-    ending = {
-        "more": "knows more than",
-        "less": "knows less than",
-        "no surely different": "is not surely different from",
-    }[comparison.verdict]
-    return f"At {horizon} the network {ending} its best baseline, {comparison.baseline}: {amount}."

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import polars as pl
 from nexttick.learn import run_folder
 from nexttick.options import Recipe
 from nexttick.prepare.labels import MISSING, make_labels
-from nexttick.scores.bootstrap import Estimate
 from nexttick.scores.intervals import evaluate
 from nexttick.ticks.writing import with_nulls
 
@@ -24,14 +22,15 @@ _EVENT = ("time", "nth", "price")  # what tells events apart; nth of those of on
 
 
 @dataclass(frozen=True)
-class Answers:
+class NetworkAnswers:
     """What one network of a run said.
 
     Attributes:
         name: of the run, and of the network where it judged several.
         recipe: of the run; its labels say what was asked.
         max_gap_ns: the pause that ends a segment.
-        table: `time`, `price`, and `p_rise@h` of each horizon, an event a row.
+        table: `time`, `nth` of those of one time, `price`, and `p_rise@h` of each horizon, an
+            event a row.
     """
 
     name: str
@@ -55,20 +54,28 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     if len(answers) < 2:
         raise ValueError("there is nothing to compare: name at least two runs")
     first, *others = answers
+    options = first.recipe.labels
     for other in others:
-        if other.recipe.labels.ties != first.recipe.labels.ties or (
-            other.recipe.labels.smooth != first.recipe.labels.smooth
-        ):
+        if (other.recipe.labels.ties, other.recipe.labels.smooth) != (options.ties, options.smooth):
             raise ValueError(f"{first.name} and {other.name} call different things a rise")
-    asked = [set(one.recipe.labels.horizon) for one in answers]
-    common = [h for h in first.recipe.labels.horizon if set.intersection(*asked) >= {h}]
+    common = [h for h in options.horizon if all(h in one.recipe.labels.horizon for one in answers)]
     if not common:
         raise ValueError("the runs have no horizon in common")
-    table = _joined(answers)
-    return {f"rise@{h}": _compared(table, f"rise@{h}", answers) for h in common}
+    # Labels come from the first one's events before any is left out: a horizon counts all of them.
+    labels = make_labels(first.table, options, first.max_gap_ns)
+    ys = {f"y_{name}": pl.Series(labels.y_NH[:, h]) for h, name in enumerate(labels.names)}
+    table = first.table.select(_EVENT).with_columns(**ys)
+    for k, one in enumerate(answers):
+        said = one.table.columns[len(_EVENT) :]
+        numbered = one.table.rename({name: f"{k} {name}" for name in said})
+        table = table.join(numbered, on=_EVENT, how="inner", maintain_order="left")
+    if table.is_empty():
+        raise ValueError("the runs have no event in common: they must speak of the same ticks")
+    names = [one.name for one in answers]
+    return {f"rise@{h}": _compare_at(table, f"rise@{h}", names) for h in common}
 
 
-def read_answers(folder: Path) -> Iterator[Answers]:
+def read_answers(folder: Path) -> Iterator[NetworkAnswers]:
     """The networks of a run or of an evaluation, and what they said of its test part.
 
     Raises:
@@ -77,56 +84,43 @@ def read_answers(folder: Path) -> Iterator[Answers]:
     config = run_folder.read_config(folder)
     try:
         table = pl.read_parquet(folder / "predictions.parquet")
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = run_folder.read_metrics(folder)
         max_gap_ns = round(metrics["data"]["max_gap_s"] * 1e9)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}: no finished run ({error}): train and test it first") from error
-    horizons = [f"rise@{h}" for h in config.recipe.labels.horizon]
-    if config.evaluate is None:
-        yield Answers(folder.name, config.recipe, max_gap_ns, table)
-        return
+    table = table.with_columns(nth=pl.int_range(pl.len()).over("time"))
     for network in metrics["networks"]:
-        columns = {f"p_{h}": pl.col(f"{network}_{h}") for h in horizons}
-        own = table.select("time", "price", **columns)
-        yield Answers(f"{folder.name}: {network}", config.recipe, max_gap_ns, own)
+        # A run has one network, whose answers go by no name; an evaluation names each one's.
+        named = config.evaluate is not None
+        columns = {
+            f"p_rise@{h}": pl.col(f"{network}_rise@{h}" if named else f"p_rise@{h}")
+            for h in config.recipe.labels.horizon
+        }
+        name = f"{folder.name}: {network}" if named else folder.name
+        yield NetworkAnswers(name, config.recipe, max_gap_ns, table.select(*_EVENT, **columns))
 
 
-def _joined(answers: Sequence[Answers]) -> pl.DataFrame:
-    """The events that all speak of, with the labels of the first and the answers of all."""
-    first = answers[0]
-    table = _numbered(first.table).select(_EVENT)
-    labels = make_labels(table, first.recipe.labels, first.max_gap_ns)
-    ys = {f"y_{name}": labels.y_NH[:, h] for h, name in enumerate(labels.names)}
-    table = table.with_columns(**{name: pl.Series(y) for name, y in ys.items()})
-    for k, one in enumerate(answers):
-        names = [name for name in one.table.columns if name.startswith("p_")]
-        said = _numbered(one.table).rename({name: f"{k} {name}" for name in names})
-        table = table.join(said, on=_EVENT, how="inner", maintain_order="left")
-    if table.is_empty():
-        raise ValueError("the runs have no event in common: they must speak of the same ticks")
-    return table
-
-
-def _numbered(table: pl.DataFrame) -> pl.DataFrame:
-    return table.with_columns(nth=pl.int_range(pl.len()).over("time"))
-
-
-def _compared(table: pl.DataFrame, horizon: str, answers: Sequence[Answers]) -> dict[str, Any]:
-    columns = [f"{k} p_{horizon}" for k in range(len(answers))]
-    rows = table.filter(
-        pl.col(f"y_{horizon}") != MISSING, *(pl.col(name).is_finite() for name in columns)
-    )
+def _compare_at(table: pl.DataFrame, horizon: str, names: Sequence[str]) -> dict[str, Any]:
+    columns = [f"{k} p_{horizon}" for k in range(len(names))]
+    known = pl.col(f"y_{horizon}") != MISSING
+    rows = table.filter(known, *(pl.col(name).is_finite() for name in columns))
     if rows.is_empty():
         raise ValueError(f"no event has an answer of every run at {horizon}")
     y = rows[f"y_{horizon}"].to_numpy()
-    names = [one.name for one in answers]
     p_by = {name: rows[column].to_numpy() for name, column in zip(names, columns, strict=True)}
     scored = evaluate(y, p_by | {_BASE: np.full(len(y), y.mean())}, base=_BASE)
-    scores = {name: _told(scored.intervals(name)) for name in names}
-    differences = {name: _told(scored.differences(name, names[0])) for name in names[1:]}
-    told = {"n": len(y), "base_rate": float(y.mean())}
-    return with_nulls({**told, "scores": scores, "differences": differences})
-
-
-def _told(estimates: Mapping[str, Estimate]) -> dict[str, list[float]]:
-    return {key: list(estimates[key]) for key in _KEYS}
+    scores = {name: scored.intervals(name) for name in names}
+    differences = {name: scored.differences(name, names[0]) for name in names[1:]}
+    return with_nulls(
+        {
+            "n": len(y),
+            "base_rate": float(y.mean()),
+            **{
+                part: {
+                    name: {key: list(estimates[key]) for key in _KEYS}
+                    for name, estimates in by_name.items()
+                }
+                for part, by_name in (("scores", scores), ("differences", differences))
+            },
+        }
+    )

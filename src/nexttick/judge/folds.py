@@ -7,7 +7,7 @@ run again. Whatever a task fits (scaler, network, epoch, calibration, baselines)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nexttick.judge.pooling import Pooled, ask_baselines, ask_network
 from nexttick.learn import run_folder
 from nexttick.learn.baselines import fit_on_training
-from nexttick.learn.baselines.base import Seen
 from nexttick.learn.checkpoint import EpochRecord
+from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import train_network
 from nexttick.options import EvaluateOptions, Recipe, parse_duration_ns
 from nexttick.prepare.dataset import Prepared, prepare_events
@@ -73,7 +74,7 @@ def plan(
     Args:
         folder: of the evaluation.
         time_ns: of all events.
-        recipes: by network.
+        recipes: by network; the first one's labels and split are those of all.
         options: folds, scheme and embargo.
         baselines: beside the cheap ones.
     """
@@ -100,33 +101,43 @@ def run_tasks(tasks: list[Task], events: pl.DataFrame, data_hash: str, jobs: int
     if jobs == 1 or len(waiting) < 2:
         yield from (run_task(task, events, data_hash) for task in waiting)
         return
-    single = [replace(task, recipe=_on_one_thread(task.recipe)) for task in waiting]
+    single = [
+        replace(task, recipe=replace(task.recipe, train=replace(task.recipe.train, threads=1)))
+        for task in waiting
+    ]
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     yield from parallel(joblib.delayed(run_task)(task, events, data_hash) for task in single)
 
 
-def _on_one_thread(recipe: Recipe) -> Recipe:
-    return replace(recipe, train=replace(recipe.train, threads=1))
-
-
 def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
-    """Train and predict; the table of predictions is the last thing written."""
-    fold = task.fold
-    own = events[fold.start : fold.start + fold.split.end]
-    prepared = prepare_events(own, task.recipe, fold.split, data_hash)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    run = run_baselines if task.contestant == BASELINES else run_network
-    table = run(task, prepared)
-    write_table(table.with_columns(pl.col("event") + fold.start), task.folder / PREDICTIONS)
-    return task
-
-
-def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
-    """Train, then predict the validation and the test part, calibrated and raw.
+    """Train and predict; the table of predictions is the last thing written.
 
     Raises:
         KeyboardInterrupt: training was stopped; its checkpoint is there to go on from.
     """
+    fold = task.fold
+    own = events[fold.start : fold.start + fold.split.end]
+    prepared = prepare_events(own, task.recipe, fold.split, data_hash)
+    split = prepared.split
+    task.folder.mkdir(parents=True, exist_ok=True)
+    test = np.arange(split.test, split.end)
+    if task.contestant == BASELINES:
+        fitted = fit_on_training(prepared, task.baselines)
+        rows, part = test, np.full(len(test), TEST)
+        answers = ask_baselines(fitted, prepared, rows)
+    else:
+        # The validation part is predicted too: thresholds of a backtest are chosen on it.
+        valid = np.arange(split.valid, split.valid_stop)
+        rows = np.concatenate([valid, test])
+        part = np.repeat(np.array([VALID, TEST], np.int8), [len(valid), len(test)])
+        answers = ask_network(_train(task, prepared), prepared, rows)
+    table = pl.DataFrame({"event": rows + fold.start, "part": part, **answers})
+    write_table(table, task.folder / PREDICTIONS)
+    return task
+
+
+def _train(task: Task, prepared: Prepared) -> Predictor:
+    """A fold's network, with its log and its predictor in the task's folder."""
     records: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord) -> None:
@@ -136,29 +147,25 @@ def run_network(task: Task, prepared: Prepared) -> pl.DataFrame:
     predictor = train_network(prepared, task.recipe, task.folder / run_folder.CHECKPOINT, on_epoch)
     if predictor.provenance["stopped"]:
         raise KeyboardInterrupt
-    p_NH, raw_NH, _ = predictor.score(prepared.x_NF, prepared.starts)
     predictor.save(task.folder / "predictor")
     (task.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
-    split = prepared.split
-    valid, test = np.arange(split.valid, split.valid_stop), np.arange(split.test, split.end)
-    rows = np.concatenate([valid, test])
-    part = np.repeat(np.array([VALID, TEST], np.int8), [len(valid), len(test)])
-    columns = {"event": rows, "part": part}
-    for h, name in enumerate(prepared.labels.names):
-        columns[f"p_{name}"] = p_NH[rows, h]
-        columns[f"raw_{name}"] = raw_NH[rows, h]
-    return pl.DataFrame(columns)
+    return predictor
 
 
-def run_baselines(task: Task, prepared: Prepared) -> pl.DataFrame:
-    """Fit all baselines on the training part; predict the test part, with its labels beside."""
-    fitted = fit_on_training(prepared, task.baselines)
-    rows = np.arange(prepared.split.test, prepared.split.end)
-    labels = prepared.labels
-    columns: dict[str, NDArray[np.generic]] = {"event": rows, "part": np.full(len(rows), TEST)}
-    for h, horizon in enumerate(labels.names):
-        columns[f"y_{horizon}"] = labels.y_NH[rows, h]
-        columns[f"tie_{horizon}"] = labels.tie_NH[rows, h]
-        for name, ones in fitted.items():
-            columns[f"{name}_{horizon}"] = ones[h].predict(Seen.of(prepared, h), rows)
-    return pl.DataFrame(columns)
+def pool(tasks: Sequence[Task], events: pl.DataFrame) -> Pooled:
+    """Bring the test parts of all tasks together."""
+    horizons = tuple(f"rise@{horizon}" for horizon in tasks[0].recipe.labels.horizon)
+    tables = []
+    for number in sorted({task.number for task in tasks}):
+        own = [task for task in tasks if task.number == number]
+        (last,) = (task for task in own if task.contestant == BASELINES)
+        table = last.read().drop("part").with_columns(fold=pl.lit(number))
+        for task in own:
+            if task is not last:
+                answers = task.read().filter(pl.col("part") == TEST).drop("part")
+                names = {f"p_{h}": f"{task.contestant}_{h}" for h in horizons}
+                names |= {f"raw_{h}": f"raw_{task.contestant}_{h}" for h in horizons}
+                table = table.join(answers.rename(names), on="event", how="left", validate="1:1")
+        tables.append(table)
+    networks = dict.fromkeys(t.contestant for t in tasks if t.contestant != BASELINES)
+    return Pooled.of(pl.concat(tables), events, tuple(networks), horizons)

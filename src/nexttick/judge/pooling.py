@@ -1,12 +1,13 @@
-"""Predictions of all folds pooled, and all that is said of them, as plain values.
+"""What all contestants said of the same events, and all that is told of it, as plain values.
 
-What is returned here is `metrics.json`; the report draws the same numbers.
+One held-out part or the test parts of many folds: both are a table of answers (`Pooled`), and
+`report` makes of it what `metrics.json` holds. The page draws the same numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.judge.folds import BASELINES, TEST, Task
-from nexttick.learn.baselines import is_leaky
+from nexttick.learn.baselines import Fitted, is_leaky
+from nexttick.learn.baselines.base import Seen
+from nexttick.learn.predictor.predictor import Predictor
+from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.labels import MISSING
-from nexttick.scores.intervals import Evaluation, evaluate
+from nexttick.scores.intervals import evaluate
 from nexttick.scores.metrics import log_losses
 from nexttick.scores.reliability import reliability_curve
+from nexttick.ticks.gaps import segment_starts
 from nexttick.ticks.record import TickError
 
 ROC_POINTS = 101
+_PAIRED = ("bits", "auc", "brier", "mcc", "accuracy")  # whose differences are told
 
 
 @dataclass(frozen=True)
@@ -42,193 +47,225 @@ class Pooled:
     baselines: tuple[str, ...]
     horizons: tuple[str, ...]
 
+    @classmethod
+    def of(
+        cls,
+        table: pl.DataFrame,
+        events: pl.DataFrame,
+        networks: Sequence[str],
+        horizons: tuple[str, ...],
+    ) -> Pooled:
+        """From answers alone: times and prices are those of the events, the rest are baselines."""
+        at = table["event"].to_numpy()
+        table = table.with_columns(time=events["time"].gather(at), price=events["price"].gather(at))
+        others = {"y", "tie", *networks, *(f"raw_{name}" for name in networks)}
+        first = f"_{horizons[0]}"
+        named = [name.removesuffix(first) for name in table.columns if name.endswith(first)]
+        baselines = tuple(name for name in named if name not in others)
+        return cls(table, tuple(networks), baselines, horizons)
+
+    @property
+    def contestants(self) -> tuple[str, ...]:
+        """Networks, then baselines."""
+        return self.networks + self.baselines
+
     def rows(self, horizon: str) -> pl.DataFrame:
-        """Events whose label is known and of which every contestant says something."""
-        said = [pl.col(f"{name}_{horizon}").is_finite() for name in self.networks + self.baselines]
-        known = pl.col(f"y_{horizon}") != MISSING
-        rows = self.table.filter(known, *said)
+        """Events whose label is known and of which every contestant says something.
+
+        Returns:
+            `event`, `fold`, `y`, `tie`, a column of each contestant and `raw_<network>`.
+        """
+        raw = [f"raw_{name}" for name in self.networks]
+        names = ("y", "tie", *self.contestants, *raw)
+        columns = {name: pl.col(f"{name}_{horizon}") for name in names}
+        said = [pl.col(name).is_finite() for name in self.contestants]
+        rows = self.table.select("event", "fold", **columns).filter(pl.col("y") != MISSING, *said)
         if rows.is_empty():
             raise TickError(f"no event of any fold can be scored at {horizon}: give more ticks")
         return rows
 
 
-def pool(tasks: Sequence[Task], events: pl.DataFrame, horizons: tuple[str, ...]) -> Pooled:
-    """Bring the test parts of all tasks together."""
-    numbers = sorted({task.number for task in tasks})
-    table = pl.concat([_fold_table(tasks, number, horizons) for number in numbers])
-    at = table["event"].to_numpy()
-    table = table.with_columns(time=events["time"].gather(at), price=events["price"].gather(at))
-    networks = tuple(dict.fromkeys(t.contestant for t in tasks if t.contestant != BASELINES))
-    others = ("y", "tie", *networks, *(f"raw_{name}" for name in networks))
-    first = f"_{horizons[0]}"
-    contestants = [name.removesuffix(first) for name in table.columns if name.endswith(first)]
-    baselines = tuple(name for name in contestants if name not in others)
-    return Pooled(table, networks, baselines, horizons)
+def ask_network(
+    predictor: Predictor, prepared: Prepared, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.generic]]:
+    """What a network says of these events: columns `p_h` and, before calibration, `raw_h`."""
+    p_NH, raw_NH, _ = predictor.score(prepared.x_NF, prepared.starts)
+    columns: dict[str, NDArray[np.generic]] = {}
+    for h, name in enumerate(predictor.horizons):
+        columns[f"p_{name}"], columns[f"raw_{name}"] = p_NH[rows, h], raw_NH[rows, h]
+    return columns
 
 
-def _fold_table(tasks: Sequence[Task], number: int, horizons: tuple[str, ...]) -> pl.DataFrame:
-    own = [task for task in tasks if task.number == number]
-    (last,) = (task for task in own if task.contestant == BASELINES)
-    table = last.read().drop("part").with_columns(fold=pl.lit(number))
-    for task in own:
-        if task is not last:
-            answers = task.read().filter(pl.col("part") == TEST).drop("part")
-            names = {f"p_{h}": f"{task.contestant}_{h}" for h in horizons}
-            names |= {f"raw_{h}": f"raw_{task.contestant}_{h}" for h in horizons}
-            table = table.join(answers.rename(names), on="event", how="left", validate="1:1")
-    return table
+def ask_baselines(
+    fitted: Fitted, prepared: Prepared, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.generic]]:
+    """What baselines say of these events: columns `<baseline>_h`, with `y_h` and `tie_h`."""
+    columns: dict[str, NDArray[np.generic]] = {}
+    labels = prepared.labels
+    for h, horizon in enumerate(labels.names):
+        seen = Seen.of(prepared, h)
+        columns[f"y_{horizon}"], columns[f"tie_{horizon}"] = (
+            labels.y_NH[rows, h],
+            labels.tie_NH[rows, h],
+        )
+        for name, ones in fitted.items():
+            columns[f"{name}_{horizon}"] = ones[h].predict_all(seen, rows)
+    return columns
 
 
-def score_all(pooled: Pooled, resamples: int = 1000) -> dict[str, Evaluation]:
-    """Scores of all contestants by horizon, with intervals."""
-    return {horizon: _score_horizon(pooled, horizon, resamples) for horizon in pooled.horizons}
+def report(pooled: Pooled, events: pl.DataFrame, resamples: int = 1000) -> dict[str, Any]:
+    """What is told of the answers in `metrics.json`; `report_data` tells the rest.
 
+    No costs and no audit are asked for here: `backtest` and `audit` say so.
 
-def _score_horizon(pooled: Pooled, horizon: str, resamples: int) -> Evaluation:
-    rows = pooled.rows(horizon)
-    y, tie = (rows[f"{name}_{horizon}"].to_numpy() for name in ("y", "tie"))
-    p_by = {
-        name: rows[f"{name}_{horizon}"].to_numpy() for name in pooled.networks + pooled.baselines
-    }
-    sign = np.where(y == 1, 1, np.where(tie, 0, -1)).astype(np.int8)
-    return evaluate(y, p_by, sign=sign, resamples=resamples)
+    Args:
+        pooled: answers of one part or of many folds.
+        events: all of them, in which the answers' `event` counts.
+        resamples: of the intervals.
 
+    Raises:
+        TickError: there is a horizon at which no event can be scored.
+    """
+    # Horizon by horizon, so that the rows of one only are held beside the table.
+    at = {horizon: _report_horizon(pooled, horizon, resamples) for horizon in pooled.horizons}
 
-def report_scores(pooled: Pooled, scored: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """`test`, `networks`, `baselines`, `differences` and `bootstrap` of `metrics.json`."""
+    def of(part: str, name: Any) -> dict[str, Any]:
+        return {horizon: one[part][name] for horizon, one in at.items()}
 
-    def told(name: str) -> dict[str, Any]:
-        return {horizon: _scores_of(one, name) for horizon, one in scored.items()}
-
-    networks = {name: told(name) for name in pooled.networks}
+    networks = {name: of("scores", name) for name in pooled.networks}
+    folds = pooled.table.group_by(number="fold", maintain_order=True).agg(
+        events=pl.len(), from_ns=pl.col("time").first(), to_ns=pl.col("time").last()
+    )
     return {
         "test": networks[pooled.networks[0]],
         "networks": networks,
-        "baselines": {name: told(name) for name in pooled.baselines},
+        "baselines": {name: of("scores", name) for name in pooled.baselines},
         "leaky": [name for name in pooled.baselines if is_leaky(name)],
         "differences": {
             network: {
-                other: {h: _differences(one, network, other) for h, one in scored.items()}
-                for other in pooled.networks + pooled.baselines
+                other: of("differences", (network, other))
+                for other in pooled.contestants
                 if other != network
             }
             for network in pooled.networks
         },
-        "bootstrap": {
-            horizon: {
-                "block_events": one.resampler.block,
-                "blocks": one.resampler.blocks,
-                "long_enough": bool(one.resampler.long_enough),
-            }
-            for horizon, one in scored.items()
-        },
+        "bootstrap": {horizon: one["bootstrap"] for horizon, one in at.items()},
+        **_report_truth(pooled, events, resamples),
+        "folds": [fold | {"bits": of("bits", fold["number"])} for fold in folds.to_dicts()],
+        "reliability": {name: of("reliability", name) for name in pooled.networks},
+        "roc": {horizon: one["roc"] for horizon, one in at.items()},
+        "backtest": None,
+        "audit": {"passed": None},
     }
 
 
-def _scores_of(scored: Evaluation, name: str) -> dict[str, Any]:
-    intervals = scored.intervals(name)
+def _report_horizon(pooled: Pooled, horizon: str, resamples: int) -> dict[str, Any]:
+    """Scores, differences, blocks, each fold's bits, reliability and ROC at one horizon."""
+    # Imported here, for it takes a second and most commands do without.
+    from sklearn.metrics import roc_curve
+
+    rows = pooled.rows(horizon)
+    y, tie, fold_N = (rows[name].to_numpy() for name in ("y", "tie", "fold"))
+    p_by = {name: rows[name].to_numpy() for name in pooled.contestants}
+    sign = np.where(y == 1, 1, np.where(tie, 0, -1)).astype(np.int8)
+    scored = evaluate(y, p_by, sign=sign, resamples=resamples)
+    scores, differences, reliability = {}, {}, {}
+    for name in pooled.contestants:
+        intervals = {key: [one.low, one.high] for key, one in scored.intervals(name).items()}
+        scores[name] = {**scored.scores[name], "intervals": intervals}
+    for network in pooled.networks:
+        for other in pooled.contestants:
+            paired = scored.differences(network, other)
+            differences[network, other] = {key: list(paired[key]) for key in _PAIRED}
+        reliability[network] = {
+            when: reliability_curve(y, p, scored.resampler).to_dict(as_series=False)
+            for when, p in (("before", rows[f"raw_{network}"].to_numpy()), ("after", p_by[network]))
+        }
+    losses = {name: log_losses(y, p) for name, p in p_by.items()}
+    bits: dict[int, dict[str, float]] = {}
+    for number in pooled.table["fold"].unique():
+        own = fold_N == number
+        base = losses["base_rate"][own].mean() if own.any() else math.nan
+        bits[number] = {
+            name: (base - float(loss[own].mean())) / math.log(2)
+            for name, loss in losses.items()
+            if own.any()
+        }
+    grid = np.linspace(0, 1, ROC_POINTS)
+    roc = {"false_positive_rate": grid.tolist()}
+    for name, p in p_by.items():
+        # Every threshold, or the curve would be cut short between those that are kept.
+        curve = roc_curve(y, p, drop_intermediate=False) if 0 < y.mean() < 1 else None
+        roc[name] = (
+            [math.nan] * ROC_POINTS if curve is None else np.interp(grid, *curve[:2]).tolist()
+        )
     return {
-        **scored.scores[name],
-        "intervals": {key: [one.low, one.high] for key, one in intervals.items()},
+        "scores": scores,
+        "differences": differences,
+        "bootstrap": {
+            "block_events": scored.resampler.block,
+            "blocks": scored.resampler.blocks,
+            "long_enough": bool(scored.resampler.long_enough),
+        },
+        "bits": bits,
+        "reliability": reliability,
+        "roc": roc,
     }
 
 
-def _differences(scored: Evaluation, one: str, other: str) -> dict[str, list[float]]:
-    keys = ("bits", "auc", "brier", "mcc", "accuracy")
-    told = scored.differences(one, other)
-    return {key: list(told[key]) for key in keys}
-
-
-def report_truth(
-    pooled: Pooled, truth_N: NDArray[np.float64], resamples: int = 1000
-) -> dict[str, Any]:
+def _report_truth(pooled: Pooled, events: pl.DataFrame, resamples: int) -> dict[str, Any]:
     """On a simulated market, how much of what can be known of the next price each one knows.
 
-    Args:
-        pooled: answers at `rise@1`, where unchanged prices are no rise.
-        truth_N: the true probability of each of all events.
-        resamples: of the intervals.
-
     Returns:
-        `share` of the attainable information, (loss of base rate - loss) / (loss of base rate -
-        loss of truth), and `bits_over_truth` with its interval, by contestant.
+        `truth`: by contestant the `share` of the attainable information, (loss of base rate -
+        loss) / (loss of base rate - loss of truth), and `bits_over_truth` with its interval.
+        Nothing where the market gives no true probabilities, or they answer another question.
     """
-    rows = pooled.rows("rise@1")
-    names = pooled.networks + pooled.baselines
-    p_by = {name: rows[f"{name}_rise@1"].to_numpy() for name in names}
-    p_by["truth"] = truth_N[rows["event"].to_numpy()]
-    scored = evaluate(rows["y_rise@1"].to_numpy(), p_by, resamples=resamples)
+    asked, table = "rise@1", pooled.table
+    if "truth" not in events.columns or asked not in pooled.horizons:
+        return {}
+    # They are those of a rise among all next prices: where ties are left out, they are no measure.
+    if table.select((pl.col(f"tie_{asked}") & (pl.col(f"y_{asked}") == MISSING)).any()).item():
+        return {}
+    rows = pooled.rows(asked)
+    p_by = {name: rows[name].to_numpy() for name in pooled.contestants}
+    p_by["truth"] = events["truth"].gather(rows["event"]).to_numpy()
+    scored = evaluate(rows["y"].to_numpy(), p_by, resamples=resamples)
     attainable = scored.scores["truth"]["bits"]
     return {
-        name: {
-            "share": scored.scores[name]["bits"] / attainable,
-            "bits_over_truth": list(scored.differences(name, "truth")["bits"]),
+        "truth": {
+            name: {
+                "share": scored.scores[name]["bits"] / attainable if attainable else math.nan,
+                "bits_over_truth": list(scored.differences(name, "truth")["bits"]),
+            }
+            for name in pooled.contestants
         }
-        for name in names
     }
 
 
-def report_folds(pooled: Pooled) -> list[dict[str, Any]]:
-    """Each fold's bits an event over its base rate, by contestant and horizon."""
-    return [_report_fold(pooled, number) for number in pooled.table["fold"].unique().sort()]
+def report_data(
+    pooled: Pooled, events: pl.DataFrame, data_hash: str, max_gap_ns: int, files: Sequence[str]
+) -> dict[str, Any]:
+    """`data` of `metrics.json`.
 
-
-def _report_fold(pooled: Pooled, number: int) -> dict[str, Any]:
-    own = pooled.table.filter(pl.col("fold") == number)
-    told: dict[str, Any] = {
-        "number": number,
-        "events": len(own),
-        "from_ns": own["time"][0],
-        "to_ns": own["time"][-1],
-        "bits": {},
+    Args:
+        pooled: whose events were held out.
+        events: all of them.
+        data_hash: fingerprint of their ticks.
+        max_gap_ns: a longer pause ends a segment.
+        files: that the ticks come from.
+    """
+    table, time_ns = pooled.table, events["time"].to_numpy()
+    return {
+        "files": list(files),
+        "hash": data_hash,
+        "ticks": int(events["count"].sum()),
+        "events": len(events),
+        "segments": len(segment_starts(time_ns, max_gap_ns)),
+        "max_gap_s": max_gap_ns / 1e9,
+        "first_ns": int(time_ns[0]),
+        "test_from_ns": table["time"][0],
+        "last_ns": int(time_ns[-1]),
+        "test_events": len(table),
+        "ties": {name: float(table[f"tie_{name}"].to_numpy().mean()) for name in pooled.horizons},
     }
-    for horizon in pooled.horizons:
-        rows = pooled.rows(horizon).filter(pl.col("fold") == number)
-        y = rows[f"y_{horizon}"].to_numpy()
-        losses = {
-            name: float(log_losses(y, rows[f"{name}_{horizon}"].to_numpy()).mean())
-            for name in pooled.networks + pooled.baselines
-            if len(y)
-        }
-        told["bits"][horizon] = {
-            name: (losses["base_rate"] - loss) / math.log(2) for name, loss in losses.items()
-        }
-    return told
-
-
-def report_reliability(pooled: Pooled, scored: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Reliability diagrams of each network, before (`raw`) and after calibration."""
-    told: dict[str, Any] = {}
-    for network in pooled.networks:
-        for horizon, one in scored.items():
-            rows = pooled.rows(horizon)
-            y = rows[f"y_{horizon}"].to_numpy()
-            for name, column in (("before", f"raw_{network}"), ("after", network)):
-                p = rows[f"{column}_{horizon}"].to_numpy()
-                curve = reliability_curve(y, p, resampler=one.resampler).to_dict(as_series=False)
-                told.setdefault(network, {}).setdefault(horizon, {})[name] = curve
-    return told
-
-
-def report_roc(pooled: Pooled) -> dict[str, Any]:
-    """ROC curves at evenly spaced false positive rates."""
-    told: dict[str, Any] = {}
-    grid = np.linspace(0, 1, ROC_POINTS)
-    for horizon in pooled.horizons:
-        rows = pooled.rows(horizon)
-        rise = rows[f"y_{horizon}"].to_numpy() == 1
-        told[horizon] = {"false_positive_rate": grid.tolist()}
-        for name in pooled.networks + pooled.baselines:
-            told[horizon][name] = _roc(rise, rows[f"{name}_{horizon}"].to_numpy(), grid).tolist()
-    return told
-
-
-def _roc(
-    rise: NDArray[np.bool_], p: NDArray[np.floating], grid: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    order = np.argsort(-p, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # equal p come together
-    hits = np.cumsum(rise[order])[last]
-    alarms = last + 1 - hits
-    positives, negatives = max(1, int(rise.sum())), max(1, int((~rise).sum()))
-    return np.interp(grid, np.append(0, alarms / negatives), np.append(0, hits / positives))

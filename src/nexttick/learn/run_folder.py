@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")  # where runs go that are not told where
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG_FORMAT = LOG_FORMAT = 1
+METRICS_FORMAT = 2  # of `metrics.json`
 _WRITTEN = (
     "config.json",
     "log.jsonl",
@@ -185,6 +186,37 @@ def write_log(run: Path, records: Iterable[EpochRecord]) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write readable JSON, whole."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def write_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Write `metrics.json` with its format number."""
+    write_json(run / "metrics.json", {"format": METRICS_FORMAT, **metrics})
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Read `metrics.json`, in the present form where an earlier one was written.
+
+    Format 1 had no number. An evaluation's was as it is now. A run's knew its network by no name
+    and had neither intervals nor what follows from them: those keys are not there.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or of an unknown format.
+    """
+    path = run / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: missing or damaged ({error}): test it again") from error
+    found = metrics.pop("format", 1) if isinstance(metrics, dict) else None
+    if found not in (1, METRICS_FORMAT):
+        raise ValueError(
+            f"{path}: format {found!r} is none of those that are known, 1 and {METRICS_FORMAT}: "
+            f"read it with the nexttick that wrote it"
+        )
+    if "test" not in metrics:
+        raise ValueError(f"{path}: the scores of the test are missing or damaged: test it again")
+    return {"networks": {"network": metrics["test"]}} | metrics
 
 
 def save_trained(run: Path, predictor: Predictor, fitted: Fitted) -> None:

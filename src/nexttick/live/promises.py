@@ -12,7 +12,6 @@ the band, and the warning is right to say so.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,8 +122,8 @@ def read_promises(
     rates = dict(zip(predictor.horizons, base_rates(fitted), strict=True))
     if not (run / "metrics.json").exists():  # trained only
         return {name: Promise(rate, window) for name, rate in rates.items()}
+    tested = run_folder.read_metrics(run)["test"]
     try:
-        tested = json.loads((run / "metrics.json").read_text())["test"]
         table = pl.read_parquet(run / "predictions.parquet")
         options = run_folder.read_config(run).recipe.labels
         labels = make_labels(table, options, predictor.spec.max_gap_ns)

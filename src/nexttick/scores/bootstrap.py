@@ -45,6 +45,11 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    @property
+    def margin(self) -> float:
+        """Half of the interval."""
+        return (self.high - self.low) / 2
+
 
 @dataclass(frozen=True)
 class Resampler:
@@ -86,8 +91,12 @@ class Resampler:
         if groups == 0:
             raise ValueError("there is nothing to resample: give a series of at least one event")
         bounds = np.arange(groups + 1) if bounds is None else bounds
+        # All series share the draws, so that they can be subtracted from one another; the one that
+        # remembers for longest decides. Longer blocks than it needs cost the others little.
         optimal = max(map(optimal_block, series))
         blocks = min(groups, max(FEWEST, min(MOST, int(groups / optimal))))
+        # Lengths that differ by one at the most leave no short block at the end, whose mean would
+        # be noisier than those of the others and be drawn as often.
         of_blocks = bounds[np.arange(blocks + 1) * groups // blocks]
         events = optimal * int(bounds[-1]) / groups
         return cls(of_blocks, draw(resamples, blocks, seed), events)
@@ -111,6 +120,7 @@ class Resampler:
         """The mean of a series of all events."""
         sums_B = np.add.reduceat(x_N.astype(np.float64), self.bounds[:-1])
         weights_RB = self.weights_RB.astype(np.float64)
+        # Some blocks are longer by an event, so a resample has a number of events of its own.
         resampled_R = weights_RB @ sums_B / (weights_RB @ np.diff(self.bounds))
         return self.estimates({"": float(x_N.mean())}, {"": resampled_R})[""]
 
@@ -124,17 +134,20 @@ class Resampler:
 
         Args:
             values: by name.
-            resampled: R resamples of each.
+            resampled: R resamples of each, by the same names.
             biased: names of those to which chance alone adds, once in the events and once more in
                 each resample. Reverse percentiles take this off again (Davison & Hinkley 1997,
                 section 5.2); they are widened to the value where it lies beyond.
         """
         rows = np.stack([resampled[key] for key in values])
         bounds = zip(*self._quantiles(rows, self._tail((1 + _LEVEL) / 2)), strict=True)
-        return {
-            key: _estimate(value, float(low), float(high), key in biased)
-            for (key, value), (low, high) in zip(values.items(), bounds, strict=True)
-        }
+        found = {}
+        for (key, value), (a, b) in zip(values.items(), bounds, strict=True):
+            low, high = (math.nan, math.nan) if math.isnan(value) else (float(a), float(b))
+            if key in biased and not math.isnan(low):
+                low, high = min(2 * value - high, value), max(2 * value - low, value)
+            found[key] = Estimate(value, low, high)
+        return found
 
     def bound(self, errors_R: NDArray[np.float64]) -> float:
         """What an error, never negative, stays below in 95 % of cases."""
@@ -144,6 +157,8 @@ class Resampler:
         """The share of resamples left out beyond a bound, for a level that it is to keep."""
         if self.blocks < 2:
             return math.nan
+        # Percentiles alone are too narrow for two reasons: they know nothing of Student's t, and
+        # the spread of B drawn values is that of the sample, √((B - 1) / B) of the estimate.
         t = stdtrit(self.blocks - 1, one_sided)
         return float(ndtr(-t * math.sqrt(self.blocks / (self.blocks - 1))))
 
@@ -153,14 +168,23 @@ class Resampler:
         nothing_K = known_K < (1 - _UNDEFINED) * x_KR.shape[1]
         if math.isnan(tail):
             nothing_K[:], tail = True, 0.0
-        sorted_KR = np.sort(x_KR, axis=1)  # what is not defined comes last
-        low_K, high_K = (_interpolated(sorted_KR, known_K, share) for share in (tail, 1 - tail))
-        return np.where(nothing_K, np.nan, low_K), np.where(nothing_K, np.nan, high_K)
+        # What is not defined comes last, so each row's quantiles are those of its beginning;
+        # numpy's own would be NaN, and its nanquantile takes row after row.
+        sorted_KR, last_K = np.sort(x_KR, axis=1), np.maximum(known_K - 1, 0)
+        rows, bounds = np.arange(len(x_KR)), []
+        for share in (tail, 1 - tail):
+            place_K = share * last_K
+            below_K = place_K.astype(np.int64)
+            low, high = sorted_KR[rows, below_K], sorted_KR[rows, np.minimum(below_K + 1, last_K)]
+            between_K = low + (high - low) * (place_K - below_K)
+            bounds.append(np.where(nothing_K, np.nan, between_K))
+        return bounds[0], bounds[1]
 
 
 @lru_cache(maxsize=4)  # horizons of as many blocks share the draws
 def draw(resamples: int, blocks: int, seed: int) -> NDArray[np.float32]:
     """How often each of B blocks, 256 at the most, is drawn in each of R resamples of B blocks."""
+    # Single bytes are drawn four times as fast as int64; hence the limit.
     drawn_RB = np.random.default_rng(seed).integers(0, blocks, (resamples, blocks), np.uint8)
     weights_RB: NDArray[np.float32] = _counts(drawn_RB)
     weights_RB.flags.writeable = False
@@ -176,24 +200,6 @@ def _counts(drawn_RB):  # type: ignore[no-untyped-def]
     return weights_RB
 
 
-def _estimate(value: float, low: float, high: float, biased: bool) -> Estimate:
-    if math.isnan(value) or math.isnan(low):
-        return Estimate(value, math.nan, math.nan)
-    if biased:
-        low, high = min(2 * value - high, value), max(2 * value - low, value)
-    return Estimate(value, low, high)
-
-
-def _interpolated(sorted_KR: Array, known_K: NDArray[np.integer], share: float) -> Array:
-    """The quantile of the first `known` values of each row."""
-    place_K = share * np.maximum(known_K - 1, 0)
-    below_K = place_K.astype(np.int64)
-    above_K = np.minimum(below_K + 1, np.maximum(known_K - 1, 0))
-    rows = np.arange(len(sorted_KR))
-    low, high = sorted_KR[rows, below_K], sorted_KR[rows, above_K]
-    return low + (high - low) * (place_K - below_K)
-
-
 def optimal_block(x_N: Array) -> float:
     """Events in a block that make the variance of the mean's bootstrap most exact.
 
@@ -207,43 +213,28 @@ def optimal_block(x_N: Array) -> float:
     n = len(x_N)
     x = x_N - x_N.mean()
     variance = float(x @ x) / n
+    # A series that is constant but for rounding has no length of its own.
     if n < 4 or variance <= np.finfo(np.float64).eps * float(x_N @ x_N) / n:
         return 1.0
-    most = min(math.ceil(math.sqrt(n)) + _run(n), n - 1)
-    R = _Autocovariances(x, [variance])
-    M = min(2 * max(_last_of_note(R, n, most), 1), most)
+    run = max(5, int(math.log10(n)))  # lags of no note in a row that end the search
+    most = min(math.ceil(math.sqrt(n)) + run, n - 1)
+    near = 2 * math.sqrt(math.log10(n) / n) * variance
+    R, last, quiet = [variance], 0, 0
+
+    def extend() -> float:
+        R.append(float(x[len(R) :] @ x[: -len(R)]) / n)
+        return R[-1]
+
+    # Each lag costs a pass over the series and most series need a few, so they come one by one.
+    while quiet < run and last + quiet < most:
+        quiet += 1
+        if abs(extend()) >= near:
+            last, quiet = last + quiet, 0
+    M = min(2 * max(last, 1), most)
+    while len(R) <= M:
+        extend()
     lags = np.arange(1, M + 1)
-    covariances = np.array([R[k] for k in range(1, M + 1)])
-    weighted = np.minimum(1.0, 2 * (1 - lags / M)) * covariances
+    weighted = np.minimum(1.0, 2 * (1 - lags / M)) * np.array(R[1 : M + 1])
     G, spectrum = 2 * float(weighted @ lags), variance + 2 * float(weighted.sum())
     optimal = (G**2 / spectrum**2 * n) ** (1 / 3) if spectrum else n
     return min(max(optimal, 1.0), n / 3)
-
-
-def _run(n: int) -> int:
-    """How many lags of no note in a row end the search."""
-    return max(5, int(math.log10(n)))
-
-
-def _last_of_note(R: _Autocovariances, n: int, most: int) -> int:
-    """The last lag before the first run of lags whose autocorrelations are near 0."""
-    near = 2 * math.sqrt(math.log10(n) / n) * R[0]
-    last = quiet = 0
-    while quiet < _run(n) and last + quiet < most:
-        quiet += 1
-        if abs(R[last + quiet]) >= near:
-            last, quiet = last + quiet, 0
-    return last
-
-
-class _Autocovariances:
-    """R(k), computed when asked for: most series need a few lags only."""
-
-    def __init__(self, x: Array, known: list[float]):
-        self._x, self._known = x, known
-
-    def __getitem__(self, lag: int) -> float:
-        while len(self._known) <= lag:
-            k = len(self._known)
-            self._known.append(float(self._x[k:] @ self._x[:-k]) / len(self._x))
-        return self._known[lag]

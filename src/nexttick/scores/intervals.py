@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexttick.scores.bootstrap import Estimate, Resampler
-from nexttick.scores.metrics import scores_of, scores_of_sums
-from nexttick.scores.tally import PRODUCT, Array, Losses, Outcomes, Tally, tally
+from nexttick.scores.metrics import log_losses, scores_of, scores_of_sums
+from nexttick.scores.tally import PRODUCT, Array, Losses, Outcomes, tally
 
 _MEANS = 2**13  # longer loss series are averaged to so many: a block holds 20 of them or more
 _BIASED = ("reliability", "resolution", "ece")
@@ -50,12 +50,12 @@ class Evaluation:
     def intervals(self, name: str) -> dict[str, Estimate]:
         """All scores of a contestant."""
         values = {key: self.scores[name][key] for key in self.resampled[name]}
-        told = self.resampler.estimates(values, self.resampled[name], _BIASED)
-        reliability, ece = told["reliability"], told["ece"].value
+        estimates = self.resampler.estimates(values, self.resampled[name], _BIASED)
+        reliability, ece = estimates["reliability"], estimates["ece"].value
         off = self.resampler.bound(self.ece_errors[name])
-        told["reliability"] = reliability._replace(low=max(reliability.low, 0.0))
-        told["ece"] = Estimate(ece, max(ece - off, 0.0), ece + off)
-        return told
+        estimates["reliability"] = reliability._replace(low=max(reliability.low, 0.0))
+        estimates["ece"] = Estimate(ece, max(ece - off, 0.0), ece + off)
+        return estimates
 
     def differences(self, one: str, other: str) -> dict[str, Estimate]:
         """All scores of one contestant less those of the other, paired by resample."""
@@ -104,12 +104,47 @@ def evaluate(
         means = [one.means() for one in losses]
         series = means + [means[0] - other for other in means[1:]]
         resampler = Resampler.fit(series, bounds=groups, resamples=resamples, seed=seed)
-        tallies = pool.map(
-            lambda p, told: tally(outcomes, p, resampler.bounds, threshold, told),
-            p_by.values(),
-            losses,
-        )
-        return _evaluation(dict(zip(p_by, tallies, strict=True)), base, resampler)
+        tallies = [
+            *pool.map(
+                lambda p, loss: tally(outcomes, p, resampler.bounds, threshold, loss),
+                p_by.values(),
+                losses,
+            )
+        ]
+    # A single matrix product resamples all contestants: its threads meet only once.
+    sums_BM = [told.sums_BM.astype(np.float32) for told in tallies]
+    sums_RM = resampler.weights_RB @ np.concatenate(sums_BM, axis=1)
+    ends = np.cumsum([one.shape[1] for one in sums_BM])
+    parts = np.split(sums_RM, ends[:-1], axis=1)
+    resampled = dict(zip(p_by, map(scores_of_sums, tallies, parts), strict=True))
+    errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
+    # The scores themselves come from the same sums in double precision, each block counted once.
+    ones = np.ones((1, resampler.blocks))
+    whole = {name: scores_of(told, ones) for name, told in zip(p_by, tallies, strict=True)}
+    for scores_by in (whole, resampled):
+        for scores in scores_by.values():
+            scores |= {
+                key.replace("log_loss", "bits"): (scores_by[base][key] - loss) / math.log(2)
+                for key, loss in scores.items()
+                if key.startswith("log_loss")
+            }
+    n = len(y)
+    values = {
+        name: {"n": n} | {key: float(whole[name][key][0]) for key in keys}
+        for name, keys in resampled.items()
+    }
+    return Evaluation(values, resampler, resampled, errors)
+
+
+def bits_over(y: NDArray[np.integer], p: Array, other: Array) -> Estimate:
+    """Bits an event that p knows more than another forecaster of the same events in time order.
+
+    The interval is that of `evaluate`'s differences, for the price of their log losses alone.
+    """
+    gain_N = (log_losses(y, other) - log_losses(y, p)) / math.log(2)
+    bounds = _groups(len(y))
+    means = np.add.reduceat(gain_N, bounds[:-1]) / np.diff(bounds)
+    return Resampler.fit([means], bounds=bounds).mean(gain_N)
 
 
 def _groups(n: int) -> NDArray[np.int64]:
@@ -118,45 +153,3 @@ def _groups(n: int) -> NDArray[np.int64]:
     if events > PRODUCT:
         events = -(-events // PRODUCT) * PRODUCT  # fewest logarithms
     return np.append(np.arange(0, n, events), n)
-
-
-def _evaluation(tallies: Mapping[str, Tally], base: str, resampler: Resampler) -> Evaluation:
-    ones = np.ones((1, resampler.blocks))
-    whole = {name: scores_of(told, ones) for name, told in tallies.items()}
-    resampled = _resampled(tallies, resampler.weights_RB)
-    errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
-    for told in (whole, resampled):
-        bits = {name: _bits(scores, told[base]) for name, scores in told.items()}
-        for name in told:
-            told[name] |= bits[name]
-    n = int(resampler.bounds[-1])
-    scores_by = {
-        name: {"n": n} | {key: float(whole[name][key][0]) for key in scores}
-        for name, scores in resampled.items()
-    }
-    return Evaluation(scores_by, resampler, resampled, errors)
-
-
-def _resampled(
-    tallies: Mapping[str, Tally], weights_RB: NDArray[np.float32]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """`scores_of` all contestants by a single matrix product, whose threads meet only once."""
-    sums_RM = weights_RB @ np.concatenate(
-        [told.sums_BM.astype(np.float32) for told in tallies.values()], axis=1
-    )
-    ends = np.cumsum([told.sums_BM.shape[1] for told in tallies.values()])
-    parts = np.split(sums_RM, ends[:-1], axis=1)
-    return {
-        name: scores_of_sums(told, part)
-        for (name, told), part in zip(tallies.items(), parts, strict=True)
-    }
-
-
-def _bits(
-    scores: Mapping[str, NDArray[np.float64]], base: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        key.replace("log_loss", "bits"): (base[key] - loss) / math.log(2)
-        for key, loss in scores.items()
-        if key.startswith("log_loss")
-    }

@@ -22,7 +22,6 @@ covariance with y there. The parts then sum to the Brier score exactly.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,13 +114,24 @@ def scores_of_sums(told: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]
     falls, ties, rises = sums.of_RC.T
     pairs_R2 = rises[:, None] * sums.of_RC[:, :RISE]
     wins_R2 = sums.wins_R2 - told.wins_excess * pairs_R2
+    rate, reliability, off_RK = rises / n, sums.reliability_R / n, sums.off_RK / n[:, None]
+    fp, fn, tn = positives - tp, rises - tp, n - rises - (positives - tp)
+    # A product of four counts of millions is beyond int64, and its root is all that is needed.
+    norm = np.sqrt(positives) * np.sqrt(rises) * np.sqrt(n - rises) * np.sqrt(tn + fn)
     scores = {
-        "base_rate": rises / n,
+        "base_rate": rate,
         "log_loss": loss / n,
         "auc": _ratio(wins_R2.sum(axis=1), pairs_R2.sum(axis=1)),
         "brier": error / n,
-        **_calibration(told, sums),
-        **_answers(tp, positives - tp, rises, n),
+        "reliability": reliability,
+        "resolution": rate * (1 - rate) + reliability - error / n,
+        "uncertainty": rate * (1 - rate),
+        "ece": np.abs(off_RK).sum(axis=1),
+        "ece_error": np.abs(off_RK - told.off_K).sum(axis=1),
+        "accuracy": (tp + tn) / n,
+        "mcc": _ratio(tp * tn - fp * fn, norm, empty=0.0),
+        "precision": _ratio(tp, positives),
+        "npv": _ratio(tn, tn + fn),
     }
     if told.signed:
         any_fall, any_tie = (pairs_R2 > 0).T
@@ -135,78 +145,9 @@ def scores_of_sums(told: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]
     return scores
 
 
-def _calibration(told: Tally, sums: Sums) -> dict[str, NDArray[np.float64]]:
-    """The parts of the Brier score, the calibration error and the error of that."""
-    n = sums.answers_RA[:, 0]
-    brier, reliability = sums.losses_RL[:, 1] / n, sums.reliability_R / n
-    rate = sums.of_RC[:, RISE] / n
-    off_RK = sums.off_RK / n[:, None]
-    return {
-        "reliability": reliability,
-        "resolution": rate * (1 - rate) + reliability - brier,
-        "uncertainty": rate * (1 - rate),
-        "ece": np.abs(off_RK).sum(axis=1),
-        "ece_error": np.abs(off_RK - told.off_K).sum(axis=1),
-    }
-
-
-def _answers(
-    tp: NDArray[np.float64],
-    fp: NDArray[np.float64],
-    rises: NDArray[np.float64],
-    n: NDArray[np.float64],
-) -> dict[str, NDArray[np.float64]]:
-    """Scores of yes and no at the threshold."""
-    fn, tn = rises - tp, n - rises - fp
-    # A product of four counts of millions is beyond int64, and its root is all that is needed.
-    norm = np.sqrt(tp + fp) * np.sqrt(rises) * np.sqrt(n - rises) * np.sqrt(tn + fn)
-    return {
-        "accuracy": (tp + tn) / n,
-        "mcc": _ratio(tp * tn - fp * fn, norm, empty=0.0),
-        "precision": _ratio(tp, tp + fp),
-        "npv": _ratio(tn, tn + fn),
-    }
-
-
 def _ratio(
     part: NDArray[np.floating], whole: NDArray[np.floating], empty: float = math.nan
 ) -> NDArray[np.float64]:
     """The quotient, `empty` where the denominator is 0."""
     out = np.full(np.broadcast_shapes(part.shape, whole.shape), empty)
     return np.divide(part, whole, out=out, where=whole > 0)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A network against its best baseline on the same events.
-
-    Attributes:
-        baseline: name of the baseline with the lowest log loss.
-        bits: information an event that the network has over it.
-        margin: half of the 95 % interval of `bits`.
-    """
-
-    baseline: str
-    bits: float
-    margin: float
-
-    @property
-    def verdict(self) -> str:
-        """`more`, `less`, or `no surely different`: whether the interval excludes zero."""
-        if abs(self.bits) <= self.margin:
-            return "no surely different"
-        return "more" if self.bits > 0 else "less"
-
-
-def compare(
-    baseline: str, y: NDArray[np.integer], p: Array, p_baseline: Array, blocks: int = 50
-) -> Comparison:
-    """Compare log losses event by event.
-
-    Neighbouring events are alike, so the interval comes from the means of `blocks` stretches of
-    time (batch means, Law & Carson 1979), not from single events.
-    """
-    gain = (log_losses(y, p_baseline) - log_losses(y, p)) / math.log(2)
-    means = np.array([part.mean() for part in np.array_split(gain, min(blocks, len(gain)))])
-    spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
-    return Comparison(baseline, float(gain.mean()), 1.96 * spread)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from nexttick.judge.audit.answers import check_labels
-from nexttick.judge.audit.facts import Finding, facts
+from nexttick.judge.audit.facts import AuditFinding, facts
 from nexttick.judge.audit.fitted import check_fitted
 from nexttick.judge.audit.placebo import check_placebo
 from nexttick.judge.audit.shifted import check_shifted_labels
@@ -50,12 +50,12 @@ def audit(
     fitted: Fitted | None = None,
     set_aside: pl.DataFrame | None = None,
     options: AuditOptions = AuditOptions(),
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Make every check.
 
     Args:
         predictor: trained on `prepared`.
-        prepared: what training and test took, from `job.prepare`.
+        prepared: what training and test took.
         ticks: what it was prepared from.
         recipe: of the training.
         fitted: the baselines of the test; where None, the cheap ones are fitted on the training
@@ -95,6 +95,6 @@ def audit(
     ]
 
 
-def passed(findings: Iterable[Finding]) -> bool:
+def passed(findings: Iterable[AuditFinding]) -> bool:
     """Whether no check failed."""
     return all(finding.passed is not False for finding in findings)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.judge.audit.facts import Finding
+from nexttick.judge.audit.facts import AuditFinding
 from nexttick.options import LabelOptions, parse_duration_ns
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.labels import MISSING
@@ -21,7 +21,7 @@ _NEAR = 32  # events before the end of a segment, where labels go missing
 _ROUNDING = 1e-12  # of a price: smaller mean changes are none
 
 
-class Answer(NamedTuple):
+class PlainLabel(NamedTuple):
     """A label, the event and the time at which it is known, and whether the price is the same."""
 
     y: int
@@ -32,16 +32,25 @@ class Answer(NamedTuple):
 
 def check_labels(
     prepared: Prepared, options: LabelOptions, rng: np.random.Generator, sample: int
-) -> Finding:
+) -> AuditFinding:
     """Labels of randomly chosen events, half of them near a segment's end, must be the same."""
-    rows = _sample(prepared, rng, sample)
-    checked, wrong = 0, {}
+    rows, labels = _sample(prepared, rng, sample), prepared.labels
+    time, price = (prepared.events[name].to_numpy() for name in ("time", "price"))
+    given = (labels.y_NH, labels.known_at_NH, labels.known_ns_NH, labels.tie_NH)
+    wrong: dict[str, list[int]] = {}
+    checked = 0
     for h, horizon in enumerate(options.horizon):
-        answers = _answers(prepared, rows, horizon, options)
-        checked += len(answers)
-        bad = [i for i, answer in answers.items() if answer != _given(prepared, i, h)]
-        if bad:
-            wrong[prepared.labels.names[h]] = bad
+        steps = 0
+        for i in rows:
+            answer, walked = plain_answer(
+                time, price, i, horizon, options, prepared.spec.max_gap_ns
+            )
+            if answer != tuple(column[i, h] for column in given):
+                wrong.setdefault(labels.names[h], []).append(i)
+            checked += 1
+            steps += walked
+            if steps > _STEPS:
+                break
     count = sum(map(len, wrong.values()))
     if wrong:
         name, bad = next(iter(wrong.items()))
@@ -51,7 +60,9 @@ def check_labels(
         )
     else:
         sentence = f"{checked:,} labels and when they are known are right, counted anew."
-    return Finding("labels counted anew", not wrong, sentence, {"labels": checked, "wrong": count})
+    return AuditFinding(
+        "labels counted anew", not wrong, sentence, {"labels": checked, "wrong": count}
+    )
 
 
 def plain_answer(
@@ -61,7 +72,7 @@ def plain_answer(
     horizon: str,
     options: LabelOptions,
     max_gap_ns: int,
-) -> tuple[Answer, int]:
+) -> tuple[PlainLabel, int]:
     """The label of event i and the number of steps that it took to find it.
 
     Args:
@@ -76,7 +87,7 @@ def plain_answer(
     while True:
         j += 1
         if j == len(time) or time[j] - time[j - 1] > max_gap_ns:
-            return Answer(MISSING, len(time), np.iinfo(np.int64).max, False), j - i
+            return PlainLabel(MISSING, len(time), np.iinfo(np.int64).max, False), j - i
         if duration_ns is not None:
             if time[j] > time[i] + duration_ns:
                 rise, known_ns = price[j - 1] - now, int(time[i]) + duration_ns
@@ -86,16 +97,14 @@ def plain_answer(
                 rise, known_ns = price[j] - now, int(time[j])
                 break
         elif j == i + int(horizon):
-            rise = _mean_rise(price[i + 1 : j + 1], now) if options.smooth else price[j] - now
+            rise = price[j] - now
+            if options.smooth:
+                rise = math.fsum(later - now for later in price[i + 1 : j + 1].tolist()) / (j - i)
+                rise = rise if abs(rise) > _ROUNDING * now else 0.0
             known_ns = int(time[j])
             break
     y = MISSING if rise == 0 and options.ties == "skip" else int(rise > 0)
-    return Answer(y, j, known_ns, bool(rise == 0)), j - i
-
-
-def _mean_rise(later: NDArray[np.float64], now: float) -> float:
-    rise = math.fsum(price - now for price in later.tolist()) / len(later)
-    return rise if abs(rise) > _ROUNDING * now else 0.0
+    return PlainLabel(y, j, known_ns, bool(rise == 0)), j - i
 
 
 def _sample(prepared: Prepared, rng: np.random.Generator, count: int) -> list[int]:
@@ -107,27 +116,3 @@ def _sample(prepared: Prepared, rng: np.random.Generator, count: int) -> list[in
     rows = np.unique(np.concatenate([np.maximum(near, 0), anywhere]))
     chosen: list[int] = rng.permutation(rows).tolist()
     return chosen
-
-
-def _answers(
-    prepared: Prepared, rows: list[int], horizon: str, options: LabelOptions
-) -> dict[int, Answer]:
-    """The plain answers for these events, or for as many as the budget of steps reaches."""
-    time, price = (prepared.events[name].to_numpy() for name in ("time", "price"))
-    answers, spent = {}, 0
-    for i in rows:
-        answers[i], steps = plain_answer(time, price, i, horizon, options, prepared.spec.max_gap_ns)
-        spent += steps
-        if spent > _STEPS:
-            break
-    return answers
-
-
-def _given(prepared: Prepared, i: int, h: int) -> Answer:
-    labels = prepared.labels
-    return Answer(
-        int(labels.y_NH[i, h]),
-        int(labels.known_at_NH[i, h]),
-        int(labels.known_ns_NH[i, h]),
-        bool(labels.tie_NH[i, h]),
-    )

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.judge.audit.facts import Finding
+from nexttick.judge.audit.facts import AuditFinding
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import calibrate
 from nexttick.networks.models.encoding import fit_encodings
@@ -18,7 +18,7 @@ from nexttick.prepare.scaler import Scaler
 _ROUNDING = 1e-5  # relative; a single row more moves a mean by more than this in most features
 
 
-def check_fitted(predictor: Predictor, prepared: Prepared) -> Finding:
+def check_fitted(predictor: Predictor, prepared: Prepared) -> AuditFinding:
     """Fit scaler and encoding again on the training rows, calibration on the validation rows.
 
     Not applicable where nothing was fitted on these ticks, as when a predictor is tested on
@@ -26,10 +26,9 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> Finding:
     """
     name, split = "fitted on past rows only", prepared.split
     if split.train_stop == 0:
-        return Finding(name, None, "Nothing was fitted on these ticks.", {})
-    again = Scaler.fit(prepared.features_NF[: split.train_stop])
+        return AuditFinding(name, None, "Nothing was fitted on these ticks.", {})
     distances = {
-        "scaling": max(_scaler_distance(again, one) for one in (predictor.scaler, prepared.scaler)),
+        "scaling": _scaling_distance(predictor, prepared),
         "encoding": _encoding_distance(predictor, prepared),
         "calibration": _calibration_distance(predictor, prepared),
     }
@@ -42,13 +41,21 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> Finding:
             f"calibration that of the {split.valid_stop - split.valid:,} validation events."
         )
     numbers = {f"{what}_distance": distance for what, distance in distances.items()}
-    return Finding(name, not wrong, sentence, numbers)
+    return AuditFinding(name, not wrong, sentence, numbers)
 
 
-def _scaler_distance(a: Scaler, b: Scaler) -> float:
+def _scaling_distance(predictor: Predictor, prepared: Prepared) -> float:
     """Largest difference of means and scales, in scales."""
-    mean = np.abs(a.mean - b.mean) / a.scale
-    return float(max(mean.max(), np.abs(b.scale / a.scale - 1).max()))
+    again = Scaler.fit(prepared.features_NF[: prepared.split.train_stop])
+    return max(
+        float(
+            max(
+                (np.abs(again.mean - one.mean) / again.scale).max(),
+                np.abs(one.scale / again.scale - 1).max(),
+            )
+        )
+        for one in (predictor.scaler, prepared.scaler)
+    )
 
 
 def _encoding_distance(predictor: Predictor, prepared: Prepared) -> float:

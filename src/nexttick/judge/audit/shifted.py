@@ -24,19 +24,22 @@ be better on the other label by twice the 95 % interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nexttick.judge.audit.facts import Finding
+from nexttick.judge.audit.facts import AuditFinding
 from nexttick.learn.baselines import Fitted, is_leaky
 from nexttick.learn.baselines.base import Seen
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.labels import MISSING
-from nexttick.scores.metrics import Comparison, compare, log_losses
+from nexttick.scores.bootstrap import Estimate
+from nexttick.scores.intervals import bits_over
+from nexttick.scores.metrics import log_losses
 
 SHIFTS = (-2, -1, 1, 2)
 _NAME = "shifted labels"
@@ -61,7 +64,7 @@ class Said:
     honest: Sequence[NDArray[np.floating]]
 
 
-def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> Finding:
+def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> AuditFinding:
     """Score the test part's predictions against labels of events 1 and 2 before and after.
 
     Args:
@@ -80,60 +83,48 @@ def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepare
     return judge_shifts(asked)
 
 
-def judge_shifts(asked: Iterable[Said]) -> Finding:
+def judge_shifts(asked: Iterable[Said]) -> AuditFinding:
     """The verdict over all horizons and shifts."""
     numbers: dict[str, float] = {}
-    better: dict[int, list[str]] = {shift: [] for shift in SHIFTS}
-    for said in asked:
-        for shift in SHIFTS:
-            told = _compared(said, shift)
-            if told is None:
-                continue
-            over_own, over_best = told
-            name = f"{said.horizon} {shift:+d}"
-            numbers |= {name: over_own.bits, f"{name} margin": over_own.margin}
-            if over_own.bits > _SURE * over_own.margin and over_best.bits >= 0:
-                better[shift].append(name)
-    later = [name for shift in SHIFTS if shift > 0 for name in better[shift]]
-    earlier = [name for shift in SHIFTS if shift < 0 for name in better[shift]]
-    return _told(later, earlier, numbers)
-
-
-def _compared(said: Said, shift: int) -> tuple[Comparison, Comparison] | None:
-    """The network on the shifted label, against itself and the best baseline on its own."""
-    rows = np.arange(max(0, -shift), len(said.y_N) - max(shift, 0))
-    known = (said.y_N[rows] != MISSING) & (said.y_N[rows + shift] != MISSING)
-    rows = rows[known & np.isfinite(said.p_N[rows])]
-    if len(rows) < _FEWEST:
-        return None
-    own, other, p = said.y_N[rows], said.y_N[rows + shift], said.p_N[rows]
-    best = min((one[rows] for one in said.honest), key=lambda one: log_losses(own, one).mean())
-    # Of each, the probability given to the answer that came; so all are asked about a rise.
-    came, shifted = np.ones_like(own), _given_to(other, p)
-    return (
-        compare("own label", came, shifted, _given_to(own, p)),
-        compare("best baseline", came, shifted, _given_to(own, best)),
-    )
-
-
-def _given_to(y_N: NDArray[np.int8], p_N: NDArray[np.floating]) -> NDArray[np.float64]:
-    p_N = p_N.astype(np.float64)
-    return np.where(y_N == 1, p_N, 1 - p_N)
-
-
-def _told(later: list[str], earlier: list[str], numbers: dict[str, float]) -> Finding:
+    later: list[str] = []
+    earlier: list[str] = []
+    for shift, said in ((shift, said) for said in asked for shift in SHIFTS):
+        compared = _compare_shifted(said, shift)
+        if compared is None:
+            continue
+        over_own, over_best = compared
+        name = f"{said.horizon} {shift:+d}"
+        numbers |= {name: over_own.value, f"{name} margin": over_own.margin}
+        if over_own.value > _SURE * over_own.margin and over_best >= 0:
+            (later if shift > 0 else earlier).append(name)
     if not numbers:
-        return Finding(_NAME, None, "Too few events can be scored.", numbers)
+        return AuditFinding(_NAME, None, "Too few events can be scored.", numbers)
     if later:
         sentence = (
             f"It scores better on the labels of later events ({', '.join(later)}) than on its own: "
             f"features, labels or predictions are out of step."
         )
-        return Finding(_NAME, False, sentence, numbers)
+        return AuditFinding(_NAME, False, sentence, numbers)
     if earlier:
         sentence = (
             f"It scores better on the labels of earlier events ({', '.join(earlier)}) than on its "
             f"own; those are known in part already, so this is no proof of a leak."
         )
-        return Finding(_NAME, None, sentence, numbers)
-    return Finding(_NAME, True, "It scores best on the labels that it was asked about.", numbers)
+        return AuditFinding(_NAME, None, sentence, numbers)
+    sentence = "It scores best on the labels that it was asked about."
+    return AuditFinding(_NAME, True, sentence, numbers)
+
+
+def _compare_shifted(said: Said, shift: int) -> tuple[Estimate, float] | None:
+    """Bits of the network on the shifted label over itself and the best baseline on its own."""
+    rows = np.arange(max(0, -shift), len(said.y_N) - max(shift, 0))
+    known = (said.y_N[rows] != MISSING) & (said.y_N[rows + shift] != MISSING)
+    rows = rows[known & np.isfinite(said.p_N[rows])]
+    if len(rows) < _FEWEST:
+        return None
+    own, other, p = said.y_N[rows], said.y_N[rows + shift], said.p_N[rows].astype(np.float64)
+    best = min(log_losses(own, one[rows]).mean() for one in said.honest)
+    # Of each, the probability given to the answer that came; so both are asked about a rise.
+    shifted, at_own = (np.where(y == 1, p, 1 - p) for y in (other, own))
+    over_best = float(best - log_losses(other, p).mean()) / math.log(2)
+    return bits_over(np.ones_like(own), shifted, at_own), over_best

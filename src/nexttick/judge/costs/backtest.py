@@ -1,4 +1,4 @@
-"""What predictions were worth after spread, fees and latency, by the rules of `trading`.
+"""What predictions are left with after spread, fees and latency, by the rules of `trading`.
 
 All results are of round trips on events that lie after those that chose the thresholds. They are
 an upper bound: `trading` says what is left out, market impact before all.
@@ -15,35 +15,31 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from nexttick.judge.costs.trading import (
-    Market,
-    Thresholds,
-    Trades,
-    execute,
-    find_signals,
-    mean,
-    trade,
-)
+from nexttick.judge.costs.spread import Spread, estimate_spread
+from nexttick.judge.costs.trading import MidPrices, Thresholds, Trades, mean, trade
+from nexttick.judge.folds import TEST, VALID, Task
+from nexttick.options import EvaluateOptions, parse_duration_ns
+from nexttick.prepare.labels import Labels
+from nexttick.ticks.gaps import segment_starts
 
 FEES_BPS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 LATENCIES_S = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 SHARES = (0.5, 0.25, 0.1, 0.05, 0.025, 0.01, 0.005)
 _ENOUGH = 30  # round trips by which thresholds may be judged
+_POINTS = 400  # of a picture's equity
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """What the predictions of one horizon were worth.
+    """What the signals of one horizon earned.
 
     Attributes:
-        thresholds: that were acted on.
         latency_s: from an event to the execution of the order that answers it.
         trades: the round trips.
         by_fee: from `fee_curve`.
         by_latency: from `latency_curve`.
     """
 
-    thresholds: Thresholds
     latency_s: float
     trades: Trades
     by_fee: pl.DataFrame
@@ -55,7 +51,6 @@ class Backtest:
             "spread_bps": self.trades.market.spread_bps,
             "fee_bps": self.trades.fee_bps,
             "latency_s": self.latency_s,
-            "thresholds": list(self.thresholds),
             **self.trades.summary(),
             "break_even_fee_bps": list(self.trades.break_even_fee_bps),
             "by_fee": self.by_fee.to_dict(as_series=False),
@@ -64,10 +59,9 @@ class Backtest:
 
 
 def backtest(
-    market: Market,
-    p_N: NDArray[np.floating],
+    market: MidPrices,
+    signal_N: NDArray[np.int8],
     known_at_N: NDArray[np.int64],
-    thresholds: Thresholds,
     *,
     latency_s: float,
     fee_bps: float,
@@ -76,10 +70,9 @@ def backtest(
     """Trade, and see what other fees and latencies would have left.
 
     Args:
-        market: see `trade`, as all others.
-        p_N: probability of a rise with each event.
+        market: see `trade`, as the others.
+        signal_N: +1, -1 or 0 with each event.
         known_at_N: when each answer is known.
-        thresholds: from the past only.
         latency_s: from an event to the execution of the order that answers it.
         fee_bps: of each execution.
         threads: that share the latencies.
@@ -87,18 +80,14 @@ def backtest(
     Raises:
         ValueError: as `trade`.
     """
-    predicted = (market, p_N, known_at_N, thresholds)
-    trades = trade(*predicted, latency_s=latency_s, fee_bps=fee_bps)
-    by_latency = latency_curve(*predicted, fee_bps=fee_bps, threads=threads)
-    return Backtest(thresholds, latency_s, trades, fee_curve(trades), by_latency)
+    signals = (market, signal_N, known_at_N)
+    trades = trade(*signals, latency_s=latency_s, fee_bps=fee_bps)
+    by_latency = latency_curve(*signals, fee_bps=fee_bps, threads=threads)
+    return Backtest(latency_s, trades, fee_curve(trades), by_latency)
 
 
 def fee_curve(trades: Trades, fees_bps: Sequence[float] = FEES_BPS) -> pl.DataFrame:
-    """Net result against fee: the same round trips, other fees.
-
-    Args:
-        trades: from `trade`.
-        fees_bps: of each execution.
+    """Net result against the fee of an execution: the same round trips, other fees.
 
     Returns:
         `fee_bps`; `net_bps` of a round trip with its 95 % interval, `net_low_bps` and
@@ -119,34 +108,23 @@ def fee_curve(trades: Trades, fees_bps: Sequence[float] = FEES_BPS) -> pl.DataFr
 
 
 def latency_curve(
-    market: Market,
-    p_N: NDArray[np.floating],
+    market: MidPrices,
+    signal_N: NDArray[np.int8],
     known_at_N: NDArray[np.int64],
-    thresholds: Thresholds,
     *,
     fee_bps: float,
     latencies_s: Sequence[float] = LATENCIES_S,
     threads: int = 1,
 ) -> pl.DataFrame:
-    """Net result against latency: the same signals, later orders.
-
-    Args:
-        market: see `trade`, as the others.
-        p_N: probability of a rise with each event.
-        known_at_N: when each answer is known.
-        thresholds: from the past only.
-        fee_bps: of each execution.
-        latencies_s: from an event to the execution of the order that answers it.
-        threads: that share the latencies.
+    """Net result against latency: the same signals, later orders. `trade` says what is given.
 
     Returns:
         `latency_s`, `trades`, `gross_bps` and `net_bps` of a round trip, `net_bps_in_all`,
         `break_even_fee_bps`.
     """
-    signals = find_signals(market, p_N, known_at_N, thresholds)
 
     def row(latency_s: float) -> dict[str, float]:
-        trades = execute(market, signals, known_at_N, latency_s, fee_bps)
+        trades = trade(market, signal_N, known_at_N, latency_s=latency_s, fee_bps=fee_bps)
         gross_bps = mean(trades.gross_bps)
         net_bps = gross_bps - market.spread_bps - 2 * fee_bps
         return {
@@ -163,7 +141,7 @@ def latency_curve(
 
 
 def choose_thresholds(
-    market: Market,
+    market: MidPrices,
     p_N: NDArray[np.floating],
     known_at_N: NDArray[np.int64],
     *,
@@ -184,10 +162,104 @@ def choose_thresholds(
     if len(known) == 0:
         raise ValueError("there is no prediction to choose thresholds by: give validation events")
 
-    def worth(thresholds: Thresholds) -> tuple[bool, float]:
-        trades = trade(market, p_N, known_at_N, thresholds, latency_s=latency_s, fee_bps=fee_bps)
+    def earned(thresholds: Thresholds) -> tuple[bool, float]:
+        signal_N = thresholds.signals(p_N)
+        trades = trade(market, signal_N, known_at_N, latency_s=latency_s, fee_bps=fee_bps)
         enough = len(trades) >= _ENOUGH
         return enough, float(trades.net_bps.sum()) if enough else len(trades)
 
     lower, upper = np.quantile(known, [np.array(shares), 1 - np.array(shares)])
-    return max(map(Thresholds, lower.tolist(), upper.tolist()), key=worth)
+    return max(map(Thresholds, lower.tolist(), upper.tolist()), key=earned)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What stands between predictions and a profit.
+
+    Attributes:
+        market: all events.
+        labels: of all events; when an answer is known ends a position.
+        spread: given, or estimated on what lies before the first test part.
+        fee_bps: of each execution.
+        latency_s: from an event to the execution of the order that answers it.
+    """
+
+    market: MidPrices
+    labels: Labels
+    spread: Spread
+    fee_bps: float
+    latency_s: float
+
+    @classmethod
+    def of(
+        cls,
+        events: pl.DataFrame,
+        labels: Labels,
+        max_gap_ns: int,
+        first_test: int,
+        options: EvaluateOptions,
+    ) -> Costs:
+        """Estimate what is not given from the past of the first fold.
+
+        Raises:
+            ValueError: no spread was given and none can be estimated.
+        """
+        past = events[:first_test]
+        spread = Spread(options.spread_bps or 0.0, "given")
+        if options.spread_bps is None:
+            spread = estimate_spread(past, segment_starts(past["time"].to_numpy(), max_gap_ns))
+        latency_s = (parse_duration_ns(options.latency) or 0) / 1e9
+        market = MidPrices.of(events, max_gap_ns, spread.bps)
+        return cls(market, labels, spread, options.fee_bps, latency_s)
+
+    def report(self, tasks: Sequence[Task], networks: Sequence[str]) -> dict[str, Any]:
+        """`backtest` of `metrics.json`: what each network's predictions earn at each horizon."""
+        report: dict[str, Any] = {
+            "spread_bps": self.spread.bps,
+            "spread_source": self.spread.source,
+            "fee_bps": self.fee_bps,
+            "latency_s": self.latency_s,
+        }
+        for network in networks:
+            own = [task for task in tasks if task.contestant == network]
+            report[network] = {
+                horizon: self._report(own, horizon, self.labels.known_at_NH[:, h])
+                for h, horizon in enumerate(self.labels.names)
+            }
+        return report
+
+    def _report(
+        self, tasks: Sequence[Task], horizon: str, known_at_N: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Trades of all test parts in a row, on signals by each fold's own thresholds."""
+        first, n = tasks[0].fold.start + tasks[0].fold.split.test, len(self.market.time_ns)
+        signal_N, thresholds = np.zeros(n, np.int8), []
+        for task in tasks:
+            table = task.read()
+            past, test = (table.filter(pl.col("part") == part) for part in (VALID, TEST))
+            begin, end = past["event"][0], past["event"][-1] + 1
+            chosen = choose_thresholds(
+                self.market.part(begin, end),
+                past[f"p_{horizon}"].to_numpy(),
+                known_at_N[begin:end] - begin,
+                latency_s=self.latency_s,
+                fee_bps=self.fee_bps,
+            )
+            thresholds.append(list(chosen))
+            signal_N[test["event"].to_numpy()] = chosen.signals(test[f"p_{horizon}"].to_numpy())
+        market = self.market.part(first, n)
+        earned = backtest(
+            market,
+            signal_N[first:],
+            known_at_N[first:] - first,
+            latency_s=self.latency_s,
+            fee_bps=self.fee_bps,
+        )
+        # Summed net result over time, thinned for a picture.
+        trades = earned.trades.table()
+        equity = trades.select(time_ns="exit_ns", net_bps=pl.col("net_bps").cum_sum())
+        every = max(1, len(trades) // _POINTS)
+        return earned.metrics() | {
+            "thresholds": thresholds,
+            "equity": equity.gather_every(every).to_dict(as_series=False),
+        }

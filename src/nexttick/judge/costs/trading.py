@@ -1,6 +1,7 @@
 """Acting on predictions: one position at a time, late, at a price that pays the spread.
 
-1. *A signal.* Above the upper threshold a prediction says "buy", below the lower one "sell".
+1. *A signal.* Above the upper threshold a prediction says "buy" (+1), below the lower one "sell"
+   (-1), else nothing (0).
 2. *An order* is sent with the event that it answers, arrives `latency` later and is executed at
    the first event then or after: always at a later time stamp than the event that it answers, and
    never beyond a gap. Of several signals that are executed at one event the newest counts.
@@ -48,17 +49,20 @@ class Thresholds(NamedTuple):
     lower: float
     upper: float
 
+    def signals(self, p_N: NDArray[np.floating]) -> NDArray[np.int8]:
+        """What predictions say: +1 buy, -1 sell, 0 nothing, as where there is none (NaN).
 
-class Signals(NamedTuple):
-    """The events whose predictions say something, and what: +1 buy, -1 sell."""
-
-    events: NDArray[np.int64]
-    said: NDArray[np.int8]
+        Raises:
+            ValueError: the thresholds cross.
+        """
+        if not self.lower <= self.upper:
+            raise ValueError(f"thresholds {self}: the lower one must not exceed the upper one")
+        return (p_N > self.upper).astype(np.int8) - (p_N < self.lower).astype(np.int8)
 
 
 @dataclass(frozen=True)
-class Market:
-    """What trading needs to know of N events.
+class MidPrices:
+    """The mid prices behind N events, at which nobody can trade without paying the spread.
 
     Attributes:
         time_ns: of each event.
@@ -73,8 +77,8 @@ class Market:
     spread_bps: float
 
     @classmethod
-    def of(cls, events: pl.DataFrame, max_gap_ns: int, spread_bps: float) -> Market:
-        """The market of some events, from `merge_events`.
+    def of(cls, events: pl.DataFrame, max_gap_ns: int, spread_bps: float) -> MidPrices:
+        """Those of some events, from `merge_events`.
 
         Raises:
             ValueError: the spread is negative or not finite.
@@ -85,6 +89,12 @@ class Market:
         starts = segment_starts(time_ns, max_gap_ns)
         price, side = events["price"].to_numpy(), events["side"].to_numpy()
         return cls(time_ns, log_mids(price, side, starts, spread_bps), starts, spread_bps)
+
+    def part(self, begin: int, end: int) -> MidPrices:
+        """Those of the events [begin, end)."""
+        inside = self.starts[(self.starts > begin) & (self.starts < end)] - begin
+        starts = np.append(0, inside)
+        return MidPrices(self.time_ns[begin:end], self.log_mid[begin:end], starts, self.spread_bps)
 
     @property
     def days(self) -> float:
@@ -107,7 +117,7 @@ class Trades:
         reason: why it was closed, an index into `REASONS`.
     """
 
-    market: Market
+    market: MidPrices
     fee_bps: float
     signal: NDArray[np.int64]
     entry: NDArray[np.int64]
@@ -185,87 +195,56 @@ class Trades:
 
 
 def trade(
-    market: Market,
-    p_N: NDArray[np.floating],
+    market: MidPrices,
+    signal_N: NDArray[np.int8],
     known_at_N: NDArray[np.int64],
-    thresholds: Thresholds,
     *,
     latency_s: float,
     fee_bps: float,
 ) -> Trades:
-    """Act on predictions by the rules at the top of this module.
+    """Act on signals by the rules at the top of this module.
 
     Args:
         market: N events.
-        p_N: probability of a rise with each event; NaN where there is none.
+        signal_N: with each event, from `Thresholds.signals` by thresholds of the past only, e.g.
+            `choose_thresholds` on the validation part.
         known_at_N: of the same horizon, as indices of the same events: `Labels.known_at_NH[:, h]`,
             less the first event where only a later part is traded.
-        thresholds: from the past only, e.g. `choose_thresholds` on the validation part.
         latency_s: from an event to the execution of the order that answers it.
         fee_bps: of each execution; negative for a rebate.
 
     Raises:
-        ValueError: lengths differ, thresholds cross, or latency or fee is out of range.
-    """
-    signals = find_signals(market, p_N, known_at_N, thresholds)
-    return execute(market, signals, known_at_N, latency_s, fee_bps)
-
-
-def find_signals(
-    market: Market,
-    p_N: NDArray[np.floating],
-    known_at_N: NDArray[np.int64],
-    thresholds: Thresholds,
-) -> Signals:
-    """The predictions that lie beyond a threshold.
-
-    Raises:
-        ValueError: lengths differ, or the thresholds cross.
+        ValueError: lengths differ, or latency or fee is out of range.
     """
     n = len(market.time_ns)
-    if not len(p_N) == len(known_at_N) == n:
-        raise ValueError(f"{n} events, {len(p_N)} p, {len(known_at_N)} known_at: give one of each")
-    if not thresholds.lower <= thresholds.upper:
-        raise ValueError(f"thresholds {thresholds}: the lower one must not exceed the upper one")
-    above_N = p_N > thresholds.upper
-    saying = np.flatnonzero(above_N | (p_N < thresholds.lower))
-    return Signals(saying, np.where(above_N[saying], 1, -1).astype(np.int8))
-
-
-def mean(values: NDArray[Any]) -> float:
-    """The mean; NaN of nothing."""
-    return float(values.mean()) if len(values) else math.nan
-
-
-def execute(
-    market: Market,
-    signals: Signals,
-    known_at_N: NDArray[np.int64],
-    latency_s: float,
-    fee_bps: float,
-) -> Trades:
-    """The round trips that signals lead to; `trade` says what the arguments are.
-
-    Raises:
-        ValueError: latency or fee is out of range.
-    """
+    if not len(signal_N) == len(known_at_N) == n:
+        raise ValueError(
+            f"{n} events, {len(signal_N)} signals, {len(known_at_N)} known_at: give one of each"
+        )
     if not (0 <= latency_s < 1e9 and math.isfinite(fee_bps)):
         raise ValueError(
             f"latency {latency_s} s, fee {fee_bps} bps: give finite ones, latency >= 0"
         )
-    saying, said = signals
+    saying = np.flatnonzero(signal_N)
+    said = signal_N[saying]
     # Pages that are never written cost nothing, so there is room for a round trip a signal.
     signal, entry, exit_ = np.empty((3, len(saying)), np.int64)
     side, reason = np.empty((2, len(saying)), np.int8)
-    bounds = np.append(market.starts, len(market.time_ns))
+    bounds = np.append(market.starts, n)
     latency_ns = max(round(latency_s * 1e9), 1)  # nobody acts within a time stamp
     known_at_N, k = np.ascontiguousarray(known_at_N), 0
+    # Segment by segment: no position is held over a gap.
     for (start, stop), (a, b) in zip(
         pairwise(bounds), pairwise(np.searchsorted(saying, bounds)), strict=True
     ):
         args = (market.time_ns, saying[a:b], said[a:b], known_at_N, start, stop, latency_ns)
         k = _walk(*args, signal, entry, exit_, side, reason, k)
     return Trades(market, fee_bps, signal[:k], entry[:k], exit_[:k], side[:k], reason[:k])
+
+
+def mean(values: NDArray[Any]) -> float:
+    """The mean; NaN of nothing."""
+    return float(values.mean()) if len(values) else math.nan
 
 
 @njit(cache=True, nogil=True)
@@ -285,9 +264,11 @@ def _walk(  # type: ignore[no-untyped-def]
         at = _executed(time_ns, i, max(at, i), stop, latency_ns)
         if at == stop:
             break
+        # An order of a newer signal that is executed at the same event takes this one's place.
         newer = saying[s + 1] if s + 1 < len(saying) else stop
         if newer < at and time_ns[newer] + latency_ns <= time_ns[at]:
             continue
+        # The order to close may have come before this signal's, so it is looked at first.
         if position != 0 and time_ns[until] + latency_ns <= time_ns[at - 1]:
             exit_[k], reason[k] = _executed(time_ns, until, entry[k], stop, latency_ns), 0
             position, k = 0, k + 1

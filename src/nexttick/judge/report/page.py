@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nexttick.judge.report.pictures import PICTURES, Source, draw
-from nexttick.ticks.writing import write_text
+from nexttick.judge.report.pictures import PICTURES, Results, draw
+from nexttick.learn.run_folder import read_metrics
 
 _SCORES = {
     "bits": "bits",
@@ -33,21 +33,26 @@ _SCORES = {
 }
 
 
-def write_report(run: Path) -> None:
-    """Write `report.html` of an evaluation's folder from the files in it."""
-    write_text(run / "report.html", render(run))
-
-
 def render(run: Path) -> str:
-    """The page, from `metrics.json`, `config.json`, `predictions.parquet` and the folds' logs."""
-    source = read_source(run)
+    """The page of an evaluation, from what lies in its folder.
+
+    That is `metrics.json`, `config.json`, `predictions.parquet` and the folds' logs.
+    """
+    metrics = read_metrics(run)
+    logs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for name in metrics["networks"]:
+        for fold in metrics["folds"]:
+            log = run / "folds" / str(fold["number"]) / name / "log.jsonl"
+            records = [json.loads(line) for line in log.read_text().splitlines()]
+            logs.setdefault(name, {})[fold["number"]] = records
+    source = Results(metrics, logs, pl.read_parquet(run / "predictions.parquet"))
     environment = Environment(
         loader=PackageLoader("nexttick.judge.report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters |= {"number": number, "interval": interval, "moment": moment}
     config = json.loads((run / "config.json").read_text())
     return environment.get_template("page.html.j2").render(
-        metrics=source.metrics,
+        metrics=metrics,
         source=source,
         verdict=verdict(source),
         pictures=[(name, title, draw(name, source)) for name, (title, _) in PICTURES.items()],
@@ -58,49 +63,34 @@ def render(run: Path) -> str:
     )
 
 
-def read_source(run: Path) -> Source:
-    """What the report of an evaluation's folder is made of."""
-    metrics = json.loads((run / "metrics.json").read_text())
-    logs: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for name in metrics["networks"]:
-        for fold in metrics["folds"]:
-            log = run / "folds" / str(fold["number"]) / name / "log.jsonl"
-            records = [json.loads(line) for line in log.read_text().splitlines()]
-            logs.setdefault(name, {})[fold["number"]] = records
-    return Source(metrics, logs, pl.read_parquet(run / "predictions.parquet"))
-
-
-def verdict(source: Source) -> str:
+def verdict(source: Results) -> str:
     """Two sentences: what the best network knows, and whether that survives costs."""
     metrics, horizon = source.metrics, source.horizons[0]
     best = max(source.networks, key=lambda name: metrics["networks"][name][horizon]["bits"])
     rivals = [name for name in source.honest if name not in source.networks]
     rival = max(rivals, key=lambda name: metrics["baselines"][name][horizon]["bits"])
     more, low, high = metrics["differences"][best][rival][horizon]["bits"]
-    knows = metrics["networks"][best][horizon]["bits"]
-    told = f"{best} knows {knows:.3f} bits an event about {horizon}"
+    knows = f"{best} knows {metrics['networks'][best][horizon]['bits']:.3f} bits an event"
     if low is None or low <= 0 <= high:
-        first = f"{told}, not surely different from {rival} ({more:+.4f} {interval([low, high])})."
+        compared = f"not surely different from {rival} ({more:+.4f} {interval([low, high])})"
     elif more > 0:
-        first = f"{told}, {more:.4f} {interval([low, high])} more than {rival}."
+        compared = f"{more:.4f} {interval([low, high])} more than {rival}"
     else:
-        first = f"{told}, {-more:.4f} {interval([-high, -low])} less than {rival}."
-    return f"{first} {_costs(metrics['backtest'][best][horizon])}"
-
-
-def _costs(told: dict[str, Any]) -> str:
-    fee, low, high = told["break_even_fee_bps"]
+        compared = f"{-more:.4f} {interval([-high, -low])} less than {rival}"
+    fee, *bounds = metrics["backtest"][best][horizon]["break_even_fee_bps"]
     if fee is None:
-        return "It never found a trade worth making."
-    if fee <= 0:
-        return (
+        earns = "It never found a trade worth making."
+    elif fee <= 0:
+        earns = (
             f"It earns nothing: the spread alone costs more than its edge (break-even fee "
-            f"{fee:.2f} bps {interval([low, high], 2)})."
+            f"{fee:.2f} bps {interval(bounds, 2)})."
         )
-    return (
-        f"Its edge survives fees below {fee:.2f} bps {interval([low, high], 2)} a trade; a usual "
-        f"taker fee is 5 to 10."
-    )
+    else:
+        earns = (
+            f"Its edge survives fees below {fee:.2f} bps {interval(bounds, 2)} a trade; a usual "
+            f"taker fee is 5 to 10."
+        )
+    return f"{knows} about {horizon}, {compared}. {earns}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -42,7 +42,7 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Source:
+class Results:
     """What pictures are drawn from.
 
     Attributes:
@@ -89,7 +89,7 @@ class Source:
         }
 
 
-def draw(name: str, source: Source) -> str:
+def draw(name: str, source: Results) -> str:
     """One of `PICTURES` as an SVG element that fits the width it is given."""
     text = io.StringIO()
     # Ids hang on the salt: pictures of one page must not share them.
@@ -110,7 +110,7 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
-def predictability(source: Source) -> Figure:
+def predictability(source: Results) -> Figure:
     """Bits an event against horizon; bars are 95 % intervals of the networks."""
     figure = _figure()
     axes = figure.subplots()
@@ -118,7 +118,7 @@ def predictability(source: Source) -> Figure:
         scores = source.contestants[name]
         bits = np.array([_number(scores[h]["bits"]) for h in source.horizons])
         if name in source.networks:
-            bounds = np.array([_bounds(scores[h]["intervals"]["bits"]) for h in source.horizons]).T
+            bounds = np.array([_numbers(scores[h]["intervals"]["bits"]) for h in source.horizons]).T
             errors = np.abs(bounds - bits)
             axes.errorbar(source.horizons, bits, errors, **source.style(name), capsize=3)
         else:
@@ -129,7 +129,7 @@ def predictability(source: Source) -> Figure:
     return figure
 
 
-def folds(source: Source) -> Figure:
+def folds(source: Results) -> Figure:
     """Skill at the first horizon, fold after fold."""
     figure, horizon = _figure(), source.horizons[0]
     axes = figure.subplots()
@@ -137,14 +137,17 @@ def folds(source: Source) -> Figure:
     for name in source.honest:
         bits = [_number(fold["bits"][horizon].get(name)) for fold in source.metrics["folds"]]
         axes.plot(numbers, bits, **source.style(name))
-    days = [_day(fold["from_ns"]) for fold in source.metrics["folds"]]
+    days = [
+        datetime.fromtimestamp(fold["from_ns"] / 1e9, UTC).strftime("%d %b")
+        for fold in source.metrics["folds"]
+    ]
     axes.set_xticks(numbers, [f"{k}\n{day}" for k, day in zip(numbers, days, strict=True)])
     axes.set(xlabel="fold, and the day it begins", ylabel=f"bits an event, {horizon}")
     _legend_below(figure, axes)
     return figure
 
 
-def reliability(source: Source) -> Figure:
+def reliability(source: Results) -> Figure:
     """How often the price rose where a probability was given, before and after calibration."""
     figure, horizon = _figure(3.6), source.horizons[0]
     axes = figure.subplots()
@@ -163,7 +166,7 @@ def reliability(source: Source) -> Figure:
     return figure
 
 
-def roc(source: Source) -> Figure:
+def roc(source: Results) -> Figure:
     """ROC curves at the first horizon."""
     figure, horizon = _figure(3.6), source.horizons[0]
     axes = figure.subplots()
@@ -171,13 +174,13 @@ def roc(source: Source) -> Figure:
     for name in source.honest:
         auc = source.contestants[name][horizon]["auc"]
         style = {**source.style(name), "marker": "", "label": f"{name} {_number(auc):.3f}"}
-        axes.plot(told["false_positive_rate"], told[name], **style)
+        axes.plot(told["false_positive_rate"], _numbers(told[name]), **style)
     axes.set(xlabel="share of non-rises called rises", ylabel="share of rises called rises")
     axes.legend(title=f"AUC, {horizon}", title_fontsize=7.5)
     return figure
 
 
-def learning(source: Source) -> Figure:
+def learning(source: Results) -> Figure:
     """Validation loss of every fold, and the norm of the gradient."""
     figure = _figure(3.8)
     loss_axes, norm_axes = figure.subplots(2, 1, sharex=True)
@@ -195,7 +198,7 @@ def learning(source: Source) -> Figure:
     return figure
 
 
-def fees(source: Source) -> Figure:
+def fees(source: Results) -> Figure:
     """Net result of a round trip against the fee; bands are 95 % intervals."""
     figure = _figure()
     axes = figure.subplots()
@@ -213,7 +216,7 @@ def fees(source: Source) -> Figure:
     return figure
 
 
-def latency(source: Source) -> Figure:
+def latency(source: Results) -> Figure:
     """Net result of a round trip before fees against the latency."""
     figure = _figure()
     axes = figure.subplots()
@@ -230,7 +233,7 @@ def latency(source: Source) -> Figure:
     return figure
 
 
-def stretch(source: Source) -> Figure:
+def stretch(source: Results) -> Figure:
     """The last events of the last fold: price, and what was said of it."""
     figure, horizon = _figure(3.8), source.horizons[0]
     price_axes, p_axes = figure.subplots(2, 1, sharex=True)
@@ -249,7 +252,7 @@ def stretch(source: Source) -> Figure:
     return figure
 
 
-PICTURES: dict[str, tuple[str, Callable[[Source], Figure]]] = {
+PICTURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
     "predictability": ("How much is known", predictability),
     "folds": ("Skill over time", folds),
     "reliability": ("Do probabilities mean what they say?", reliability),
@@ -267,11 +270,3 @@ def _number(value: float | None) -> float:
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [_number(value) for value in values]
-
-
-def _bounds(interval: Sequence[float | None]) -> list[float]:
-    return _numbers(interval)
-
-
-def _day(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%d %b")
