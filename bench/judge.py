@@ -29,8 +29,7 @@ from threadpoolctl import threadpool_limits  # scikit-learn's
 from bench import running
 from nexttick.judge.costs.backtest import backtest
 from nexttick.judge.costs.spread import estimate_spread
-from nexttick.judge.costs.trading import Market, Thresholds
-from nexttick.judge.held_out import NETWORK
+from nexttick.judge.costs.trading import MidPrices, Thresholds
 from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.baselines.base import Seen
 from nexttick.learn.predictor.predictor import Predictor
@@ -42,6 +41,7 @@ from nexttick.scores.bootstrap import draw
 from nexttick.scores.intervals import evaluate
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 
+NETWORK = "network"
 BASELINES = ("base_rate", "last_moves", "logistic")
 FEE_BPS, LATENCY_S = 0.02, 0.5
 
@@ -100,13 +100,13 @@ def judge_all(contest: Contest, baselines: tuple[str, ...]) -> None:
 def trading(contest: Contest) -> None:
     events, labels = contest.prepared.events, contest.prepared.labels
     spread_bps = estimate_spread(events, contest.prepared.starts).bps
-    market = Market.of(events, contest.prepared.spec.max_gap_ns, spread_bps)
+    market = MidPrices.of(events, contest.prepared.spec.max_gap_ns, spread_bps)
     for h, p_by in enumerate(contest.p_by_H):
         p_N, known_at_N = p_by[NETWORK], labels.known_at_NH[:, h]
         thresholds = Thresholds(*np.nanquantile(p_N[:20_000], [0.05, 0.95]).tolist())
-        predicted = (market, p_N, known_at_N, thresholds)
+        signals = (market, thresholds.signals(p_N), known_at_N)
         threads = torch.get_num_threads()
-        backtest(*predicted, latency_s=LATENCY_S, fee_bps=FEE_BPS, threads=threads).metrics()
+        backtest(*signals, latency_s=LATENCY_S, fee_bps=FEE_BPS, threads=threads).metrics()
 
 
 def measure_threads(contest: Contest, threads: int, repeats: int) -> dict[str, float]:

@@ -27,15 +27,15 @@ from nexttick.learn.train import train_network
 from nexttick.options import LabelOptions, Recipe
 from nexttick.prepare.dataset import Prepared, prepare_ticks
 from nexttick.prepare.labels import MISSING
-from nexttick.scores.intervals import evaluate
-from nexttick.scores.metrics import Comparison, compare
+from nexttick.scores.bootstrap import Estimate
+from nexttick.scores.intervals import bits_over, evaluate
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 
 
 class AgainstTruth(NamedTuple):
     """A contestant against the truth: paired, and whether its own interval covers it."""
 
-    paired: Comparison
+    paired: Estimate
     own_covers: bool
 
 
@@ -46,7 +46,7 @@ def against_truth(prepared: Prepared, p_N: np.ndarray, rows: np.ndarray) -> Agai
     judged = evaluate(y, {"own": p_N, "truth": truth, "base_rate": rate})
     bits = judged.intervals("own")["bits"]
     covers = bits.low <= judged.scores["truth"]["bits"] <= bits.high
-    return AgainstTruth(compare("truth", y, p_N, truth), covers)
+    return AgainstTruth(bits_over(y, p_N, truth), covers)
 
 
 def measure_one(ticks: int, seed: int, types: list[str], epochs: int) -> dict[str, AgainstTruth]:
@@ -75,16 +75,13 @@ def measure(args: argparse.Namespace) -> running.Result:
         {
             "contestant": name,
             "own_covers": sum(market[name].own_covers for market in markets),
-            **{
-                where: sum(market[name].paired.verdict == verdict for market in markets)
-                for where, verdict in (
-                    ("above", "more"),
-                    ("covers", "no surely different"),
-                    ("below", "less"),
-                )
-            },
-            "mean_bits": float(np.mean([market[name].paired.bits for market in markets])),
-            "highest_bits": max(market[name].paired.bits for market in markets),
+            "above": sum(market[name].paired.low > 0 for market in markets),
+            "covers": sum(
+                market[name].paired.low <= 0 <= market[name].paired.high for market in markets
+            ),
+            "below": sum(market[name].paired.high < 0 for market in markets),
+            "mean_bits": float(np.mean([market[name].paired.value for market in markets])),
+            "highest_bits": max(market[name].paired.value for market in markets),
         }
         for name in markets[0]
     ]

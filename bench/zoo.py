@@ -77,7 +77,7 @@ def measure_entry(kind: str, arch: str, prepared: Prepared, epochs: int) -> runn
         "step_us": step_us(predictor, prepared),
         "horizons": {
             name: {key: scores[key] for key in ("log_loss", "bits")}
-            for name, scores in tested.scores_of("network").items()
+            for name, scores in tested.metrics["test"].items()
         },
         "valid_losses": [record.valid_loss for record in records],
     }

@@ -25,7 +25,7 @@ from helpers.markets import (
     tiny_recipe,
 )
 from nexttick.judge import audit as package
-from nexttick.judge.audit import AuditOptions, Finding, answers, audit, passed, tampering
+from nexttick.judge.audit import AuditFinding, AuditOptions, answers, audit, passed, tampering
 from nexttick.judge.audit import placebo as placebo_check
 from nexttick.judge.audit.answers import plain_answer
 from nexttick.judge.audit.shifted import Said, check_shifted_labels, judge_shifts
@@ -66,13 +66,13 @@ def honest(kind: str = "cnn") -> tuple[Prepared, Predictor]:
     return prepared, train_network(prepared, recipe(kind))
 
 
-def findings(trained: Predictor, prepared: Prepared, **told: Any) -> dict[str, Finding]:
+def findings(trained: Predictor, prepared: Prepared, **told: Any) -> dict[str, AuditFinding]:
     found = audit(trained, prepared, simulated_ticks(N), recipe(), options=FAST, **told)
     assert len({one.name for one in found}) == len(found)
     return {one.name: one for one in found}
 
 
-def failed(found: dict[str, Finding]) -> set[str]:
+def failed(found: dict[str, AuditFinding]) -> set[str]:
     assert passed(found.values()) == (not any(one.passed is False for one in found.values()))
     return {name for name, one in found.items() if one.passed is False}
 
@@ -258,7 +258,7 @@ def test_long_horizons_are_walked_within_a_budget(monkeypatch: pytest.MonkeyPatc
 # shifted labels: forecasters whose answers are known
 
 
-def said(y: np.ndarray, p: np.ndarray, *honest: np.ndarray) -> Finding:
+def said(y: np.ndarray, p: np.ndarray, *honest: np.ndarray) -> AuditFinding:
     """The verdict on p; of honest forecasters there is the base rate at least."""
     return judge_shifts([Said("rise@1", y, p, [np.full(len(y), y[y >= 0].mean()), *honest])])
 

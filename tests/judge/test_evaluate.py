@@ -15,10 +15,10 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 from helpers.console import TINY, call, contents, done, refused, strict_json
 from helpers.markets import FINITE_TAMPERINGS, simulated_ticks, tampered, tiny_recipe
 from nexttick.checks import validate_evaluation
-from nexttick.judge.audit import Finding
-from nexttick.judge.folds import BASELINES, TEST, VALID, Task, plan, run_tasks
-from nexttick.judge.pooling import _roc, pool
-from nexttick.judge.report import render
+from nexttick.judge.audit import AuditFinding
+from nexttick.judge.folds import BASELINES, TEST, VALID, Task, plan, pool, run_tasks
+from nexttick.judge.pooling import Pooled, report
+from nexttick.judge.report.page import render
 from nexttick.options import EvaluateOptions, EvaluationRecipe, ModelOptions, Recipe, read_recipe
 from nexttick.prepare.events import merge_events
 from nexttick.ticks.writing import write_table
@@ -136,15 +136,39 @@ def test_a_folds_predictor_is_kept_and_predicts(evaluated: Path) -> None:
     np.testing.assert_allclose(again["p_rise@1"], pooled["cnn_rise@1"], atol=1e-6)
 
 
+def one_forecaster(y: np.ndarray, p: np.ndarray) -> dict:
+    """What is reported of one network and a base rate that are asked about rise@1."""
+    n = len(y)
+    columns = {"event": np.arange(n), "fold": np.ones(n, np.int32), "y_rise@1": y.astype(np.int8)}
+    columns |= {"tie_rise@1": np.zeros(n, bool), "net_rise@1": p, "raw_net_rise@1": p}
+    columns |= {"base_rate_rise@1": np.full(n, 0.4)}
+    events = pl.DataFrame({"time": np.arange(n), "price": np.ones(n)})
+    return report(Pooled.of(pl.DataFrame(columns), events, ["net"], ("rise@1",)), events, 50)
+
+
 def test_roc_curves_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     p = np.round(rng.random(300), 2)
     rise = rng.random(300) < p
-    grid = np.linspace(0, 1, 33)
+    told = one_forecaster(rise, p)["roc"]["rise@1"]
     alarms, hits, _ = roc_curve(rise, p, drop_intermediate=False)
     # Where the curve is vertical, both interpolations take its upper end but at 0.
-    expected = np.interp(grid, alarms, hits)
-    np.testing.assert_allclose(_roc(rise, p, grid)[1:], expected[1:], atol=1e-12)
+    expected = np.interp(told["false_positive_rate"], alarms, hits)
+    np.testing.assert_allclose(told["net"][1:], expected[1:], atol=1e-12)
+
+
+def test_roc_curves_give_the_share_of_rises_above_each_share_of_alarms() -> None:
+    """By hand, at every threshold where the curve has a corner on the grid."""
+    y, p = np.repeat([1, 0], 100), np.concatenate([np.arange(100, 200), np.arange(50, 150)]) / 256
+    told = one_forecaster(y, p)["roc"]["rise@1"]
+    for alarms, hits in zip(told["false_positive_rate"], told["net"], strict=True):
+        threshold = np.sort(p[y == 0])[100 - round(100 * alarms)] if alarms else 1.0
+        assert hits == pytest.approx((p[y == 1] >= threshold).mean() if alarms else told["net"][0])
+
+
+def test_who_is_asked_about_one_class_only_has_no_roc() -> None:
+    told = one_forecaster(np.ones(50), np.full(50, 0.6))["roc"]["rise@1"]
+    assert all(np.isnan(told["net"]))
 
 
 # No fold sees its future
@@ -255,7 +279,7 @@ def test_an_audit_that_fails_ends_with_exit_code_1_and_a_red_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_table(simulated_ticks(N), tmp_path / "ticks.parquet")
-    found = Finding("planted", False, "It has seen <the> answers.", {"bits": float("nan")})
+    found = AuditFinding("planted", False, "It has seen <the> answers.", {"bits": float("nan")})
     monkeypatch.setattr("nexttick.judge.evaluate.audit", lambda *args, **options: [found])
     said = call("evaluate", file, *SMALL, "--out", tmp_path / "run")
     assert said.code == 1
@@ -373,7 +397,7 @@ def test_pooling_knows_contestants_by_their_columns(evaluated: Path) -> None:
     recipe = replace(tiny_recipe("cnn"), labels=replace(tiny_recipe().labels, horizon=("1", "5")))
     recipes = {"cnn": recipe, "rnn-gru": recipe}
     tasks = plan(evaluated, time_ns, recipes, EvaluateOptions(folds=2), ())
-    pooled = pool(tasks, merge_events(simulated_ticks(N)), HORIZONS)
+    pooled = pool(tasks, merge_events(simulated_ticks(N)))
     assert pooled.networks == ("cnn", "rnn-gru")
     assert pooled.baselines == ("base_rate", "last_moves", "persistence", "logistic")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.markets import FINITE_TAMPERINGS, GAP_NS, S_NS, quick, random_events, seeds, tampered
-from nexttick.judge.costs.trading import REASONS, Market, Thresholds, Trades, trade
+from nexttick.judge.costs.trading import REASONS, MidPrices, Thresholds, Trades, trade
 from nexttick.options import LabelOptions
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.labels import make_labels
@@ -20,6 +20,13 @@ from nexttick.ticks.simulated import MOVE_SHARE, SimulatedMarket, simulate
 
 HORIZONS = ("1", "5", "5s", "move")
 THRESHOLDS = Thresholds(0.3, 0.6)
+
+
+def act(
+    market: MidPrices, p: np.ndarray, known: np.ndarray, thresholds: Thresholds, **paid: float
+) -> Trades:
+    """Trade on predictions by thresholds."""
+    return trade(market, thresholds.signals(p), known, **paid)
 
 
 def known_at(events: pl.DataFrame, horizon: str) -> np.ndarray:
@@ -38,7 +45,7 @@ def random_p(seed: int, n: int, quiet: float = 0.3) -> np.ndarray:
 
 
 def by_hand(
-    market: Market, p: np.ndarray, known: np.ndarray, thresholds: Thresholds, latency_s: float
+    market: MidPrices, p: np.ndarray, known: np.ndarray, thresholds: Thresholds, latency_s: float
 ) -> list[tuple[int, int, int, int, str]]:
     """The rules again, event by event, in the words of the module."""
     time, n = market.time_ns.tolist(), len(p)
@@ -83,9 +90,9 @@ def test_trades_are_those_of_the_rules(
     seed: int, horizon: str, latency_s: float, quiet: float
 ) -> None:
     events = random_events(seed, 200)
-    market, known = Market.of(events, GAP_NS, 3.0), known_at(events, horizon)
+    market, known = MidPrices.of(events, GAP_NS, 3.0), known_at(events, horizon)
     p = random_p(seed, len(events), quiet)
-    told = trade(market, p, known, THRESHOLDS, latency_s=latency_s, fee_bps=0.0).table()
+    told = act(market, p, known, THRESHOLDS, latency_s=latency_s, fee_bps=0.0).table()
     rows = told.select("signal", "entry", "exit", "side", "reason").rows()
     assert rows == by_hand(market, p, known, THRESHOLDS, latency_s)
 
@@ -96,10 +103,8 @@ def test_nothing_is_done_at_the_event_itself_nor_across_a_gap(
     seed: int, horizon: str, latency_s: float
 ) -> None:
     events = random_events(seed, 200)
-    market, p = Market.of(events, GAP_NS, 3.0), random_p(seed, len(events))
-    trades = trade(
-        market, p, known_at(events, horizon), THRESHOLDS, latency_s=latency_s, fee_bps=0.0
-    )
+    market, p = MidPrices.of(events, GAP_NS, 3.0), random_p(seed, len(events))
+    trades = act(market, p, known_at(events, horizon), THRESHOLDS, latency_s=latency_s, fee_bps=0.0)
     time = market.time_ns
     waited_ns = time[trades.entry] - time[trades.signal]
     assert (waited_ns >= max(latency_s * S_NS, 1)).all()
@@ -115,12 +120,10 @@ def test_a_position_is_held_from_the_next_event_until_its_answer_is_known() -> N
     events = second_by_second(40)
     p = np.full(len(events), 0.5)
     p[10], p[20] = 0.9, 0.1
-    market = Market.of(events, GAP_NS, 3.0)
+    market = MidPrices.of(events, GAP_NS, 3.0)
     held = {}
     for latency_s in (0.0, 1.0, 1.5, 4.0, 4.5):
-        trades = trade(
-            market, p, known_at(events, "5"), THRESHOLDS, latency_s=latency_s, fee_bps=0.0
-        )
+        trades = act(market, p, known_at(events, "5"), THRESHOLDS, latency_s=latency_s, fee_bps=0.0)
         held[latency_s] = list(zip(trades.entry.tolist(), trades.exit.tolist(), strict=True))
     assert held == {
         0.0: [(11, 16), (21, 26)],
@@ -136,8 +139,8 @@ def test_a_new_signal_prolongs_or_turns_a_position() -> None:
     p = np.full(len(events), 0.5)
     p[[10, 13]] = 0.9
     p[16] = 0.1
-    market = Market.of(events, GAP_NS, 3.0)
-    told = trade(market, p, known_at(events, "5"), THRESHOLDS, latency_s=0.0, fee_bps=0.0).table()
+    market = MidPrices.of(events, GAP_NS, 3.0)
+    told = act(market, p, known_at(events, "5"), THRESHOLDS, latency_s=0.0, fee_bps=0.0).table()
     assert told.select("signal", "entry", "exit", "side", "reason").rows() == [
         (10, 11, 17, 1, "opposite"),
         (16, 17, 22, -1, "horizon"),
@@ -148,8 +151,8 @@ def test_what_is_open_at_a_gap_is_closed_before_it() -> None:
     later = 1000 * S_NS * (pl.int_range(pl.len()) >= 15)
     events = second_by_second(30).with_columns(pl.col("time") + later)
     p = np.full(len(events), 0.9)
-    market = Market.of(events, GAP_NS, 3.0)
-    told = trade(market, p, known_at(events, "5"), THRESHOLDS, latency_s=0.0, fee_bps=0.0).table()
+    market = MidPrices.of(events, GAP_NS, 3.0)
+    told = act(market, p, known_at(events, "5"), THRESHOLDS, latency_s=0.0, fee_bps=0.0).table()
     assert told["exit"].to_list() == [14, 29]
     assert told["entry"].to_list() == [1, 16]
     assert set(told["reason"]) <= set(REASONS)
@@ -164,10 +167,10 @@ def test_the_future_changes_no_trade_that_is_closed(how: str) -> None:
     p_other[start:] = 1 - p[start:]
 
     def closed(events: pl.DataFrame, p: np.ndarray) -> pl.DataFrame:
-        market = Market.of(events, 10**18, 3.0)
+        market = MidPrices.of(events, 10**18, 3.0)
         known = make_labels(events, LabelOptions(("5",)), 10**18).known_at_NH[:, 0]
         args = (market, p[: len(events)], known, THRESHOLDS)
-        return trade(*args, latency_s=0.5, fee_bps=1.0).table().filter(pl.col("exit") < start)
+        return act(*args, latency_s=0.5, fee_bps=1.0).table().filter(pl.col("exit") < start)
 
     assert len(closed(events, p)) > 20
     assert closed(other, p_other).equals(closed(events, p))
@@ -177,10 +180,10 @@ def test_the_future_changes_no_trade_that_is_closed(how: str) -> None:
 
 
 @cache
-def simulated(signal: float) -> tuple[pl.DataFrame, Market]:
+def simulated(signal: float) -> tuple[pl.DataFrame, MidPrices]:
     events = merge_events(simulate(SimulatedMarket(100_000, 7, signal=signal)))
     spread_bps = 0.5 / events["price"].mean() * 1e4  # type: ignore[operator]
-    return events, Market.of(events, GAP_NS, spread_bps)
+    return events, MidPrices.of(events, GAP_NS, spread_bps)
 
 
 def ignorant(how: str, events: pl.DataFrame) -> np.ndarray:
@@ -200,7 +203,7 @@ def test_who_knows_nothing_of_the_mid_loses_the_spread_and_two_fees(
 ) -> None:
     events, market = simulated(0.0)
     p, fee_bps = ignorant(how, events), 0.07
-    trades = trade(
+    trades = act(
         market, p, known_at(events, horizon), THRESHOLDS, latency_s=latency_s, fee_bps=fee_bps
     )
     lost_bps = market.spread_bps + 2 * fee_bps
@@ -213,7 +216,7 @@ def test_prices_taken_for_mids_would_reward_who_knows_the_bounce() -> None:
     """What rule 4 is for: at the price of the event itself, the bounce looks like a profit."""
     events, market = simulated(0.0)
     p = ignorant("bounce", events)
-    trades = trade(market, p, known_at(events, "1"), THRESHOLDS, latency_s=0.0, fee_bps=0.0)
+    trades = act(market, p, known_at(events, "1"), THRESHOLDS, latency_s=0.0, fee_bps=0.0)
     log_price = np.log(events["price"].to_numpy())
     at_once = log_price[trades.signal + 1] - log_price[trades.signal]
     assert (1e4 * trades.side * at_once).mean() > 0.4 * market.spread_bps
@@ -231,12 +234,12 @@ def test_who_knows_the_truth_earns_before_costs() -> None:
     p_buy = (truth - rise_if_sell) / (rise_if_buy - rise_if_sell)
     assert p_buy.min() > 0.02
     assert p_buy.max() < 0.98
-    trades = trade(
+    trades = act(
         market, p_buy, known_at(events, "1"), Thresholds(0.2, 0.8), latency_s=0.0, fee_bps=0.0
     )
     error_bps = trades.gross_bps.std() / math.sqrt(len(trades))
     assert trades.gross_bps.mean() > 10 * error_bps
-    late = trade(
+    late = act(
         market, p_buy, known_at(events, "1"), Thresholds(0.2, 0.8), latency_s=20.0, fee_bps=0.0
     )
     assert abs(late.gross_bps.mean()) < trades.gross_bps.mean() / 3
@@ -248,9 +251,9 @@ def test_who_knows_the_truth_earns_before_costs() -> None:
 @cache
 def some_trades(fee_bps: float = 1.5) -> Trades:
     events = random_events(3, 2000, gaps=3)
-    market = Market.of(events, GAP_NS, 8.0)
+    market = MidPrices.of(events, GAP_NS, 8.0)
     args = (market, random_p(3, len(events)), known_at(events, "5"), THRESHOLDS)
-    return trade(*args, latency_s=0.2, fee_bps=fee_bps)
+    return act(*args, latency_s=0.2, fee_bps=fee_bps)
 
 
 def test_a_round_trip_costs_the_spread_and_two_fees() -> None:
@@ -304,9 +307,9 @@ def test_the_break_even_fee_of_who_knows_nothing_covers_minus_half_the_spread() 
     covered = 0
     for seed in range(60):
         part = slice(1500 * seed, 1500 * (seed + 1))
-        some = Market.of(events[part], GAP_NS, market.spread_bps)
+        some = MidPrices.of(events[part], GAP_NS, market.spread_bps)
         p = np.random.default_rng(seed).random(1500)
-        trades = trade(some, p, known[part] - part.start, THRESHOLDS, latency_s=0.0, fee_bps=0.0)
+        trades = act(some, p, known[part] - part.start, THRESHOLDS, latency_s=0.0, fee_bps=0.0)
         told = trades.break_even_fee_bps
         covered += told.low <= -market.spread_bps / 2 <= told.high
     assert 52 <= covered <= 60
@@ -314,9 +317,9 @@ def test_the_break_even_fee_of_who_knows_nothing_covers_minus_half_the_spread() 
 
 def test_who_predicts_nothing_trades_nothing() -> None:
     events = random_events(4, 100)
-    market, known = Market.of(events, GAP_NS, 1.0), known_at(events, "1")
+    market, known = MidPrices.of(events, GAP_NS, 1.0), known_at(events, "1")
     for p in (np.full(len(events), np.nan), np.full(len(events), 0.3)):
-        trades = trade(market, p, known, Thresholds(0.3, 0.3), latency_s=0.0, fee_bps=1.0)
+        trades = act(market, p, known, Thresholds(0.3, 0.3), latency_s=0.0, fee_bps=1.0)
         assert len(trades) == len(trades.table()) == 0
         told = trades.summary()
         assert told["trades"] == told["net_bps_in_all"] == told["max_drawdown_bps"] == 0
@@ -328,8 +331,8 @@ def test_one_round_trip_has_no_interval() -> None:
     events = random_events(4, 100, gaps=0)
     p = np.full(len(events), np.nan)
     p[5] = 0.9
-    trades = trade(
-        Market.of(events, GAP_NS, 1.0),
+    trades = act(
+        MidPrices.of(events, GAP_NS, 1.0),
         p,
         known_at(events, "5"),
         THRESHOLDS,
@@ -344,8 +347,8 @@ def test_one_round_trip_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"p_N": np.zeros(3)}, "3 p"),
-        ({"known_at_N": np.zeros(4, np.int64)}, "4 known_at"),
+        ({"p": np.zeros(3)}, "3 signals"),
+        ({"known": np.zeros(4, np.int64)}, "4 known_at"),
         ({"thresholds": Thresholds(0.6, 0.4)}, "must not exceed"),
         ({"thresholds": Thresholds(math.nan, 0.4)}, "must not exceed"),
         ({"latency_s": -1.0}, "latency -1.0 s"),
@@ -357,17 +360,17 @@ def test_one_round_trip_has_no_interval() -> None:
 def test_what_cannot_be_traded_is_refused(change: dict[str, object], message: str) -> None:
     events = random_events(4, 100)
     args = {
-        "p_N": random_p(4, len(events)),
-        "known_at_N": known_at(events, "1"),
+        "p": random_p(4, len(events)),
+        "known": known_at(events, "1"),
         "thresholds": THRESHOLDS,
         "latency_s": 0.0,
         "fee_bps": 0.0,
     }
     with pytest.raises(ValueError, match=message):
-        trade(Market.of(events, GAP_NS, 1.0), **{**args, **change})  # type: ignore[arg-type]
+        act(MidPrices.of(events, GAP_NS, 1.0), **{**args, **change})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spread_bps", [-1.0, math.nan, math.inf])
 def test_a_spread_that_is_none_is_refused(spread_bps: float) -> None:
     with pytest.raises(ValueError, match=r"spread of .* bps"):
-        Market.of(random_events(4, 100), GAP_NS, spread_bps)
+        MidPrices.of(random_events(4, 100), GAP_NS, spread_bps)

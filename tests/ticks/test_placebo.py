@@ -18,7 +18,7 @@ from nexttick.learn.baselines.base import Seen
 from nexttick.learn.baselines.tables import LastMoves
 from nexttick.prepare.dataset import prepare_ticks
 from nexttick.prepare.events import merge_events
-from nexttick.scores.metrics import compare
+from nexttick.scores.intervals import bits_over
 from nexttick.ticks.placebo import Bounce, Placebo, make_placebo, measure_bounce
 from nexttick.ticks.reading.read import read_ticks
 from nexttick.ticks.record import TickError
@@ -261,10 +261,10 @@ def test_no_table_knows_more_than_the_truth(market: str) -> None:
         y, truth = prepared.labels.y_NH[rows, h], placebo.truth(horizon)[rows]
         table = fitted["last_moves"][h]
         assert isinstance(table, LastMoves)
-        told = compare("truth", y, table.predict(Seen.of(prepared, h), rows), truth)
-        assert told.bits < told.margin
-        rate = compare("base rate", y, truth, np.full(len(rows), y.mean()))
-        assert rate.bits > rate.margin  # the bounce is there, and worth knowing
+        told = bits_over(y, table.predict(Seen.of(prepared, h), rows), truth)
+        assert told.low < 0
+        rate = bits_over(y, truth, np.full(len(rows), y.mean()))
+        assert rate.low > 0  # the bounce is there, and worth knowing
 
 
 @pytest.mark.real_ticks
