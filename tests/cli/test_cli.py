@@ -32,7 +32,12 @@ from nexttick.ticks.writing import write_table
 
 N = 1500
 SCORES = {"n", "base_rate", "log_loss", "bits", "auc", "mcc", "brier", "accuracy"}
-SCORES |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv"}
+SCORES |= {"reliability", "resolution", "uncertainty", "ece", "precision", "npv", "tie_rate"}
+SCORES |= {
+    f"{name}_{way}" for name in ("auc", "log_loss", "bits") for way in ("moves", "direction")
+}
+REPORTED = {"format", "test", "networks", "baselines", "leaky", "differences", "bootstrap", "folds"}
+REPORTED |= {"reliability", "roc", "backtest", "audit", "data"}
 BASELINES = {"base_rate", "last_moves", "persistence", "logistic"}
 ROOT = Path(__file__).parents[2]
 
@@ -83,11 +88,15 @@ def test_the_lectures_command_does_the_main_job(kind: str, tmp_path: Path) -> No
 
 def test_metrics_hold_the_documented_keys(folder: Path) -> None:
     told = metrics(folder / "run")
-    assert told.keys() == {"test", "baselines", "comparison", "data"}
+    assert told.keys() == REPORTED
+    assert told["format"] == 2
+    assert told["networks"] == {"cnn": told["test"]}
     assert told["baselines"].keys() == BASELINES
     for scores in (told["test"], *told["baselines"].values()):
         assert scores.keys() == {"rise@1", "rise@10"}
-        assert all(one.keys() == SCORES for one in scores.values())
+        assert all(one.keys() == SCORES | {"intervals"} for one in scores.values())
+        assert all(one["intervals"].keys() == SCORES - {"n"} for one in scores.values())
+    assert told["data"]["files"] == [str(folder / "ticks.csv")]
     assert told["data"]["events"] == N
     assert told["data"]["test_events"] == N // 5
     first = told["test"]["rise@1"]
@@ -148,7 +157,7 @@ def test_a_simulated_market_shows_the_share_of_the_attainable(folder: Path, here
         assert words in said.out
     assert "…" not in said.out  # nothing is cut short
     told = metrics(Path("run"))
-    assert told["attainable"].keys() == {"rise@1"}
+    assert told["truth"].keys() == {"cnn", *BASELINES}
     table = pl.read_parquet("run/predictions.parquet")
     price = table["price"].to_numpy()
     truth = simulated_ticks(N)["truth"].to_numpy()[-len(table) : -1]
@@ -156,7 +165,7 @@ def test_a_simulated_market_shows_the_share_of_the_attainable(folder: Path, here
     base, got = (
         scores["rise@1"]["log_loss"] for scores in (told["baselines"]["base_rate"], told["test"])
     )
-    assert told["attainable"]["rise@1"] == pytest.approx((base - got) / (base - best), rel=1e-6)
+    assert told["truth"]["cnn"]["share"] == pytest.approx((base - got) / (base - best), rel=1e-5)
 
 
 def test_the_lectures_spelling_and_dashes_are_the_same(folder: Path, here: Path) -> None:
@@ -227,7 +236,7 @@ def test_training_and_testing_apart_say_what_run_says(folder: Path, here: Path) 
     said = done("test", "trained", folder / "ticks.csv", "--out", "tested")
     assert f"{N * 8 // 10:,} events from the time that training saw are not scored" in said.out
     once, apart = metrics(folder / "run"), metrics(here / "tested")
-    for part in ("test", "baselines", "comparison"):
+    for part in REPORTED - {"data"}:
         assert apart[part] == once[part]
     assert contents(here / "tested")["predictions.parquet"] == (
         (folder / "run" / "predictions.parquet").read_bytes()
