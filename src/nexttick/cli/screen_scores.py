@@ -116,9 +116,7 @@ def show_scores(metrics: dict[str, Any]) -> None:
 
 def _table(title: str, headings: Iterable[str]) -> Table:
     """A table of numbers narrow enough for 80 columns: a name may be folded, no number is cut."""
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False
-    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("", overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

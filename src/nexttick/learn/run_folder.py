@@ -200,20 +200,12 @@ def read_metrics(run: Path) -> dict[str, Any]:
     and had neither intervals nor what follows from them: those keys are not there.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or of an unknown format.
+        ValueError: it is missing, damaged, or of an unknown format.
     """
     path = run / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: missing or damaged ({error}): test it again") from error
-    found = metrics.pop("format", 1) if isinstance(metrics, dict) else None
-    if found not in (1, METRICS_FORMAT):
-        raise ValueError(
-            f"{path}: format {found!r} is none of those that are known, 1 and {METRICS_FORMAT}: "
-            f"read it with the nexttick that wrote it"
-        )
+    metrics = read_json(path, f"{run} holds no metrics.json: test it first")
+    form = metrics.pop("format", 1) if isinstance(metrics, dict) else None
+    check_format(path, form, 1, METRICS_FORMAT)
     if "test" not in metrics:
         raise ValueError(f"{path}: the scores of the test are missing or damaged: test it again")
     return {"networks": {"network": metrics["test"]}} | metrics
