@@ -110,12 +110,6 @@ def options(symbol: str) -> dict[str, Any]:
     return {"fetchMarkets": {"types": types}, "fetchMargins": False}
 
 
-def venue(symbol: str) -> str:
-    """Where a symbol is traded, in the archive's words: `binance`, `binance-um`, `binance-cm`."""
-    names = {"spot": "binance", "linear": "binance-um", "inverse": "binance-cm"}
-    return names[options(symbol)["fetchMarkets"]["types"][0]]
-
-
 # --- live
 
 

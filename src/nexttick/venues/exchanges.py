@@ -61,7 +61,10 @@ def open_exchange(
         exchange.urls["api"] = pointed_at(base_url, exchange.urls["api"])
     connection, kind = Connection(exchange), kind or kinds[0]
     if of_binance:
-        name = "binanceus" if venue == "binanceus" else binance.venue(symbol)
+        # In the archive's words.
+        names = {"spot": "binance", "linear": "binance-um", "inverse": "binance-cm"}
+        market = binance.options(symbol)["fetchMarkets"]["types"][0]
+        name = "binanceus" if venue == "binanceus" else names[market]
         return binance.BinanceHistory(connection, Series(name, symbol, kind))
     return OWN_FORMS.get(venue, TradesByTime)(connection, Series(venue, symbol, kind))
 

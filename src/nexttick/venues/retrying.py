@@ -145,11 +145,7 @@ class BackOff:
 
 
 class Respite:
-    """When a venue may be asked again; all of one name share it, as they share the venue's limit.
-
-    Args:
-        name: of the venue, or its address.
-    """
+    """When a venue may be asked again; all of one name share it, as they share its limit."""
 
     _until_s: ClassVar[dict[str, float]] = {}  # on the monotonic clock
 
@@ -173,11 +169,7 @@ class Respite:
 
 
 class RunningMedian:
-    """The median of the last values.
-
-    Args:
-        length: how many.
-    """
+    """The median of the last values, so many as its length."""
 
     def __init__(self, length: int = 301):
         self._values: deque[float] = deque()
@@ -190,7 +182,5 @@ class RunningMedian:
             del self._sorted[bisect_left(self._sorted, self._values.popleft())]
         self._values.append(value)
         insort(self._sorted, value)
-        middle = len(self._sorted) // 2
-        if len(self._sorted) % 2:
-            return self._sorted[middle]
-        return 0.5 * (self._sorted[middle - 1] + self._sorted[middle])
+        count = len(self._sorted)
+        return 0.5 * (self._sorted[(count - 1) // 2] + self._sorted[count // 2])

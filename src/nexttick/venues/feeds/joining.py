@@ -182,13 +182,7 @@ class Joined:
 
 
 class ConnectedFeed(ABC):
-    """A feed over a connection that is made again and again; see `messages.Feed`.
-
-    Args:
-        name: of the venue.
-        symbol: as ccxt writes it.
-        waits: how long for what.
-    """
+    """A feed over a connection that is made again and again; see `messages.Feed`."""
 
     def __init__(self, name: str, symbol: str, waits: Waits):
         self.name, self.symbol, self.health = name, symbol, Health()

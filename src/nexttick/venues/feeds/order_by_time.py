@@ -37,15 +37,6 @@ def _key(trade: Trade) -> _Key:
     return trade.time_ns, trade.id if 0 <= trade.id < TEXT_ID else 0
 
 
-def _after(trade: Trade) -> _Key:
-    """Return what only later trades come up to.
-
-    Where ids order nothing, others of its time stamp are taken for known: a restart knows the last
-    one only, and they came together with it.
-    """
-    return (trade.time_ns, trade.id if 0 <= trade.id < TEXT_ID else TEXT_ID)
-
-
 class OrderByTime:
     """Order by time within a delay. Trades without ids that come twice count as two.
 
@@ -61,7 +52,7 @@ class OrderByTime:
     ):
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = self._anchor = after
-        self._handed_on = self._top = _FIRST if after is None else _after(after)
+        self._handed_on = self._top = _FIRST
         self._heap: list[tuple[_Key, int, Trade]] = []  # joined to what was handed on
         self._came: deque[tuple[int, _Key]] = deque()  # when each of them came
         self._count = 0
@@ -70,8 +61,12 @@ class OrderByTime:
         self._since: Counter[Identity] = Counter()  # who they are
         self._filled: Counter[Identity] = Counter()  # given by REST, and not yet by the stream
         self._joining, self._asked = after is not None, False
-        if after is not None:  # which a snapshot may bring again
-            self._remember(after)
+        if after is not None:
+            # Where ids order nothing, others of its time stamp are taken for known: a restart
+            # knows the last one only, and they came together with it.
+            number = after.id if 0 <= after.id < TEXT_ID else TEXT_ID
+            self._handed_on = self._top = after.time_ns, number
+            self._remember(after)  # a snapshot may bring it again
             self._filled[identity(after)] += after.id < 0
 
     def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
@@ -103,7 +98,11 @@ class OrderByTime:
                 return out + self._end_joining(now_ns) + self.due(now_ns)
             self._anchor = trade
             if who not in self._received and _key(trade) >= self._handed_on:
-                self._fill_in(trade)
+                if trade.id < 0:
+                    self._filled[who] += 1
+                self._remember(trade)
+                self._push(trade)
+                self._health.backfilled += 1
                 out += self.due(now_ns)
         return out
 
@@ -200,13 +199,6 @@ class OrderByTime:
         return trades[found[-1] + 1 :] if found else []
 
     # --- what waits
-
-    def _fill_in(self, trade: Trade) -> None:
-        if trade.id < 0:
-            self._filled[identity(trade)] += 1
-        self._remember(trade)
-        self._push(trade)
-        self._health.backfilled += 1
 
     def _hold(self, trade: Trade, now_ns: int) -> None:
         key = _key(trade)

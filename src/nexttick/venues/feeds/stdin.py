@@ -34,10 +34,7 @@ class Stdin:
 
     A line that is no trade is counted as malformed, told with its number, and passed over. Trades
     are taken in the order of time and each id once; one that comes after a later one is late.
-
-    Args:
-        symbol: what to call the market.
-        fd: the file descriptor to read.
+    `symbol` is what to call the market, `fd` the file descriptor to read.
     """
 
     name = "stdin"
@@ -67,7 +64,9 @@ class Stdin:
             if isinstance(chunk, OSError):
                 raise OSError(chunk.errno, f"standard input cannot be read: {chunk.strerror}")
             *lines, rest = (rest + chunk).split(b"\n")
-            rest = self._not_too_long(rest)
+            if len(rest) > _LONGEST:
+                self._complain(self._lines + 1, f"a line of more than {_LONGEST} bytes")
+                rest = b"{"  # what is left of it is no JSON either
             if batch := self._in_order(order, lines, after):
                 yield batch
         if batch := self._in_order(order, [rest], after):
@@ -83,23 +82,14 @@ class Stdin:
         chunk: bytes | OSError = b"."
         while chunk and isinstance(chunk, bytes):
             room.acquire()
-            chunk = self._read()
+            try:
+                chunk = os.read(self._fd, _CHUNK)
+            except OSError as error:
+                chunk = error
             try:
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             except RuntimeError:
                 return  # the loop has ended
-
-    def _read(self) -> bytes | OSError:
-        try:
-            return os.read(self._fd, _CHUNK)
-        except OSError as error:
-            return error
-
-    def _not_too_long(self, rest: bytes) -> bytes:
-        if len(rest) <= _LONGEST:
-            return rest
-        self._complain(self._lines + 1, f"a line of more than {_LONGEST} bytes")
-        return b"{"  # what is left of it is no JSON either
 
     def _in_order(
         self, order: OrderByTime, lines: list[bytes], after: Trade | None
@@ -115,7 +105,8 @@ class Stdin:
             except UNREADABLE as error:
                 self._complain(self._lines, str(error))
                 continue
-            if after is None or _follows(trade, after):  # one by one, however they were cut
+            # One by one, so that it makes no difference how the input was cut.
+            if after is None or (trade.time_ns, trade.id) > (after.time_ns, after.id):
                 out += order.take([trade], arrived_ns)
         return out
 
@@ -135,9 +126,3 @@ def _trade(row: Any, arrived_ns: int) -> Trade:
     number = None if row.get("id") == -1 else row.get("id")  # as we write it ourselves
     price, amount = float(row["price"]), float(row["amount"])
     return live_trade((time_ns, price, amount, _SIDES[side], number), arrived_ns)
-
-
-def _follows(trade: Trade, after: Trade) -> bool:
-    if trade.time_ns == after.time_ns and trade.id >= 0:
-        return trade.id > after.id
-    return trade.time_ns > after.time_ns

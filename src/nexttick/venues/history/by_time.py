@@ -92,9 +92,11 @@ class TradesByTime(Walked):
 
     def _ask(self, since_ms: int | None) -> Rows:
         exchange, symbol = self._connection.exchange, self.series.symbol
-        limit = _page_limit(exchange, symbol)
+        limit = exchange.feature_value(symbol, "fetchTrades", "limit")  # None where it's not known
         answer = self._connection.ask(
-            f"trades of {symbol}", lambda: exchange.fetch_trades(symbol, since_ms, limit), list
+            f"trades of {symbol}",
+            lambda: exchange.fetch_trades(symbol, since_ms, limit and int(limit)),
+            list,
         )
         once = {trade["id"] or number: trade for number, trade in enumerate(answer)}
         rows = read_rows(once.values(), read_trade, self._where())
@@ -123,12 +125,6 @@ def read_trade(trade: dict[str, Any]) -> Tick:
     number = int(text) if text.isdecimal() and int(text) < 2**63 else None
     time_ns, side = trade["timestamp"] * _MS, _SIDES[trade["side"]]
     return time_ns, float(trade["price"]), float(trade["amount"]), side, number
-
-
-def _page_limit(exchange: Any, symbol: str) -> int | None:
-    """The most trades that one answer can hold, where ccxt knows it."""
-    limit = exchange.feature_value(symbol, "fetchTrades", "limit")
-    return None if limit is None else int(limit)
 
 
 def _goes_on(rows: Rows, since_ns: int) -> bool:

@@ -40,9 +40,6 @@ class Connection:
     Args:
         exchange: a synchronous ccxt object, from now on of this connection alone; its rate limit
             and time-out are kept as they are.
-
-    Attributes:
-        exchange: the same.
     """
 
     def __init__(self, exchange: Any):
@@ -64,7 +61,9 @@ class Connection:
         known = self.ask("its markets", self.exchange.load_markets, dict)
         if symbol in known:
             return known[symbol]
-        near = _nearest(symbol, known)
+        names = {"".join(filter(str.isalnum, name)).upper(): name for name in known}
+        same = names.get("".join(filter(str.isalnum, symbol)).upper())
+        near = [same] if same else difflib.get_close_matches(symbol.upper(), known, n=3)
         raise SourceError(
             f"{self.exchange.id} does not know the symbol {symbol}; "
             + (f"did you mean {', '.join(near)}?" if near else f"it has {len(known)} others")
@@ -104,11 +103,7 @@ class Connection:
     ) -> Rows:
         """Ask for trades, and read them; see `ask` and `trades.read_rows`.
 
-        Args:
-            what: is asked for.
-            call: makes the request.
-            read: turns a row into a tick.
-            key: under which the rows stand in the answer; by default the answer is the rows.
+        They stand under a key of the answer, or are all of it.
         """
         answer = self.ask(what, call, dict if key else list)
         rows = answer.get(key, []) if isinstance(answer, dict) else answer
@@ -133,8 +128,8 @@ class Connection:
         try:
             return retrying(lambda: self._once(*args, **kwargs))
         except TransientError as error:
-            told = f"{error}; tried {ATTEMPTS} times: see whether the venue is up, then fetch again"
-        raise SourceError(told)
+            said = f"{error}; tried {ATTEMPTS} times: see whether the venue is up, then fetch again"
+        raise SourceError(said)
 
     def _once(self, *args: Any, **kwargs: Any) -> Any:
         import ccxt
@@ -159,19 +154,25 @@ class Connection:
         if refused or not isinstance(error, ccxt.OperationFailed):
             return self._refusal(error, status)
         wait_s = retry_after_s(responses[-1].headers.get("Retry-After")) if responses else None
-        told = self._failed(error)
+        said = self._failed(error)
         if wait_s is not None and wait_s > MAX_WAIT_S:
-            return SourceError(f"{told}; it asks to wait for {wait_s:.0f} s: fetch again then")
-        return TransientError(told, wait_s)
+            return SourceError(f"{said}; it asks to wait for {wait_s:.0f} s: fetch again then")
+        return TransientError(said, wait_s)
 
     def _refusal(self, error: Exception, status: int | None) -> SourceError:
-        told = self._failed(error)
-        return SourceError(f"{told}; trying again will not help: {_cure(status, error)}")
+        import ccxt
+
+        cure = "see whether venue, symbol and span are right"
+        if isinstance(error, ccxt.AuthenticationError):
+            cure = "give a valid key in NEXTTICK_<VENUE>_KEY and NEXTTICK_<VENUE>_SECRET, or none"
+        elif status in (403, 451) or isinstance(error, ccxt.RestrictedLocation):
+            cure = "the venue serves no one from this place; take its archive or another venue"
+        return SourceError(f"{self._failed(error)}; trying again will not help: {cure}")
 
     def _failed(self, error: Exception) -> str:
         words = system_words(error)  # of the connection below, which ccxt leaves out
-        told = f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
-        return f"{told} ({words})" if words else told
+        said = f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
+        return f"{said} ({words})" if words else said
 
     def _where(self) -> str:
         return f"{self.exchange.id}: asking for {self._what}"
@@ -204,24 +205,3 @@ def ccxt_exchange(venue: str, options: dict[str, Any] | None = None) -> Any:
         if value:
             config[name] = value
     return getattr(ccxt, venue)(config)
-
-
-def _nearest(symbol: str, known: dict[str, Any]) -> list[str]:
-    by_letters = {_letters(name): name for name in known}
-    same = by_letters.get(_letters(symbol))
-    near = difflib.get_close_matches(symbol.upper(), known, n=3, cutoff=0.6)
-    return [same] if same else near
-
-
-def _letters(symbol: str) -> str:
-    return "".join(filter(str.isalnum, symbol)).upper()
-
-
-def _cure(status: int | None, error: Exception) -> str:
-    import ccxt
-
-    if isinstance(error, ccxt.AuthenticationError):
-        return "give a valid key in NEXTTICK_<VENUE>_KEY and NEXTTICK_<VENUE>_SECRET, or none"
-    if status in (403, 451) or isinstance(error, ccxt.RestrictedLocation):
-        return "the venue serves no one from this place; take its archive or another venue"
-    return "see whether venue, symbol and span are right"

@@ -37,12 +37,7 @@ class Place(NamedTuple):
 
 
 class Walked(ABC):
-    """A source: one market of a venue that ccxt reaches; see `Source`.
-
-    Args:
-        connection: to the venue.
-        series: whose ticks.
-    """
+    """A source: one market of a venue that ccxt reaches; see `Source`."""
 
     consecutive_ids = False
 
@@ -57,10 +52,7 @@ class Walked(ABC):
         if start_ns < end_ns:
             yield from self._past(start_ns, end_ns)
         if end_ns < stop_ns:
-            reason = (
-                "trades of the last minute and of the future are not there yet; fetch again later"
-            )
-            yield Missing(end_ns, stop_ns, reason, fault=False)
+            yield Missing(end_ns, stop_ns, _NOT_YET, fault=False)
 
     @abstractmethod
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
@@ -91,15 +83,11 @@ def walk(
             on = further(place)
             place, until_ns = on or place, until_ns if on else stop_ns
         else:
-            place = _after(rows.ticks, place)
+            latest: int = rows.ticks["time"].max()  # type: ignore[assignment]
+            place = Place(rows.ticks["id"][-1] + 1, max(place.time_ns, latest))
             until_ns = max(until_ns, min(place.time_ns - DISORDER_NS, stop_ns))
         inside = rows.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
         yield Page(inside, until_ns, connection.received(), rows.set_aside)
-
-
-def _after(ticks: pl.DataFrame, place: Place) -> Place:
-    latest: int = ticks["time"].max()  # type: ignore[assignment]
-    return Place(ticks["id"][-1] + 1, max(place.time_ns, latest))
 
 
 def believed(ask: Callable[[Place], Rows], place: Place) -> Rows:
@@ -107,27 +95,23 @@ def believed(ask: Callable[[Place], Rows], place: Place) -> Rows:
 
     That is when it is whole, or the same again, or nothing for the third time.
     """
-    last = _new(ask(place), place)
+
+    def answer() -> Rows:
+        rows = ask(place)
+        if place.next_id is None:
+            return rows
+        return Rows(rows.ticks.filter(pl.col("id") >= place.next_id), rows.set_aside)
+
+    last = answer()
     seen = last.ticks
     for _ in range(LOOKS - 1):
-        if _whole(seen, place):
+        # Whole: ids begin at the next one and go on without holes.
+        known = place.next_id is not None and len(seen) > 0
+        if known and int(seen["id"][-1]) - place.next_id + 1 == len(seen):  # type: ignore[operator]
             break
-        again = _new(ask(place), place)
+        again = answer()
         agree = not seen.is_empty() and again.ticks.equals(last.ticks)
         last, seen = again, once_by_id(pl.concat([seen, again.ticks]))
         if agree:
             break
     return Rows(seen, last.set_aside)
-
-
-def _new(rows: Rows, place: Place) -> Rows:
-    if place.next_id is None:
-        return rows
-    return Rows(rows.ticks.filter(pl.col("id") >= place.next_id), rows.set_aside)
-
-
-def _whole(ticks: pl.DataFrame, place: Place) -> bool:
-    """Whether ids begin at the next one and go on without holes."""
-    if ticks.is_empty() or place.next_id is None:
-        return False
-    return int(ticks["id"][-1]) - place.next_id + 1 == len(ticks)
