@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.markets import quick, seeds, simulated_ticks, tampered, tiny_recipe, tiny_spec
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.learn.predictor.training_shares import BINS, TrainingShares, band, psi
+from nexttick.learn.predictor.training_shares import BINS, TrainingShares, psi
 from nexttick.learn.train import train_network
 from nexttick.live.drift import Drift
 from nexttick.prepare.dataset import prepare_ticks
@@ -67,14 +67,6 @@ def test_without_drift_the_index_is_what_chance_makes_of_it() -> None:
     assert fitted.window == 1_000
     assert fitted.chance_F == pytest.approx((BINS - 1) * (1 / 1_000 + 1 / 20_000))
     assert np.mean(told) == pytest.approx(fitted.chance_F[0], rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("value", "name"),
-    [(0.0, "stable"), (0.099, "stable"), (0.1, "moderate"), (0.249, "moderate"), (0.25, "large")],
-)
-def test_bands_have_their_usual_names(value: float, name: str) -> None:
-    assert band(value) == name
 
 
 # Bins

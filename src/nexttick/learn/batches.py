@@ -24,12 +24,7 @@ from nexttick.prepare.labels import MISSING
 
 @dataclass(frozen=True)
 class Batch:
-    """Features and labels of B runs.
-
-    Attributes:
-        x_BTF: float32 features.
-        y_BKH: float32 labels; `MISSING` where there is none.
-    """
+    """Features and labels of B runs, float32; a label is `MISSING` where there is none."""
 
     x_BTF: Tensor
     y_BKH: Tensor
@@ -52,11 +47,7 @@ def predictable(
 ) -> list[tuple[int, int]]:
     """Ranges [first, stop) of a part whose events have `context` ticks of history.
 
-    Args:
-        starts: where segments start.
-        n: number of events.
-        context: ticks that a prediction needs, its own included.
-        part: range [start, stop) of events; history may lie before it.
+    Its own tick is one of them, and the others may lie before the part, in the same segment.
     """
     ends = np.append(starts[1:], n)
     first = np.maximum(starts + context - 1, part[0])
@@ -73,6 +64,7 @@ def cut_runs(ranges: list[tuple[int, int]], length: int, offset: int = 0) -> Run
     empty = np.empty(0, np.int64)
     first, last = [empty], [empty]
     for start, stop in ranges:
+        # What lies before a moved grid's first cut is a run of its own, or epochs would skip it.
         cuts = np.arange(start + offset, stop, length)
         begins = cuts if offset == 0 else np.concatenate([[start], cuts])
         first.append(begins)
@@ -100,6 +92,7 @@ def gather(x_NF: Tensor, y_NH: Tensor, runs: Runs, context: int, length: int) ->
     first = torch.from_numpy(runs.first).to(x_NF.device)[:, None]
     last = torch.from_numpy(runs.last).to(x_NF.device)[:, None]
     steps = torch.arange(1 - context, length, device=x_NF.device)
+    # Every batch has one shape, whatever its runs: short ones repeat their last tick, unlabelled.
     rows_BT = torch.minimum(first + steps, last)
     beyond_BK = first + steps[context - 1 :] > last
     y_BKH = y_NH[rows_BT[:, context - 1 :]].float()
@@ -111,9 +104,9 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         x_NF: features, scaled.
-        y_NH: labels.
+        y_NH: labels; a window has that of its last tick.
         starts: where segments start; no window crosses one.
-        sequence_length: ticks in a window; the label is that of its last tick.
+        sequence_length: ticks in a window.
     """
 
     def __init__(

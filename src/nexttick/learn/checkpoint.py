@@ -60,11 +60,8 @@ class Fitting:
     """The state of a training: everything that a checkpoint keeps.
 
     Attributes:
-        model: what the optimizer steps.
-        average: a running mean of its weights (Polyak & Juditsky 1992), less noisy than any one
-            step's; this is what is judged and kept.
-        optimizer: AdamW.
-        scheduler: StepLR.
+        average: a running mean of the model's weights (Polyak & Juditsky 1992), less noisy than
+            any one step's; this is what is judged and kept.
         best: weights of the average after the best epoch.
         records: of the epochs done.
         monitor: looks at the gradients; it keeps nothing from one epoch to the next.
@@ -85,27 +82,25 @@ class Fitting:
             model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
         )
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, options.lr_step, options.lr_gamma)
-        average, best = copy.deepcopy(model), _copy(model)
+        average, best = copy.deepcopy(model), copy_of(model)
         return cls(model, average, optimizer, scheduler, best, [], Monitor(model))
 
     @cached_property
-    def averaged(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The tensors of which there is a mean, and the model's own; both are changed in place."""
-        pairs = [(mean, new) for mean, new in self._pairs() if mean.is_floating_point()]
-        return [mean for mean, _ in pairs], [new for _, new in pairs]
+    def averaged(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Tensors of which there is a mean, the model's own, and pairs of those without: counts.
 
-    @cached_property
-    def copied(self) -> list[tuple[Tensor, Tensor]]:
-        """Counts and masks, of which there is no mean."""
-        return [pair for pair in self._pairs() if not pair[0].is_floating_point()]
-
-    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        All are changed in place, so that they are looked up once and not at every step.
+        """
         ours, theirs = self.average.state_dict().values(), self.model.state_dict().values()
-        return list(zip(ours, theirs, strict=True))
+        pairs = list(zip(ours, theirs, strict=True))
+        means = [mean for mean, _ in pairs if mean.is_floating_point()]
+        values = [value for mean, value in pairs if mean.is_floating_point()]
+        return means, values, [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @property
     def best_loss(self) -> float:
         """Lowest validation loss so far of the network as it is now."""
+        # Losses of two stages are those of two networks, and only the present one can be kept.
         now = (r.valid_loss for r in self.records if r.stage == self.model.stage)
         return min(now, default=math.inf)
 
@@ -119,6 +114,8 @@ class Fitting:
 
 def save_checkpoint(fitting: Fitting, path: Path) -> None:
     """Write all of `fitting` as one safetensors file, whole."""
+    # No pickle is ever loaded, so tensors go by name and all else as JSON in the file's head. The
+    # monitor and random numbers are left out: an epoch begins with both anew.
     optimizer = fitting.optimizer.state_dict()["state"]
     tensors = {f"model.{name}": value for name, value in fitting.model.state_dict().items()}
     tensors |= {f"average.{name}": v for name, v in fitting.average.state_dict().items()}
@@ -146,23 +143,26 @@ def load_checkpoint(fitting: Fitting, path: Path) -> None:
         tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged ({error}): start a new run") from error
-    fitting.model.load_state_dict(_behind("model.", tensors))
-    fitting.average.load_state_dict(_behind("average.", tensors))
-    fitting.best = _behind("best.", tensors)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "adam": {}}
+    for name, value in tensors.items():
+        part, key = name.split(".", 1)
+        parts[part][key] = value
+    fitting.model.load_state_dict(parts["model"])
+    fitting.average.load_state_dict(parts["average"])
+    fitting.best = parts["best"]
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in _behind("adam.", tensors).items():
+    for name, value in parts["adam"].items():
         index, key = name.split(".")
+        # The count of steps is handed over on the CPU; the optimizer moves it where it wants it.
         slots.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
     groups = fitting.optimizer.state_dict()["param_groups"]
     fitting.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     fitting.records = [EpochRecord(**record) for record in kept["records"]]
     fitting.scheduler.load_state_dict(kept["scheduler"])
+    # The scheduler restores its count, and not the rate that it has set in the optimizer.
     fitting.optimizer.param_groups[0]["lr"] = fitting.scheduler.get_last_lr()[0]
 
 
-def _behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def copy_of(model: nn.Module) -> dict[str, Tensor]:
+    """The weights as they are now, which the next step changes in place."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

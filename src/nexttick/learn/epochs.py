@@ -16,7 +16,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nexttick.learn.batches import Batch, Runs, cut_runs, gather, shuffled_batches
-from nexttick.learn.checkpoint import EpochRecord, Fitting, _copy, load_checkpoint, save_checkpoint
+from nexttick.learn.checkpoint import (
+    EpochRecord,
+    Fitting,
+    copy_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 from nexttick.networks.models.base import TickModel
 from nexttick.options import TrainOptions
 from nexttick.prepare.labels import MISSING
@@ -42,14 +48,10 @@ class DivergenceError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What `fit` sees, on one device.
+    """What `fit` sees, on one device: scaled features of all events, and of each part the labels.
 
-    Attributes:
-        x_NF: scaled features of all events.
-        train_y_NH: labels of the training part, purged; missing elsewhere.
-        valid_y_NH: labels of the validation part, purged; missing elsewhere.
-        train: ranges of events with enough history, training part.
-        valid: the same, validation part.
+    Labels are purged, and missing outside of their part; `train` and `valid` are the parts' ranges
+    of events with enough history.
     """
 
     x_NF: Tensor
@@ -95,7 +97,7 @@ def fit(
 
     Args:
         model: on the device of the data.
-        data: features, labels and ranges.
+        data: what is learned from.
         options: see `TrainOptions`.
         checkpoint: file to go on from, where it exists, and to keep up to date.
         on_step: called after each step.
@@ -109,13 +111,14 @@ def fit(
     fitting = Fitting.fresh(model, options)
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(fitting, checkpoint)
+    # Whatever ends it, Ctrl-C in the caller's loop too, what is left is the best epoch's network.
     try:
         yield from list(fitting.records)
         while not fitting.is_over(options):
             record = run_epoch(fitting, data, options, on_step)
             fitting.records.append(record)
             if record.best:
-                fitting.best = _copy(fitting.average)
+                fitting.best = copy_of(fitting.average)
             if checkpoint is not None:
                 save_checkpoint(fitting, checkpoint)
             yield record
@@ -165,7 +168,9 @@ def train_steps(
     """Step through the training part once, in runs drawn at random."""
     model = fitting.model
     length = options.segment_length or segment_length(model.context)
-    size = options.batch_size or batch_size(data.train, length)
+    # 8 segments a step, or fewer where a short history would leave less than 64 steps.
+    most = min(8, max(1, len(cut_runs(data.train, length).first) // 64))
+    size = options.batch_size or most
     model.train()
     for runs in shuffled_batches(data.train, length, size, rng):
         batch = gather(data.x_NF, data.train_y_NH, runs, model.context, length)
@@ -179,11 +184,6 @@ def segment_length(context: int) -> int:
     return max(256, 4 * context)
 
 
-def batch_size(ranges: Ranges, length: int) -> int:
-    """Segments a step: 8, or fewer where a short history would leave less than 64 steps."""
-    return min(8, max(1, len(cut_runs(ranges, length).first) // 64))
-
-
 def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float, float]:
     """One step of AdamW; the loss and the gradient's norm before clipping.
 
@@ -193,6 +193,7 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
     model = fitting.model
     fitting.monitor.before_step()
     fitting.optimizer.zero_grad()
+    # bfloat16 has float32's range, so the loss needs no scaling; on CPUs all stays float32.
     on_gpu = batch.x_BTF.device.type == "cuda"
     with torch.autocast(batch.x_BTF.device.type, dtype=torch.bfloat16, enabled=on_gpu):
         loss = masked_loss(model(batch.x_BTF).float(), batch.y_BKH)
@@ -200,6 +201,7 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
     (loss if penalty is None else loss + penalty).backward()
     fitting.monitor.after_backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    # Looked at before the optimizer touches a weight: a bad number would stay in its averages.
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         lr = fitting.optimizer.param_groups[0]["lr"]
         raise DivergenceError(
@@ -214,11 +216,12 @@ def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float,
 @torch.no_grad()
 def update_average(fitting: Fitting, decay: float) -> None:
     """Move the average a little towards the model; at first, when it is far, a lot."""
+    # After few steps the mean forgets fast, for it began at weights that had learned nothing.
     steps = int(next(iter(fitting.optimizer.state.values()))["step"])
     decay = min(decay, (1 + steps) / (10 + steps))
-    means, values = fitting.averaged
+    means, values, copied = fitting.averaged
     get_ema_multi_avg_fn(decay)(means, values, steps)
-    for kept, new in fitting.copied:
+    for kept, new in copied:
         kept.copy_(new)
 
 
@@ -228,6 +231,7 @@ def evaluate_loss(model: TickModel, data: TrainingData, length: int = 1024) -> f
     model.eval()
     total, count = 0.0, 0
     runs = cut_runs(data.valid, length)
+    # A run counts by its known labels, so that how runs are cut makes no difference to the mean.
     for k in range(0, len(runs.first), 16):
         some = Runs(runs.first[k : k + 16], runs.last[k : k + 16])
         batch = gather(data.x_NF, data.valid_y_NH, some, model.context, length)

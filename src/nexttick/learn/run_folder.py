@@ -31,25 +31,15 @@ CHECKPOINT = "checkpoint.safetensors"
 CONFIG_FORMAT = LOG_FORMAT = 1
 METRICS_FORMAT = 2  # of `metrics.json`
 _WRITTEN = (
-    "config.json",
-    "log.jsonl",
-    CHECKPOINT,
-    "predictor",
-    "baselines.json",
-    "predictions.parquet",
-    "metrics.json",
-    "report.html",
-    "folds",
+    *("config.json", "log.jsonl", CHECKPOINT, "predictor", "baselines.json"),
+    *("predictions.parquet", "metrics.json", "report.html", "folds"),
 )
 _UNFINISHED = (".part", ".partial")  # what a kill leaves of a file or folder being written
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run is made of: its recipe, its files and the fingerprint of their ticks.
-
-    An evaluation also holds how the recipe is judged.
-    """
+    """A run's recipe, its files, the fingerprint of their ticks; and how an evaluation judges."""
 
     recipe: Recipe
     files: tuple[str, ...]
@@ -78,11 +68,29 @@ def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> P
     """
     check_free(out, overwrite)
     try:
-        folder = _first_free(name) if out is None else _emptied(out)
+        folder = RUNS / name if out is None else out
+        for k in itertools.count(2):
+            try:
+                # Whoever makes it has it: runs may start together.
+                folder.mkdir(parents=True, exist_ok=out is not None)
+                break
+            except FileExistsError:
+                if out is not None or not folder.exists():
+                    raise
+                folder = RUNS / f"{name}-{k}"
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
         raise explained(error, RUNS if out is None else out) from error
+    values = {"format": CONFIG_FORMAT, **to_dict(config.recipe)}
+    if config.evaluate is not None:
+        values["evaluate"] = asdict(config.evaluate)
+    values["source"] = {"files": config.files, "data_hash": config.data_hash}
     try:
-        write_config(folder, config)
+        write_json(folder / "config.json", values)
     except OSError:
         discard(folder)
         raise
@@ -105,7 +113,8 @@ def check_free(out: Path | None, overwrite: bool) -> None:
         raise ValueError(
             f"{out} is no run folder, so --overwrite leaves it alone: remove it yourself"
         )
-    foreign = [path.name for path in out.iterdir() if not _is_ours(path.name)]
+    names = [path.name for path in out.iterdir()]
+    foreign = [one for one in names if one not in _WRITTEN and not one.endswith(_UNFINISHED)]
     if foreign:
         raise ValueError(
             f"{out} holds {', '.join(sorted(foreign))}, which no run wrote, so --overwrite leaves "
@@ -116,42 +125,6 @@ def check_free(out: Path | None, overwrite: bool) -> None:
 def discard(folder: Path) -> None:
     """Remove a run folder in which there is nothing to go on from."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_ours(name: str) -> bool:
-    return name in _WRITTEN or name.endswith(_UNFINISHED)
-
-
-def _first_free(name: str) -> Path:
-    for k in itertools.count(1):
-        folder = RUNS / (name if k == 1 else f"{name}-{k}")
-        try:
-            folder.mkdir(parents=True)  # whoever makes it has it: runs may start together
-        except FileExistsError:
-            if not folder.exists():
-                raise
-        else:
-            return folder
-    raise AssertionError("whole numbers do not end")
-
-
-def _emptied(out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    for path in out.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return out
-
-
-def write_config(run: Path, config: RunConfig) -> None:
-    """Write `config.json`."""
-    values = {"format": CONFIG_FORMAT, **to_dict(config.recipe)}
-    if config.evaluate is not None:
-        values["evaluate"] = asdict(config.evaluate)
-    values["source"] = {"files": config.files, "data_hash": config.data_hash}
-    write_json(run / "config.json", values)
 
 
 def read_config(run: Path) -> RunConfig:

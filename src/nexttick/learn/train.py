@@ -96,6 +96,7 @@ def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Cali
     if kind == "none":
         return ()
     split, context = prepared.split, predictor.model.context
+    # A network with a state is let settle on training events before its answers are used.
     begin = max(0, split.valid - _SETTLED * context)
     starts = prepared.starts[(prepared.starts > begin) & (prepared.starts < split.valid_stop)]
     x_NF = prepared.x_NF[begin : split.valid_stop]

@@ -144,7 +144,15 @@ def update(state, event, out, constants):  # type: ignore[no-untyped-def]
         out: float32, one slot a feature.
         constants: `FeatureSpec.constants()`.
     """
-    pause_s = _advance_clock(state, event, constants.max_gap_s)
+    # Whole seconds and the rest are each exact in float64; nanoseconds since 1970 are not.
+    time_s, time_ns = float(event[0] // 1_000_000_000), float(event[0] % 1_000_000_000)
+    pause_s = (time_s - state[_TIME_S]) + (time_ns - state[_TIME_NS]) * 1e-9
+    if state[_SEEN] == 0.0 or pause_s > constants.max_gap_s:
+        state[:] = 0.0
+        state[_SEEN] = 1.0
+        state[_LOG_PRICE] = state[_BUYER] = state[_SELLER] = math.log(event[2])
+        pause_s = 0.0
+    state[_TIME_S], state[_TIME_NS] = time_s, time_ns
     change, taker = _advance_price(state, event)
     # What is usual is read before this event becomes part of it.
     usual_var = (state[_VAR] + _PRIOR_VAR) / (state[_WEIGHT] + 1.0)
@@ -166,28 +174,16 @@ def update(state, event, out, constants):  # type: ignore[no-untyped-def]
         _advance_average(state, average, decay, taker, event[4], change, log_pause)
         _write_average(state, average, out, slot, per_vol, usual_log_pause, timed >= 0)
         slot += len(AVERAGED)
-    _remember(state, change, log_amount, log_pause)
+    state[_WEIGHT] = state[_WEIGHT] * _LONG_DECAY + 1.0
+    state[_VAR] = state[_VAR] * _LONG_DECAY + change * change
+    state[_LOG_AMOUNT] = state[_LOG_AMOUNT] * _LONG_DECAY + log_amount
+    state[_LOG_PAUSE] = state[_LOG_PAUSE] * _LONG_DECAY + log_pause
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _squash(x):  # type: ignore[no-untyped-def]
     """Near the identity around zero, never beyond ±4: no single event drowns the others."""
     return x / (1.0 + abs(x) / _BOUND)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _advance_clock(state, event, max_gap_s):  # type: ignore[no-untyped-def]
-    """Seconds since the last event; the state is emptied after a gap and at the start."""
-    # Whole seconds and the rest are each exact in float64; nanoseconds since 1970 are not.
-    time_s, time_ns = float(event[0] // 1_000_000_000), float(event[0] % 1_000_000_000)
-    pause_s = (time_s - state[_TIME_S]) + (time_ns - state[_TIME_NS]) * 1e-9
-    if state[_SEEN] == 0.0 or pause_s > max_gap_s:
-        state[:] = 0.0
-        state[_SEEN] = 1.0
-        state[_LOG_PRICE] = state[_BUYER] = state[_SELLER] = math.log(event[2])
-        pause_s = 0.0
-    state[_TIME_S], state[_TIME_NS] = time_s, time_ns
-    return pause_s
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -258,11 +254,3 @@ def _write_average(state, average, out, slot, per_vol, usual_log_pause, timed): 
     out[slot + 4] = (
         math.log(weight) if timed else state[average + _A_PAUSE] * per_weight - usual_log_pause
     )
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _remember(state, change, log_amount, log_pause):  # type: ignore[no-untyped-def]
-    state[_WEIGHT] = state[_WEIGHT] * _LONG_DECAY + 1.0
-    state[_VAR] = state[_VAR] * _LONG_DECAY + change * change
-    state[_LOG_AMOUNT] = state[_LOG_AMOUNT] * _LONG_DECAY + log_amount
-    state[_LOG_PAUSE] = state[_LOG_PAUSE] * _LONG_DECAY + log_pause

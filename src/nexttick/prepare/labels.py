@@ -60,74 +60,64 @@ def make_labels(
     starts, shape = segment_starts(time, max_gap_ns), (len(time), len(options.horizon))
     dtypes = (np.int8, np.int64, np.int64, np.bool_)
     y, known_at, known_ns, tie = (empty(shape, dtype) for dtype in dtypes)
-    for rows in pieces(len(time)):
-        ends = segment_ends(starts, len(time), np.arange(*rows))
+    for begin, stop in pieces(len(time)):
+        ends, now = segment_ends(starts, len(time), np.arange(begin, stop)), price[begin:stop]
         for h, horizon in enumerate(options.horizon):
-            at = slice(*rows), h
-            y[at], known_at[at], known_ns[at], tie[at] = _label(
-                time, price, rows, ends, horizon, options
-            )
+            # Answers of these rows lie behind them, so as many events as that takes are looked at.
+            answers = _answers(time, price, begin, stop, horizon, options.smooth)
+            at, ns, later = (values[: len(now)] for values in answers)
+            missing = at + begin >= ends
+            tied = (later == now) & ~missing
+            here = slice(begin, stop), h
+            y[here] = later > now
+            y[here][missing | (tied if options.ties == "skip" else False)] = MISSING
+            known_at[here] = np.where(missing, len(time), at + begin)
+            known_ns[here] = np.where(missing, np.iinfo(np.int64).max, ns)
+            tie[here] = tied
     return Labels(tuple(f"rise@{h}" for h in options.horizon), y, known_at, known_ns, tie)
 
 
-Column = tuple[
-    NDArray[np.int8], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]
-]  # y, known_at, known_ns, tie
+Answers = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
-def _label(
+def _answers(
     time: NDArray[np.int64],
     price: NDArray[np.float64],
-    rows: tuple[int, int],
-    ends: NDArray[np.int64],
+    begin: int,
+    stop: int,
     horizon: str,
-    options: LabelOptions,
-) -> Column:
-    """Label the rows [begin, stop), whose segments end at `ends`."""
-    begin, stop = rows
-    now = price[begin:stop]
-    known_at, known_ns, later = _later(time, price, rows, horizon, options)
-    known_at, known_ns, later = known_at[: len(now)], known_ns[: len(now)], later[: len(now)]
-    missing = known_at + begin >= ends
-    y = (later > now).astype(np.int8)
-    tie = (later == now) & ~missing
-    y[missing | (tie if options.ties == "skip" else False)] = MISSING
-    known_at = np.where(missing, len(time), known_at + begin)
-    return y, known_at, np.where(missing, np.iinfo(np.int64).max, known_ns), tie
+    smooth: bool,
+) -> Answers:
+    """When answers are known, counted from the row `begin`, and the price by then.
 
-
-Later = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-
-
-def _later(
-    time: NDArray[np.int64],
-    price: NDArray[np.float64],
-    rows: tuple[int, int],
-    horizon: str,
-    options: LabelOptions,
-) -> Later:
-    """When the rows' answers are known, counted from the first row, and the price by then."""
-    begin, stop = rows
+    They are right for the rows [begin, stop); those behind serve as what comes later.
+    """
     duration_ns = parse_duration_ns(horizon)
     if duration_ns is not None:
+        # The last price up to and including the horizon's end, known with the first event after.
         end = int(np.searchsorted(time, time[stop - 1] + duration_ns, side="right"))
-        return _after_time(time[begin:end], price[begin:end], duration_ns)
+        end_ns = time[begin:end] + duration_ns
+        known_at = np.searchsorted(time[begin:end], end_ns, side="right")
+        return known_at, end_ns, price[begin:end][known_at - 1]
     if horizon == "move":
-        end = _next_move(price, stop - 1) + 1
-        return _after_move(time[begin:end], price[begin:end])
-    end = stop + int(horizon)
-    return _after_events(time[begin:end], price[begin:end], int(horizon), options.smooth)
-
-
-def _after_events(
-    time: NDArray[np.int64], price: NDArray[np.float64], h: int, smooth: bool
-) -> Later:
-    """The price h events ahead, or the mean of the next h."""
-    known_at = np.arange(len(time)) + h
+        # The next price that differs from the price now. Behind the last row all may stand still
+        # for very long, so the end is looked for piece by piece.
+        end = stop
+        for piece, until in pieces(len(price) - stop):
+            differs = price[stop + piece : stop + until] != price[stop - 1]
+            end = stop + (piece + int(differs.argmax()) + 1 if differs.any() else until)
+            if differs.any():
+                break
+        time, price = time[begin:end], price[begin:end]
+        changes = np.append(np.flatnonzero(price[1:] != price[:-1]) + 1, len(price))
+        known_at = changes[np.searchsorted(changes, np.arange(len(price)), side="right")]
+    else:
+        # The price h events ahead, or the mean of the next h.
+        time, price = time[begin : stop + int(horizon)], price[begin : stop + int(horizon)]
+        known_at = np.arange(len(time)) + int(horizon)
     at = np.minimum(known_at, len(time) - 1)
-    if not smooth:
-        return known_at, time[at], price[at]
-    return known_at, time[at], price + _mean_rise(price, h)
+    mean = horizon != "move" and smooth
+    return known_at, time[at], price + _mean_rise(price, int(horizon)) if mean else price[at]
 
 
 @njit(cache=True, nogil=True)
@@ -142,28 +132,3 @@ def _mean_rise(price, h):  # type: ignore[no-untyped-def]
         if abs(total) > ROUNDING * h * price[i]:
             rise[i] = total / h
     return rise
-
-
-def _after_time(time: NDArray[np.int64], price: NDArray[np.float64], duration_ns: int) -> Later:
-    """The last price up to and including the horizon's end, known with the first event after."""
-    end_ns = time + duration_ns
-    known_at = np.searchsorted(time, end_ns, side="right")
-    return known_at, end_ns, price[known_at - 1]
-
-
-def _next_move(price: NDArray[np.float64], row: int) -> int:
-    """The first later row with another price; the end where there is none."""
-    for begin, stop in pieces(len(price) - row - 1):
-        differs = price[row + 1 + begin : row + 1 + stop] != price[row]
-        if differs.any():
-            return row + 1 + begin + int(differs.argmax())
-    return len(price)
-
-
-def _after_move(time: NDArray[np.int64], price: NDArray[np.float64]) -> Later:
-    """The next price that differs from the price now."""
-    n = len(price)
-    changes = np.append(np.flatnonzero(price[1:] != price[:-1]) + 1, n)
-    known_at = changes[np.searchsorted(changes, np.arange(n), side="right")]
-    at = np.minimum(known_at, n - 1)
-    return known_at, time[at], price[at]

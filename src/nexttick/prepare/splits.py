@@ -47,12 +47,7 @@ def chronological_split(n: int, options: SplitOptions) -> Split:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a walk-forward.
-
-    Attributes:
-        start: the first event of its past.
-        split: its parts, counted from there.
-    """
+    """One fold of a walk-forward: the first event of its past, and its parts from there on."""
 
     start: int
     split: Split
@@ -74,7 +69,7 @@ def walk_forward(
 
     Args:
         time_ns: times of all events.
-        folds: number of folds.
+        folds: how many.
         valid: share of each past that validates.
         sliding: forget what lies further back than one stretch.
         embargo_ns: the least time between what is learned from and what comes after it.
@@ -90,29 +85,27 @@ def walk_forward(
     for k in range(1, folds + 1):
         start = int(bounds[k - 1]) if sliding else 0
         test = int(bounds[k])
-        border = test - round((test - start) * valid)
-        kept = [_before(time_ns, at, embargo_ns) for at in (border, test)]
-        lost = (min(border - kept[0], border - start), min(test - kept[1], test - border))
-        made.append(
-            Fold(start, Split(border - start, test - start, int(bounds[k + 1]) - start, lost))
+        valid_from = test - round((test - start) * valid)
+        # A part ends with the last event that lies the embargo or more before the next part.
+        train_stop, valid_stop = (
+            int(np.searchsorted(time_ns, time_ns[border] - embargo_ns, side="right"))
+            if embargo_ns
+            else border
+            for border in (valid_from, test)
         )
+        lost = (
+            min(valid_from - train_stop, valid_from - start),
+            min(test - valid_stop, test - valid_from),
+        )
+        split = Split(valid_from - start, test - start, int(bounds[k + 1]) - start, lost)
+        made.append(Fold(start, split))
     return made
 
 
-def _before(time_ns: NDArray[np.int64], index: int, pause_ns: int) -> int:
-    """The end of the range of events that lie `pause_ns` or more before the event `index`."""
-    if pause_ns == 0:
-        return index
-    return int(np.searchsorted(time_ns, time_ns[index] - pause_ns, side="right"))
-
-
 def purged(labels: Labels, start: int, stop: int) -> NDArray[np.int8]:
-    """Labels of the events [start, stop), those not yet known at `stop` made missing.
+    """Labels of all N events; those outside [start, stop), or not yet known at `stop`, are missing.
 
     Whoever fits on them at the time of event `stop` sees no answer from then or later.
-
-    Returns:
-        int8 array of all N events; everything outside [start, stop) is missing.
     """
     y_NH = np.full_like(labels.y_NH, MISSING)
     known = labels.known_at_NH[start:stop] < stop

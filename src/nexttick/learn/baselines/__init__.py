@@ -68,14 +68,7 @@ def fit_baselines(
     valid_y_NH: NDArray[np.int8],
     names: Iterable[str] = (),
 ) -> Fitted:
-    """Fit the cheap baselines and those named for every horizon.
-
-    Args:
-        seen_H: what is seen, one a horizon.
-        train_y_NH: labels of the training part, purged; missing elsewhere.
-        valid_y_NH: labels of the validation part, purged; missing elsewhere.
-        names: of `BASELINES`, beside `CHEAP`.
-    """
+    """The same from what is seen at each horizon; labels are purged, missing outside their part."""
     asked = [
         (seen, Known.of(train_y_NH[:, h]), Known.of(valid_y_NH[:, h]))
         for h, seen in enumerate(seen_H)
@@ -95,11 +88,7 @@ def dump(fitted: Fitted) -> str:
 
 
 def load(text: str) -> Fitted:
-    """The inverse of `dump`.
-
-    Raises:
-        ValueError: they are of another format.
-    """
+    """The inverse of `dump`; another format is a `ValueError`."""
     values = json.loads(text)
     check_format("baselines", values.pop("format", 1), FORMAT)
     return {name: [BASELINES[name](**one) for one in ones] for name, ones in values.items()}

@@ -34,11 +34,8 @@ class Seen:
 
     Attributes:
         x_NF: scaled features.
-        starts: where segments start.
         direction_N: sign of each event's price change, 0 at a segment's start.
         known_N: the newest label of the same horizon that is known at each event.
-        price_N: prices.
-        amount_N: amounts.
     """
 
     x_NF: NDArray[np.float32]
@@ -77,12 +74,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Known:
-    """Events of a part whose label is known, and their labels.
-
-    Attributes:
-        rows: indices of events, ascending.
-        y: 1 a rise, 0 none.
-    """
+    """Indices of a part's events whose label is known, ascending; and the label, 1 for a rise."""
 
     rows: Rows
     y: NDArray[np.int8]
@@ -124,14 +116,7 @@ class Baseline(ABC):
 def newest_known(labels: Labels, h: int) -> NDArray[np.int8]:
     """For each event, the label of the latest event whose label is known by then.
 
-    `Labels.known_at_NH` alone decides what is known.
-
-    Args:
-        labels: of N events.
-        h: the horizon's column.
-
-    Returns:
-        int8 array of N labels, `MISSING` where none is known yet.
+    `Labels.known_at_NH` alone decides what is known; `MISSING` where nothing is yet.
     """
     return _newest(labels.y_NH[:, h], labels.known_at_NH[:, h])
 

@@ -48,8 +48,7 @@ class Lecture2018(Baseline):
     """The lecture's network of 2018; see the module for its faults.
 
     Attributes:
-        mean: of price and amount over the whole file.
-        scale: their standard deviation over the whole file.
+        mean: of price and amount over the whole file, as `scale` is.
         rate: share of rises in training; said of the first 32 events, which have no window.
         first_loss: mean training loss of the first epoch in nats, 1e30 at the most; a coin's is
             0.69.

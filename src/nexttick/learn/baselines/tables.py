@@ -31,12 +31,7 @@ class BaseRate(Baseline):
 
 @dataclass(frozen=True)
 class LastMoves(Baseline):
-    """The share of rises after each sequence of the last k move signs.
-
-    Attributes:
-        k: how many signs are looked at.
-        rates: one for each of the 3^k sequences.
-    """
+    """The share of rises after each of the 3^k sequences of the last k move signs."""
 
     k: int
     rates: list[float]
@@ -54,13 +49,10 @@ class LastMoves(Baseline):
 
 @dataclass(frozen=True)
 class Persistence(Baseline):
-    """The share of rises after a rise, after none, and where no label is known yet.
+    """The share of rises where no label is known yet, after no rise, and after a rise.
 
     The label looked at is the newest one of the same horizon that is known at the event: at
     `rise@10` that of ten events before, at `rise@5s` that of five seconds before.
-
-    Attributes:
-        rates: after an unknown label, after no rise, after a rise.
     """
 
     rates: list[float]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nexttick.learn.baselines.base import Baseline, Known, Rows, Seen
 from nexttick.prepare.features import FIXED
+from nexttick.ticks.gaps import pieces
 
 LAGS = 7
 ROUNDS = 1000
@@ -39,20 +40,13 @@ class Trees(Baseline):
     They see the features, and of the 13 that describe single events also the last seven values.
     Rounds are added until `PATIENCE` of them have not lowered the loss of the validation part;
     the trees until the best round are kept.
-
-    Attributes:
-        model: LightGBM's own text form.
     """
 
-    model: str
+    model: str  # LightGBM's own text form
 
     @classmethod
     def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:
-        """Boost until the validation part is fitted no better.
-
-        Raises:
-            ValueError: LightGBM is not installed.
-        """
+        """Boost until the validation part is fitted no better."""
         lightgbm = import_lightgbm()
         data = lightgbm.Dataset(inputs(seen, train.rows), train.y, params=PARAMETERS)
         judge = data.create_valid(inputs(seen, valid.rows), valid.y)
@@ -63,20 +57,17 @@ class Trees(Baseline):
     def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
         """The logistic function of the trees' sum."""
         booster = import_lightgbm().Booster(model_str=self.model)
-        pieces = [
-            booster.predict(inputs(seen, rows[k : k + _CHUNK]), num_threads=1)
-            for k in range(0, len(rows), _CHUNK)
+        parts = [
+            booster.predict(inputs(seen, rows[begin:stop]), num_threads=1)
+            for begin, stop in pieces(len(rows), _CHUNK)
         ]
-        return np.concatenate([np.empty(0), *pieces])
+        return np.concatenate([np.empty(0), *parts])
 
 
 def inputs(seen: Seen, rows: Rows) -> NDArray[np.float32]:
     """Features of these events, and the first 13 of them 1 to `LAGS` events before.
 
     What lies before a segment's start is NaN, which LightGBM takes for missing.
-
-    Returns:
-        float32 array, one row an event.
     """
     width, F = len(FIXED), seen.x_NF.shape[1]
     out = np.empty((len(rows), F + LAGS * width), np.float32)
@@ -88,11 +79,7 @@ def inputs(seen: Seen, rows: Rows) -> NDArray[np.float32]:
 
 
 def import_lightgbm() -> ModuleType:
-    """LightGBM, or how to get it.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """LightGBM, or a `ValueError` that says how to get it."""
     try:
         import lightgbm
     except ImportError as error:

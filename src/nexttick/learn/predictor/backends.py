@@ -22,18 +22,14 @@ from nexttick.learn.predictor.predictor import Predictor
 from nexttick.networks.layers.block import State
 
 Arrays = dict[str, NDArray[Any]]
+_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 
 
 class Engine(ABC):
-    """One step of one market's network, with its state.
-
-    Attributes:
-        name: how it computes.
-        x_F: where the caller writes a tick's features before `advance`.
-    """
+    """One step of one market's network, with its state."""
 
     name: ClassVar[str]
-    x_F: NDArray[np.float32]
+    x_F: NDArray[np.float32]  # where the caller writes a tick's features before `advance`
 
     @abstractmethod
     def advance(self) -> NDArray[np.float32]:
@@ -94,12 +90,6 @@ class Compiled(Engine):
 class OnnxRuntime(Engine):
     """A graph of `nexttick.learn.predictor.onnx`, its inputs and outputs bound to arrays once.
 
-    There are two sets of arrays for the state, which take turns as the state before a tick and
-    after it.
-
-    Args:
-        graph: bytes of an ONNX file.
-
     Raises:
         ImportError: the extra `nexttick[onnx]` is not installed.
         RuntimeError: ONNX Runtime cannot load the graph.
@@ -116,8 +106,12 @@ class OnnxRuntime(Engine):
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        inputs = {one.name: _empty(one) for one in self._session.get_inputs()}
-        outputs = {one.name: _empty(one) for one in self._session.get_outputs()}
+        inputs, outputs = (
+            {one.name: np.zeros(one.shape, _DTYPES[one.type]) for one in ends}
+            for ends in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        # Bound once, arrays are neither copied nor looked up at a tick. A graph may not write what
+        # it reads, so the state has two homes: each run reads one and writes the other.
         x_1F, *before = inputs.values()
         p_1H, *after = outputs.values()
         self.x_F, self._p_H = x_1F[0], p_1H[0]
@@ -155,13 +149,6 @@ class OnnxRuntime(Engine):
     def state(self) -> Arrays:
         """The arrays that the next tick reads."""
         return _numbered(self._states[self._turn])
-
-
-_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
-
-
-def _empty(told: Any) -> NDArray[Any]:
-    return np.zeros(told.shape, _DTYPES[told.type])
 
 
 def _numbered(parts: Iterable[NDArray[Any]]) -> Arrays:

@@ -69,7 +69,13 @@ class Platt:
         logit_N = _logit(p_N)
         slope, bias = _logistic_fit(np.stack([logit_N, np.ones_like(logit_N)], axis=1), rose)
         if slope < _FLATTEST:
-            slope, bias = _FLATTEST, _bias_for(_FLATTEST * logit_N, rose)
+            # The bias at which the mean probability is the share of rises, by bisection.
+            slope, low, high = _FLATTEST, -40.0, 40.0
+            for _ in range(_STEPS):
+                bias = (low + high) / 2
+                below = _sigmoid(slope * logit_N + bias).mean() < rose.mean()
+                low, high = (bias, high) if below else (low, bias)
+            bias = low
         return cls(float(slope), float(bias))
 
     def __call__(self, p: Array) -> NDArray[np.float64]:
@@ -171,16 +177,17 @@ def from_json(values: list[dict[str, Any]]) -> list[Calibration]:
     Raises:
         ValueError: the kind of one is unknown, or its numbers are not those of its kind.
     """
-    return [_record(**value) for value in values]
-
-
-def _record(kind: str = "", **numbers: Any) -> Calibration:
-    if kind not in CALIBRATIONS:
-        raise ValueError(f"calibration {kind!r}: {nearest(kind, CALIBRATIONS)}")
-    try:
-        return CALIBRATIONS[kind](**numbers)
-    except TypeError as error:
-        raise ValueError(f"calibration {kind!r} is damaged ({error}): train again") from error
+    fitted: list[Calibration] = []
+    for value in values:
+        numbers = dict(value)
+        kind = numbers.pop("kind", "")
+        if kind not in CALIBRATIONS:
+            raise ValueError(f"calibration {kind!r}: {nearest(kind, CALIBRATIONS)}")
+        try:
+            fitted.append(CALIBRATIONS[kind](**numbers))
+        except TypeError as error:
+            raise ValueError(f"calibration {kind!r} is damaged ({error}): train again") from error
+    return fitted
 
 
 def _nothing_to_fit(y_N: NDArray[np.integer], p_N: Array) -> bool:
@@ -194,34 +201,25 @@ def _logistic_fit(x_NK: NDArray[np.float64], rose_N: NDArray[np.bool_]) -> NDArr
     The targets are Platt's, (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in place of 1 and 0, so that
     the least is finite even where some threshold parts rises from non-rises without an error.
     """
+
+    def loss(weights_K: NDArray[np.float64]) -> float:
+        logit_N = x_NK @ weights_K
+        return float((np.logaddexp(0, logit_N) - target_N * logit_N).sum())
+
     rises, n = int(rose_N.sum()), len(rose_N)
     target_N = np.where(rose_N, (rises + 1) / (rises + 2), 1 / (n - rises + 2))
-    weights = np.zeros(x_NK.shape[1])
-    loss = _soft_loss(x_NK @ weights, target_N)
+    weights_K = np.zeros(x_NK.shape[1])
+    least = loss(weights_K)
     for _ in range(_STEPS):
-        p_N = _sigmoid(x_NK @ weights)
-        gradient = x_NK.T @ (p_N - target_N)
-        step = np.linalg.solve((x_NK.T * (p_N * (1 - p_N))) @ x_NK, gradient)
-        while (better := _soft_loss(x_NK @ (weights - step), target_N)) > loss:
-            step /= 2
-        weights, loss, gained = weights - step, better, loss - better
+        p_N = _sigmoid(x_NK @ weights_K)
+        gradient_K = x_NK.T @ (p_N - target_N)
+        step_K = np.linalg.solve((x_NK.T * (p_N * (1 - p_N))) @ x_NK, gradient_K)
+        while (better := loss(weights_K - step_K)) > least:
+            step_K /= 2
+        weights_K, least, gained = weights_K - step_K, better, least - better
         if gained <= 1e-14 * n:
             break
-    return weights
-
-
-def _soft_loss(logit_N: NDArray[np.float64], target_N: NDArray[np.float64]) -> float:
-    return float((np.logaddexp(0, logit_N) - target_N * logit_N).sum())
-
-
-def _bias_for(logit_N: NDArray[np.float64], rose_N: NDArray[np.bool_]) -> float:
-    """The bias at which the mean probability is the share of rises, by bisection."""
-    low, high = -40.0, 40.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        below = _sigmoid(logit_N + middle).mean() < rose_N.mean()
-        low, high = (middle, high) if below else (low, middle)
-    return low
+    return weights_K
 
 
 def _logit(p: Array) -> NDArray[np.float64]:

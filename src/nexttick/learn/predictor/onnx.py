@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -26,18 +24,12 @@ from nexttick.networks.layers.block import State
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.features import compute_features
 from nexttick.scores.tally import EPS
-from nexttick.ticks.gaps import segment_starts
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 from nexttick.ticks.writing import check_path, write_whole
 
 FEATURES, PROBABILITIES = "features", "p_rise"
 OPSET = 20
 FORMAT = 1
-
-
-def state_names(parts: int) -> list[tuple[str, str]]:
-    """Names of the state's tensors, on the way in and on the way out."""
-    return [(f"state_{i}", f"next_state_{i}") for i in range(parts)]
 
 
 class NoGraphError(ValueError):
@@ -65,21 +57,49 @@ def graph_of(predictor: Predictor) -> bytes:
         raise NoGraphError(f"the network cannot be copied ({error})") from error
     state = step.initial_state()
     model = _exported(step, (torch.zeros(1, len(predictor.spec.names)), *state))
-    _forget_sources(model)
-    onnx.helper.set_model_props(model, _described(predictor, state))
+    # The exporter notes lines of source code, with this machine's paths.
+    for node in [*model.graph.node, *(n for f in model.functions for n in f.node)]:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for part in (*model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
+        del part.metadata_props[:]
+    spec, scaler = predictor.spec, predictor.scaler
+    description = {  # values that are no text as JSON
+        "format": str(FORMAT),
+        "fingerprint": predictor.fingerprint(),
+        "feature_names": json.dumps(spec.names),
+        "scaler": json.dumps({"mean": scaler.mean.tolist(), "scale": scaler.scale.tolist()}),
+        "half_lives_events": json.dumps(spec.half_lives_events),
+        "half_lives_s": json.dumps(spec.half_lives_s),
+        "max_gap_ns": str(spec.max_gap_ns),
+        "context": str(predictor.model.context),
+        "horizons": json.dumps(predictor.horizons),
+        "raw_ticks": json.dumps(predictor.raw_ticks),
+        "model": predictor.model_options.name,
+        "state_shapes": json.dumps([list(part.shape) for part in state]),
+    }
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, description)
     model.producer_name, model.producer_version = "nexttick", version("nexttick")
     return model.SerializeToString()
 
 
 def _exported(step: _Step, inputs: State) -> Any:
-    names = state_names(len(inputs) - 1)
+    """The graph as the exporter draws it, without what it says of itself and of torch."""
+    parts = range(len(inputs) - 1)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        with _quiet(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
             program = torch.onnx.export(
                 step,
                 inputs,
-                input_names=[FEATURES, *(before for before, _ in names)],
-                output_names=[PROBABILITIES, *(after for _, after in names)],
+                input_names=[FEATURES, *(f"state_{i}" for i in parts)],
+                output_names=[PROBABILITIES, *(f"next_state_{i}" for i in parts)],
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -90,56 +110,10 @@ def _exported(step: _Step, inputs: State) -> Any:
             f"{type(step.model).__name__} has no ONNX form ({reason}): write its step in "
             "operations that torch.onnx.export knows"
         ) from error
-    assert program is not None
-    return program.model_proto
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself and of torch, and of libraries not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
-            yield
     finally:
         logger.setLevel(level)
-
-
-def _forget_sources(model: Any) -> None:
-    """Take out the lines of source code, with this machine's paths, that the exporter notes."""
-    for node in [*model.graph.node, *(n for f in model.functions for n in f.node)]:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        del value.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-
-
-def _described(predictor: Predictor, state: State) -> dict[str, str]:
-    """What the file says of itself; values that are no text as JSON."""
-    spec = predictor.spec
-    return {
-        "format": str(FORMAT),
-        "fingerprint": predictor.fingerprint(),
-        "feature_names": json.dumps(spec.names),
-        "scaler": json.dumps(
-            {"mean": predictor.scaler.mean.tolist(), "scale": predictor.scaler.scale.tolist()}
-        ),
-        "half_lives_events": json.dumps(spec.half_lives_events),
-        "half_lives_s": json.dumps(spec.half_lives_s),
-        "max_gap_ns": str(spec.max_gap_ns),
-        "context": str(predictor.model.context),
-        "horizons": json.dumps(predictor.horizons),
-        "raw_ticks": json.dumps(predictor.raw_ticks),
-        "model": predictor.model_options.name,
-        "state_shapes": json.dumps([list(part.shape) for part in state]),
-    }
+    assert program is not None
+    return program.model_proto
 
 
 class _Step(nn.Module):
@@ -236,34 +210,25 @@ def checked_graph(predictor: Predictor) -> bytes:
     graph = graph_of(predictor)
     import onnx
 
+    # Compared over simulated ticks, as one segment whatever the pauses.
+    name, context = predictor.model_options.name, predictor.model.context
+    events = merge_events(simulate(SimulatedMarket(context + _MORE, seed=0)), raw_ticks=True)
+    x_NF = compute_features(events, predictor.spec)
+    p_NH = predictor.score(predictor.scaler(x_NF), np.zeros(1, np.int64)).p_NH
+    said_NH = np.empty_like(p_NH)
     try:
         onnx.checker.check_model(graph, full_check=True)
-        worst = _worst_difference(predictor, OnnxRuntime(graph))
+        engine = OnnxRuntime(graph)
+        for i, x_F in enumerate(x_NF):
+            engine.x_F[:] = x_F
+            said_NH[i] = engine.advance()
     except (onnx.checker.ValidationError, RuntimeError) as error:
-        raise NoGraphError(f"the ONNX form of {_name(predictor)} does not run: {error}") from error
+        raise NoGraphError(f"the ONNX form of {name} does not run: {error}") from error
+    worst = float(np.abs(said_NH - p_NH)[context - 1 :].max())
     if not worst <= TOLERANCE:
         raise NoGraphError(
-            f"the ONNX form of {_name(predictor)} says probabilities {worst:.1e} away from its "
+            f"the ONNX form of {name} says probabilities {worst:.1e} away from its "
             f"own on simulated ticks, more than {TOLERANCE:.0e}: its step may hang on values of "
             "tensors, which a graph keeps as they were when it was drawn"
         )
     return graph
-
-
-def _name(predictor: Predictor) -> str:
-    return predictor.model_options.name
-
-
-def _worst_difference(predictor: Predictor, engine: OnnxRuntime) -> float:
-    """The largest one between the predictor and a graph, over a run of simulated ticks."""
-    context = predictor.model.context
-    ticks = simulate(SimulatedMarket(context + _MORE, seed=0))
-    events = merge_events(ticks, raw_ticks=True)
-    x_NF = compute_features(events, predictor.spec)
-    starts = segment_starts(events["time"].to_numpy(), 2**62)  # one segment, whatever the pauses
-    p_NH = predictor.score(predictor.scaler(x_NF), starts).p_NH
-    said_NH = np.empty_like(p_NH)
-    for i, x_F in enumerate(x_NF):
-        engine.x_F[:] = x_F
-        said_NH[i] = engine.advance()
-    return float(np.abs(said_NH - p_NH)[context - 1 :].max())

@@ -59,11 +59,8 @@ class Predictor:
     """A trained network and all it needs to speak about ticks.
 
     Attributes:
-        spec: the features.
-        scaler: their scaling.
         model_options: how to build the network.
         horizons: H names, `rise@h`.
-        model: the network.
         raw_ticks: whether it was trained on ticks kept apart.
         provenance: training configuration, data hash, code version, metrics.
         calibration: what maps each horizon's raw probabilities to those that are said; none

@@ -1,7 +1,7 @@
-"""One event in, one prediction out: what `Predictor.step` says, in a fraction of its time.
+"""One event in, one prediction out: what `Predictor.predict` says, event by event.
 
 Features come from the same compiled code as in training, the network from the fastest engine that
-knows all its layers (`engines.py`). Nothing is compiled or loaded at an event: all of it happens
+knows all its layers (`backends.py`). Nothing is compiled or loaded at an event: all of it happens
 when a stepper is made.
 """
 
@@ -35,7 +35,6 @@ class Stepper:
         why: why it is no faster one; empty for the fastest.
         seen: events since the start, the last gap or the last reset.
         last_ns: time of the last one of them.
-        fingerprint: the predictor's.
 
     Args:
         predictor: what predicts; its weights are taken as they are now.
@@ -46,9 +45,18 @@ class Stepper:
     """
 
     def __init__(self, predictor: Predictor, engine: str | None = None):
-        self.engine, self.why = (
-            _fastest(predictor) if engine is None else (_named(predictor, engine), "")
-        )
+        if engine is not None and engine not in ENGINES:
+            raise ValueError(f"engine {engine!r} is unknown: {nearest(engine, ENGINES)}")
+        *faster, slowest = ENGINES.values() if engine is None else [ENGINES[engine]]
+        self.why = ""
+        for make in faster:
+            try:
+                self.engine = make(predictor)
+                break
+            except (NoProgramError, NoGraphError) as error:
+                self.why += f"; {error}" if self.why else str(error)
+        else:
+            self.engine = slowest(predictor)
         self.fingerprint = predictor.fingerprint()
         self._context = predictor.model.context
         self._max_gap_ns = predictor.spec.max_gap_ns
@@ -59,10 +67,7 @@ class Stepper:
         self.reset()
 
     def step(self, event: tuple[Any, ...]) -> NDArray[np.float32] | None:
-        """Take one event in; probabilities of the H horizons.
-
-        Args:
-            event: the values named in `features.EVENT`.
+        """Take one event in, the values named in `features.EVENT`.
 
         Returns:
             A new float32 array of H probabilities; None while there is less history than the
@@ -89,19 +94,12 @@ class Stepper:
         self.seen = self.last_ns = 0
 
     def snapshot(self, beside: Arrays | None = None) -> bytes:
-        """All that is remembered, as safetensors; `restore` goes on from there exactly.
-
-        Args:
-            beside: what is kept with it for others.
-        """
+        """All that is remembered, as safetensors, and what others want to be kept `beside` it."""
         others = {f"beside.{name}": array for name, array in (beside or {}).items()}
         return arrays_to_bytes({**self._marks(), **self._remembered(), **others})
 
     def restore(self, snapshot: bytes) -> Arrays:
-        """Go on where a snapshot was taken.
-
-        Returns:
-            What was kept beside it.
+        """Go on exactly where a snapshot was taken; gives what was kept beside it.
 
         Raises:
             ValueError: it is damaged, of another predictor, or of another engine or version.
@@ -110,7 +108,14 @@ class Stepper:
             arrays = arrays_from_bytes(snapshot)
         except SafetensorError as error:
             raise ValueError(f"the snapshot is damaged ({error}): start without it") from error
-        self._check(arrays)
+        for name, mark in self._marks().items():
+            if name not in arrays or not np.array_equal(arrays[name], mark):
+                other = "predictor" if name == "predictor" else "engine or version of nexttick"
+                raise ValueError(f"the snapshot is of another {other}: start without it")
+        for name, array in self._remembered().items():
+            given = arrays.get(name)
+            if given is None or (given.shape, given.dtype) != (array.shape, array.dtype):
+                raise ValueError(f"the snapshot is damaged ({name}): start without it")
         self._features[:] = arrays["features"]
         self.seen, self.last_ns = arrays["counts"].tolist()
         self.engine.load({name: arrays[f"engine.{name}"] for name in self.engine.state()})
@@ -131,16 +136,6 @@ class Stepper:
         counts = np.array([self.seen, self.last_ns], np.int64)
         return {"features": self._features, "counts": counts, **engine}
 
-    def _check(self, arrays: Arrays) -> None:
-        for name, mark in self._marks().items():
-            if name not in arrays or not np.array_equal(arrays[name], mark):
-                other = "predictor" if name == "predictor" else "engine or version of nexttick"
-                raise ValueError(f"the snapshot is of another {other}: start without it")
-        for name, array in self._remembered().items():
-            given = arrays.get(name)
-            if given is None or (given.shape, given.dtype) != (array.shape, array.dtype):
-                raise ValueError(f"the snapshot is damaged ({name}): start without it")
-
 
 ENGINES: dict[str, Callable[[Predictor], Engine]] = {
     "compiled": lambda predictor: Compiled(compile_predictor(predictor)),
@@ -148,21 +143,3 @@ ENGINES: dict[str, Callable[[Predictor], Engine]] = {
     "torch": Eager,
 }
 """What makes each engine, the fastest first; the last one takes every network."""
-
-
-def _fastest(predictor: Predictor) -> tuple[Engine, str]:
-    """The fastest engine that takes the network, and why no faster one does."""
-    *faster, slowest = ENGINES.values()
-    why: list[str] = []
-    for make in faster:
-        try:
-            return make(predictor), "; ".join(why)
-        except (NoProgramError, NoGraphError) as error:
-            why.append(str(error))
-    return slowest(predictor), "; ".join(why)
-
-
-def _named(predictor: Predictor, name: str) -> Engine:
-    if name not in ENGINES:
-        raise ValueError(f"engine {name!r} is unknown: {nearest(name, ENGINES)}")
-    return ENGINES[name](predictor)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 BINS = 10
 WINDOW = 5000  # events, or a 20th of the training part where that is less
-MODERATE, LARGE = 0.1, 0.25
+LARGE = 0.25
 
 _SMALLEST = 0.25 / BINS  # share of a bin; a smaller one is noise
 _SAMPLE = 100_000  # rows of training that decide the edges
@@ -67,12 +67,15 @@ class TrainingShares:
         sample = x_NF[:: max(1, len(x_NF) // _SAMPLE)]
         edges = tuple(_edges(np.sort(column)) for column in sample.T)
         shares = tuple(
-            _counts(np.searchsorted(one, column, side="right"), len(one) + 1) / len(column)
+            np.bincount(np.searchsorted(one, column, "right"), minlength=len(one) + 1) / len(column)
             for one, column in zip(edges, sample.T, strict=True)
         )
         window = max(1, min(WINDOW, len(x_NF) // 20))
         plain = cls(edges, shares, len(sample), window, np.zeros(len(edges)))
-        limit_F = _limits(plain.psi_of_windows(x_NF), plain.chance_F)
+        psi_WF = plain.psi_of_windows(x_NF)
+        usual_F = np.maximum(psi_WF.mean(axis=0), plain.chance_F)
+        ratio_WF = np.divide(psi_WF, usual_F, out=np.zeros_like(psi_WF), where=usual_F > 0)
+        limit_F = usual_F * ratio_WF.max(initial=0.0)
         return cls(edges, shares, len(sample), window, limit_F)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,7 +127,7 @@ class TrainingShares:
         psi_WF = np.empty((len(starts), x_NF.shape[1]))
         for psi_F, start in zip(psi_WF, starts.astype(np.int64), strict=True):
             counts_FB = np.zeros(shares_FB.shape, np.int64)
-            count_rows(x_NF[start : start + self.window], edges_FQ, counts_FB)
+            _count_rows(x_NF[start : start + self.window], edges_FQ, counts_FB)
             psi_F[:] = psi(counts_FB, shares_FB)
         return psi_WF
 
@@ -144,13 +147,6 @@ def psi(counts_FB: NDArray[np.integer], shares_FB: NDArray[np.float64]) -> NDArr
     return psi_F
 
 
-def band(value: float) -> str:
-    """What one calls a PSI: `stable`, `moderate` or `large`."""
-    if value < MODERATE:
-        return "stable"
-    return "moderate" if value < LARGE else "large"
-
-
 @njit(cache=True, nogil=True)
 def find_bins(x_F, edges_FQ, bins_F):  # type: ignore[no-untyped-def]
     """Which bin each feature of an event is in: how many edges it reaches."""
@@ -162,7 +158,7 @@ def find_bins(x_F, edges_FQ, bins_F):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_rows(x_NF, edges_FQ, counts_FB):  # type: ignore[no-untyped-def]
+def _count_rows(x_NF, edges_FQ, counts_FB):  # type: ignore[no-untyped-def]
     """Add the bins of many events to counts."""
     bins_F = np.empty(x_NF.shape[1], np.uint8)
     for i in range(len(x_NF)):
@@ -173,34 +169,20 @@ def count_rows(x_NF, edges_FQ, counts_FB):  # type: ignore[no-untyped-def]
 
 def _edges(sorted_N: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inner edges of one feature: deciles, and both ends of each value that fills a bin alone."""
+
+    def share(low: Any, high: Any) -> float:
+        """Of low <= x < high."""
+        first, last = np.searchsorted(sorted_N, np.array([low, high], np.float32), side="left")
+        return float(last - first) / len(sorted_N)
+
     inner = sorted_N[np.arange(1, BINS) * len(sorted_N) // BINS]
-    atoms = [value for value in np.unique(inner) if _share(sorted_N, value) >= 1 / BINS]
-    after = np.nextafter(np.array(atoms, np.float32), np.float32(np.inf))
+    above = np.float32(np.inf)
+    ends = {value: np.nextafter(value, above) for value in np.unique(inner)}
+    after = [end for value, end in ends.items() if share(value, end) >= 1 / BINS]
     kept: list[np.float32] = []
-    for edge in np.unique(np.concatenate([inner, after])):
+    for edge in np.unique(np.concatenate([inner, np.array(after, np.float32)])):
         # A bin below this edge, and all that is above it, must be large enough to count in.
-        lower = kept[-1] if kept else np.float32(-np.inf)
-        if min(_between(sorted_N, lower, edge), _between(sorted_N, edge, np.inf)) >= _SMALLEST:
+        lower = kept[-1] if kept else -above
+        if min(share(lower, edge), share(edge, above)) >= _SMALLEST:
             kept.append(edge)
     return np.array(kept, np.float32)
-
-
-def _share(sorted_N: NDArray[np.float32], value: np.float32) -> float:
-    return _between(sorted_N, value, np.nextafter(value, np.float32(np.inf)))
-
-
-def _between(sorted_N: NDArray[np.float32], low: np.floating | float, high: Any) -> float:
-    """Share of low <= x < high."""
-    first, last = np.searchsorted(sorted_N, np.array([low, high], np.float32), side="left")
-    return float(last - first) / len(sorted_N)
-
-
-def _counts(bins_N: NDArray[np.integer], bins: int) -> NDArray[np.float64]:
-    return np.bincount(bins_N, minlength=bins).astype(np.float64)
-
-
-def _limits(psi_WF: NDArray[np.float64], chance_F: NDArray[np.float64]) -> NDArray[np.float64]:
-    usual_F = np.maximum(psi_WF.mean(axis=0), chance_F)
-    ratio_WF = np.divide(psi_WF, usual_F, out=np.zeros_like(psi_WF), where=usual_F > 0)
-    limit_F: NDArray[np.float64] = usual_F * ratio_WF.max(initial=0.0)
-    return limit_F

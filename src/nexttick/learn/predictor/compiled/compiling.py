@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nexttick.learn.predictor.calibration import Calibration, Isotonic, Platt, Temperature
+from nexttick.learn.predictor.calibration import Isotonic, Platt, Temperature
 from nexttick.learn.predictor.compiled import machine as m
 from nexttick.learn.predictor.compiled.program import NoProgramError, Program, Span, Writer
 from nexttick.learn.predictor.predictor import Predictor
-from nexttick.networks.layers.block import Chain, PathBlock
+from nexttick.networks.layers.block import Chain
 from nexttick.networks.layers.condensenet import CondenseBlock
 from nexttick.networks.layers.convolution import Average, Conv, ConvBlock, Separable
-from nexttick.networks.layers.crf import DenseCRF
 from nexttick.networks.layers.densenet import Beside, DenseBlock, Transition
 from nexttick.networks.layers.dilated import AtrousPyramid
 from nexttick.networks.layers.learned_groups import CondensedConv, LearnedGroupConv
@@ -31,7 +30,6 @@ from nexttick.networks.models.cnn import CNN, CondenseCNN, WideConv
 from nexttick.networks.models.deeplab import PAUSE, RETURN, DeepLab
 from nexttick.networks.models.encoding import Encoding
 from nexttick.networks.models.rnn import RNN, PureRNN
-from nexttick.prepare.scaler import Scaler
 
 _LARGEST = 2**24  # places in the memory are told as float32, among the weights
 
@@ -44,33 +42,26 @@ def compile_predictor(predictor: Predictor) -> Program:
     """
     write = Writer(_LAYERS)
     x = write.allocate(len(predictor.spec.names))
+    gain, bias = np.ones(x.size), np.zeros(x.size)
+    scaler = predictor.scaler
+    scaled = write.row(m.AFFINE, x, x.size, scaler.mean, scaler.scale, gain, bias)
     with torch.no_grad():
-        logits = write.layer(predictor.model, _scaled(write, predictor.scaler, x))
+        logits = write.layer(predictor.model, scaled)
     p = write.row(m.SAY, logits, logits.size)
     if write.size > _LARGEST:
         raise NoProgramError(f"the network remembers more than {_LARGEST:,} numbers")
-    curves = np.concatenate(_curves(predictor.calibration, p.size))
-    rows = np.array(write.rows, np.int64)
-    return Program(rows, np.concatenate(write.weights), curves, write.size, x, p)
-
-
-def _scaled(write: Writer, scaler: Scaler, x: Span) -> Span:
-    gain, bias = np.ones(x.size), np.zeros(x.size)
-    return write.row(m.AFFINE, x, x.size, scaler.mean, scaler.scale, gain, bias)
-
-
-def _curves(calibration: tuple[Calibration, ...], horizons: int) -> list[list[float]]:
-    """Kind, length and numbers of each horizon's curve."""
-    if not calibration:
-        return [[m.AS_IT_IS, 0]] * horizons
-    return [_curve(one) for one in calibration]
-
-
-def _curve(one: Calibration) -> list[float]:
-    if isinstance(one, Temperature | Platt):
-        return [m.LINE, 2, one.slope, one.bias if isinstance(one, Platt) else 0.0]
-    x, y = (one.x, one.y) if isinstance(one, Isotonic) else ([0.0, 1.0], [0.0, 1.0])
-    return [m.POINTS, 2 * len(x), *x, *y]
+    # Kind, length and numbers of each horizon's curve.
+    curves: list[float] = []
+    for one in predictor.calibration or [None] * p.size:
+        if one is None:
+            curves += [m.AS_IT_IS, 0]
+        elif isinstance(one, Temperature | Platt):
+            curves += [m.LINE, 2, one.slope, one.bias if isinstance(one, Platt) else 0.0]
+        else:
+            x_P, y_P = (one.x, one.y) if isinstance(one, Isotonic) else ([0.0, 1.0], [0.0, 1.0])
+            curves += [m.POINTS, 2 * len(x_P), *x_P, *y_P]
+    rows, weights = np.array(write.rows, np.int64), np.concatenate(write.weights)
+    return Program(rows, weights, np.array(curves, np.float64), write.size, x, p)
 
 
 # Layers of each tick by itself
@@ -80,10 +71,6 @@ def _encoding(write: Writer, layer: Encoding, x: Span) -> Span:
     filled = x.size * (1 + layer.low_FQ.shape[1])
     filled_x = write.row(m.FILL, x, filled, layer.low_FQ, layer.per_width_FQ)
     return write.layer(layer.linear, filled_x)
-
-
-def _linear(write: Writer, layer: nn.Linear, x: Span) -> Span:
-    return write.linear(x, layer.weight, layer.bias)
 
 
 def _batch_norm(write: Writer, layer: nn.BatchNorm1d, x: Span) -> Span:
@@ -106,29 +93,13 @@ def _gain_and_bias(layer: nn.Module, size: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _leaky(write: Writer, layer: nn.LeakyReLU, x: Span) -> Span:
-    return write.row(m.LEAK, x, x.size, np.array([layer.negative_slope]))
-
-
-def _relu(write: Writer, layer: nn.ReLU, x: Span) -> Span:
-    return write.row(m.LEAK, x, x.size, np.zeros(1))
-
-
-def _pointwise(kind: int) -> Callable[[Writer, nn.Module, Span], Span]:
-    return lambda write, layer, x: write.row(kind, x, x.size)
+def _leak(write: Writer, slope: float, x: Span) -> Span:
+    return write.row(m.LEAK, x, x.size, np.array([slope]))
 
 
 def _shuffle(write: Writer, layer: nn.ChannelShuffle, x: Span) -> Span:
     places = np.arange(x.at, x.at + x.size).reshape(layer.groups, -1).T
     return write.row(m.GATHER, x, x.size, places)
-
-
-def _same(write: Writer, layer: nn.Module, x: Span) -> Span:
-    return x
-
-
-def _sequence(write: Writer, layer: Chain | nn.Sequential, x: Span) -> Span:
-    return write.layers(layer.layers if isinstance(layer, Chain) else layer, x)
 
 
 # Blocks
@@ -143,10 +114,6 @@ def _conv(write: Writer, block: Conv, x: Span) -> Span:
     return write.product(x, weight_KOI, layer.bias, dilation=dilation, groups=groups)
 
 
-def _wide_conv(write: Writer, layer: WideConv, x: Span) -> Span:
-    return write.product(x, layer.weight.permute(2, 0, 1), layer.bias)
-
-
 def _average(write: Writer, block: Average, x: Span) -> Span:
     if block.size > 1:
         raise NoProgramError("an average of several ticks")
@@ -158,21 +125,9 @@ def _condensed(write: Writer, block: CondensedConv, x: Span) -> Span:
     return write.layer(block.conv, gathered)
 
 
-def _learned_groups(write: Writer, block: LearnedGroupConv, x: Span) -> Span:
-    return write.layer(block.conv, x)
-
-
-def _path(write: Writer, block: PathBlock, x: Span) -> Span:
-    return write.layer(block.path, x)
-
-
 def _residual(write: Writer, block: Residual | Bottleneck, x: Span) -> Span:
     y = write.add(write.layer(block.shortcut, x), write.layer(block.path, x))
-    return write.layer(nn.ReLU(), y)
-
-
-def _beside(write: Writer, block: Beside, x: Span) -> Span:
-    return write.beside(x, write.layer(block.path, x))
+    return _leak(write, 0.0, y)
 
 
 def _pyramid(write: Writer, block: AtrousPyramid, x: Span) -> Span:
@@ -180,14 +135,6 @@ def _pyramid(write: Writer, block: AtrousPyramid, x: Span) -> Span:
     for other in others:
         write.add(other, first)
     return first
-
-
-def _field(write: Writer, field: DenseCRF, logits: Span, x: Span) -> Span:
-    near = torch.exp(-2 * field.log_scales) / 2
-    features = np.array([PAUSE, RETURN])
-    past = write.allocate(field.before * (3 + field.steps * logits.size)).at
-    sizes = {"past": past, "taps": field.before, "dilation": field.steps}
-    return write.row(m.FIELD, x, logits, features, near, torch.exp(field.log_weights), **sizes)
 
 
 # Recurrent layers
@@ -236,36 +183,44 @@ def _cnn(write: Writer, model: CNN, x: Span) -> Span:
 
 
 def _deeplab(write: Writer, model: DeepLab, x: Span) -> Span:
-    return _field(write, model.field, _cnn(write, model, x), x)
-
-
-def _rnn(write: Writer, model: RNN, x: Span) -> Span:
-    return write.layers((model.encoder, model.layers, model.head), x)
+    logits, field = _cnn(write, model, x), model.field
+    near = torch.exp(-2 * field.log_scales) / 2
+    features = np.array([PAUSE, RETURN])
+    past = write.allocate(field.before * (3 + field.steps * logits.size)).at
+    sizes = {"past": past, "taps": field.before, "dilation": field.steps}
+    return write.row(m.FIELD, x, logits, features, near, torch.exp(field.log_weights), **sizes)
 
 
 _LAYERS: dict[type, Callable[[Writer, Any, Span], Span]] = {
-    **dict.fromkeys((nn.Identity, nn.Dropout), _same),
-    **dict.fromkeys((Chain, nn.Sequential), _sequence),
-    **dict.fromkeys((ConvBlock, Separable, DenseBlock, CondenseBlock, Transition), _path),
+    **dict.fromkeys((nn.Identity, nn.Dropout), lambda write, layer, x: x),
+    Chain: lambda write, block, x: write.layers(block.layers, x),
+    nn.Sequential: lambda write, layers, x: write.layers(layers, x),
+    **dict.fromkeys(
+        (ConvBlock, Separable, DenseBlock, CondenseBlock, Transition),
+        lambda write, block, x: write.layer(block.path, x),
+    ),
     **dict.fromkeys((Residual, Bottleneck), _residual),
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN), _torch_layers),
     **dict.fromkeys((CNN, CondenseCNN), _cnn),
-    **dict.fromkeys((RNN, PureRNN), _rnn),
-    nn.Sigmoid: _pointwise(m.SIGMOID),
-    nn.Tanh: _pointwise(m.TANH),
-    nn.Linear: _linear,
+    **dict.fromkeys(
+        (RNN, PureRNN),
+        lambda write, model, x: write.layers((model.encoder, model.layers, model.head), x),
+    ),
+    nn.Sigmoid: lambda write, layer, x: write.row(m.SIGMOID, x, x.size),
+    nn.Tanh: lambda write, layer, x: write.row(m.TANH, x, x.size),
+    nn.Linear: lambda write, layer, x: write.linear(x, layer.weight, layer.bias),
     nn.BatchNorm1d: _batch_norm,
-    nn.LeakyReLU: _leaky,
-    nn.ReLU: _relu,
+    nn.LeakyReLU: lambda write, layer, x: _leak(write, layer.negative_slope, x),
+    nn.ReLU: lambda write, layer, x: _leak(write, 0.0, x),
     nn.ChannelShuffle: _shuffle,
     ChannelNorm: _channel_norm,
     Encoding: _encoding,
     Conv: _conv,
-    WideConv: _wide_conv,
+    WideConv: lambda write, layer, x: write.product(x, layer.weight.permute(2, 0, 1), layer.bias),
     Average: _average,
     CondensedConv: _condensed,
-    LearnedGroupConv: _learned_groups,
-    Beside: _beside,
+    LearnedGroupConv: lambda write, block, x: write.layer(block.conv, x),
+    Beside: lambda write, block, x: write.beside(x, write.layer(block.path, x)),
     AtrousPyramid: _pyramid,
     Recurrent: _own_cells,
     DeepLab: _deeplab,

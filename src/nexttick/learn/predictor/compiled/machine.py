@@ -1,10 +1,7 @@
-"""A small machine that computes one tick of a network: a list of layers over one flat memory.
+"""The machine: one compiled function that computes one tick of any network from its program.
 
-`compiling.py` writes a network as a program: a row of whole numbers a layer, which say where in
-the memory it reads and writes and where its weights lie. `run` goes through the rows. So one
-compiled function, kept on disk by numba, serves every network: nothing is compiled when a process
-starts, and nothing is allocated at a tick. Sums are taken in any order (`fastmath`), which is what
-lets them use the processor's wide registers; NaN and infinity keep their meaning.
+The package's page says why and how. Sums are taken in any order (`fastmath`), which is what lets
+them use the processor's wide registers; NaN and infinity keep their meaning.
 """
 
 from __future__ import annotations
@@ -43,6 +40,7 @@ _TANH_BELOW = tuple(
 )
 _HALF = np.float32(0.5)
 
+# Without "nnan" and "ninf": a NaN that comes in has to come out, and is no prediction.
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -58,11 +56,13 @@ def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]
         tick: int64, shape (1,): number of this tick, from 0 up, which says where the rings of past
             ticks stand; counted on.
     """
+    # Every tick takes the same way through these branches, so that the processor guesses them.
     for row in range(len(program)):
         op = program[row]
         kind, size = op[KIND], op[SIZE]
         x = memory[op[SOURCE] : op[SOURCE] + size]
         y = memory[op[TARGET] : op[TARGET] + op[OUT]]
+        # Open-ended: how many weights and how much past a kind takes is the kind's own affair.
         w = weights[op[WEIGHTS] :]
         past = memory[op[PAST] :]
         if kind == PRODUCT:
@@ -113,12 +113,14 @@ def _product(op, x, y, w, past, tick):  # type: ignore[no-untyped-def]
     span, each = dilation * (taps - 1) + 1, op[AT_ONCE] * size // op[GROUPS]
     filters, oldest = out // op[GROUPS], 0
     if taps > 1:
+        # A ring of `span` ticks needs no shifting; which place is newest follows from the tick.
         newest = (tick % span) * size
         past[newest : newest + size] = x
         past[newest + span * size : newest + (span + 1) * size] = x
         oldest = newest + size
     y[:] = w[:out]
     at = out
+    # `AT_ONCE` taps are one sum where they lie side by side; else (dilated, grouped) tap by tap.
     for tap in range(0, taps, op[AT_ONCE]):
         then = oldest + tap * dilation * size
         for o in range(out):
@@ -224,6 +226,8 @@ def _field(op, x, y, w, past):  # type: ignore[no-untyped-def]
         weighed[n] = both * math.exp(-(time * near + price * alike))
         weighed[n] += alone * math.exp(-time * smooth)
     for horizon in range(op[OUT]):
+        # Each step of the mean field hears what earlier ticks thought before that same step, so
+        # that a tick's answer never depends on a later one and nothing is computed twice.
         logit = y[horizon]
         for step in range(steps):
             start = (3 + horizon * steps + step) * window
@@ -233,6 +237,7 @@ def _field(op, x, y, w, past):  # type: ignore[no-untyped-def]
             for n in range(window):
                 y[horizon] += heard[n] * weighed[n]
             _push(heard, newest)
+    # This tick becomes the newest of the past, no time and no price change away from itself.
     _push(times, np.float32(0))
     _push(prices, np.float32(0))
 
@@ -246,7 +251,10 @@ def _push(values, newest):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _say(x, y, curves):  # type: ignore[no-untyped-def]
-    """Logits to probabilities, each through its curve of `calibration`."""
+    """Logits to probabilities, each through its curve of `calibration`.
+
+    Without `fastmath`, and in float64 behind the sigmoid, for calibration is so in batch.
+    """
     at = 0
     for horizon in range(len(x)):
         y[horizon] = np.float32(1) / (np.float32(1) + np.float32(math.exp(-x[horizon])))

@@ -31,15 +31,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """What `machine.run` takes, and where features go in and probabilities come out.
+    """What `machine.run` takes: a row a layer, weights, calibrations, and how much memory.
 
-    Attributes:
-        rows: int64, one row a layer.
-        weights: float32, of all layers.
-        curves: float64, the calibrations.
-        memory_size: float32 numbers that it needs.
-        features: where unscaled features are put.
-        probabilities: where those of the horizons are found.
+    Unscaled features are put, and the horizons' probabilities found, at the two spans.
     """
 
     rows: NDArray[np.int64]
@@ -95,7 +89,8 @@ class Writer:
         """One row with its weights; gives where its output lies."""
         y = out if isinstance(out, Span) else self.allocate(out)
         at = sum(len(array) for array in self.weights)
-        self.weights += [_flat(array) for array in weights]
+        arrays = (w.detach().cpu().numpy() if isinstance(w, Tensor) else w for w in weights)
+        self.weights += [np.ascontiguousarray(array, np.float32).ravel() for array in arrays]
         options = [past, taps, dilation, groups, at_once]
         self.rows.append([kind, x.at, y.at, x.size, y.size, at, *options])
         return y
@@ -131,8 +126,3 @@ class Writer:
     def add(self, x: Span, y: Span) -> Span:
         """Y becomes the sum."""
         return self.row(m.ADD, x, y)
-
-
-def _flat(array: Tensor | NDArray[Any]) -> NDArray[np.float32]:
-    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-    return np.ascontiguousarray(values, np.float32).ravel()
