@@ -30,7 +30,6 @@ from nexttick.ticks.days import DAY_NS, by_day
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 from nexttick.ticks.source import Series
 from nexttick.ticks.store import Store
-from nexttick.ticks.store.describing import describe
 from nexttick.ticks.store.records import Provenance
 from nexttick.ticks.store.series import StoredSeries
 from nexttick.ticks.store.writer import writing
@@ -118,7 +117,7 @@ def score(stored: StoredSeries) -> int:
 
 
 STAGES: dict[str, Callable[[StoredSeries], object]] = {
-    "describe": describe,
+    "describe": StoredSeries.describe,
     "featurise": featurise,
     "score": score,
 }

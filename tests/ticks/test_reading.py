@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexttick.ticks.describing import describe
 from nexttick.ticks.reading import plain_csv
 from nexttick.ticks.reading.long import read_chunks
-from nexttick.ticks.reading.read import describe, read_pandas, read_ticks, to_pandas
+from nexttick.ticks.reading.read import read_pandas, read_ticks, to_pandas
 from nexttick.ticks.record import TickError, year_ns
 from nexttick.ticks.writing import write_table
 

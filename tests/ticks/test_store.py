@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from helpers.markets import few, quick, seeds
 from helpers.recorded_source import CONTENT, FIRST_NS, SERIES, market
 from nexttick.ticks.days import DAY_NS, by_day, day_of, day_span
+from nexttick.ticks.describing import describe
 from nexttick.ticks.gaps import usual_max_gap_ns
-from nexttick.ticks.reading.read import describe, read_ticks
+from nexttick.ticks.reading.read import read_ticks
 from nexttick.ticks.record import TickError, fingerprint
 from nexttick.ticks.source import Series
 from nexttick.ticks.store import Store, names_of, symbol_of
 from nexttick.ticks.store.checking import StoreFinding, check
-from nexttick.ticks.store.describing import describe as describe_series
 from nexttick.ticks.store.records import Provenance, from_json, measure, write_day
 from nexttick.ticks.store.series import StoredSeries, export
 from nexttick.ticks.store.writer import as_stored, writing
@@ -424,7 +424,7 @@ def test_a_store_of_november_2026_is_read(tmp_path: Path) -> None:
     assert faults(stored) == []
     ticks = stored.read(day).drop("id")
     assert (len(ticks), fingerprint(stored.read(day), CONTENT)) == (40, stored.record(day).hash)
-    assert describe_series(stored)["rows"] == 40
+    assert stored.describe()["rows"] == 40
     assert export(stored, tmp_path / "out.parquet") == 40
     for path in (tmp_path / "out.parquet", folder_of(stored)):
         assert read_ticks(path, outliers=False)[0].equals(ticks)
@@ -480,7 +480,7 @@ def test_days_without_trades_alone_are_no_ticks(tmp_path: Path) -> None:
     stored = put(tmp_path, market(1)[:0])
     with pytest.raises(TickError, match="days without a single trade"):
         read_ticks(folder_of(stored))
-    assert describe_series(stored) == {"rows": 0}
+    assert stored.describe() == {"rows": 0}
     assert list(stored.chunks(10)) == []
 
 
@@ -488,7 +488,7 @@ def test_days_without_trades_alone_are_no_ticks(tmp_path: Path) -> None:
 @given(seed=seeds, rows=st.integers(2, 700))
 def test_a_series_is_described_as_its_ticks_are(seed: int, rows: int) -> None:
     ticks = market(seed, rows=600)
-    told = describe_series(put(f"memory://described-{seed}-{rows}", ticks), rows)
+    told = put(f"memory://described-{seed}-{rows}", ticks).describe(rows)
     expected = describe(ticks)
     assert told.keys() == expected.keys()
     for name, value in expected.items():

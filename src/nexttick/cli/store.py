@@ -221,10 +221,9 @@ def describe(series: SeriesName, store: StoreFolder = STORE, json: Flag = False)
         json: print one JSON object instead of a table.
     """
     from nexttick.cli import screen
-    from nexttick.ticks.store.describing import describe as describe_series
 
     (stored,) = _chosen(store, (series,))
-    report = describe_series(stored)
+    report = stored.describe()
     if json:
         screen.print_json(report)
     else:

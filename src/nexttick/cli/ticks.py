@@ -36,7 +36,7 @@ def ticks(
     table, set_aside = read_named(files, read)
     if convert is not None:
         write_table(table, convert)
-    from nexttick.ticks.reading.read import describe
+    from nexttick.ticks.describing import describe
 
     if json:
         screen.print_json({"ticks": describe(table), "set_aside": set_aside.to_dicts()})

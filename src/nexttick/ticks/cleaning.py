@@ -205,14 +205,9 @@ def _count_outside(values: np.ndarray, lowest: float, highest: float) -> int:
 def _without(
     frame: pl.DataFrame, bad: pl.Expr | np.ndarray, reason: str, example: str, ledger: Ledger
 ) -> pl.DataFrame:
-    """Take rows out of a frame, and note them, one entry a file.
+    """Take rows, ascending, or what is true of them, out of a frame; one note a file.
 
-    Args:
-        frame: With `_line` and `_part`.
-        bad: The rows, ascending; or what is true of them.
-        reason: Why.
-        example: The column whose value stands for the first of them.
-        ledger: Takes the notes.
+    Of the column `example` the note has the first value.
     """
     rows = frame.select(bad.arg_true()).to_series().to_numpy() if isinstance(bad, pl.Expr) else bad
     if len(rows) == 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 
+import polars as pl
+
 DAY_NS = 86_400_000_000_000
 Span = tuple[int, int]
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -52,6 +54,12 @@ def by_day(span: Span) -> Iterator[tuple[date, Span]]:
         end = min(day_span(day)[1], stop)
         yield day, (start, end)
         start = end
+
+
+def iso(time_ns: int) -> str:
+    """A time in ISO 8601, to the nanosecond, UTC."""
+    when = pl.Series([time_ns]).cast(pl.Datetime("ns"))
+    return str(when.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")[0])
 
 
 def readable(time_ns: int) -> str:

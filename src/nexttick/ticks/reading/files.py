@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import glob
 import gzip
+import io
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 
@@ -43,27 +45,26 @@ class Opened:
         """Go through the lines of text without their ends."""
         if self.zstd:
             yield from (line or "" for line in _zstd_frame(self.body).to_series(0))
-        elif isinstance(self.body, Path):
-            with self.body.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-                yield from (line.rstrip("\r\n") for line in file)
-        else:
-            text = self.body.decode("utf-8-sig", errors="replace")
-            yield from (line.rstrip("\r") for line in text.removesuffix("\n").split("\n"))
+            return
+        with self._open() as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="\n")
+            yield from (line.rstrip("\r\n") for line in text)
 
     def last_line(self) -> tuple[str, bool]:
         """Return the last line that is not blank, and whether it ends in a line feed."""
         if self.zstd:
             lines = [line for line in _zstd_frame(self.body).to_series(0).tail(9) if line]
             return (lines[-1] if lines else ""), True
-        if isinstance(self.body, bytes):
-            tail = self.body[-_HEAD_BYTES:]
-        else:
-            with self.body.open("rb") as file:
-                file.seek(max(self.body.stat().st_size - _HEAD_BYTES, 0))
-                tail = file.read()
+        with self._open() as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(max(size - _HEAD_BYTES, 0))
+            tail = file.read()
         text = tail.decode("utf-8", errors="replace")
         lines = [line for line in text.split("\n") if line.strip()]
         return (lines[-1].rstrip("\r") if lines else ""), tail.endswith(b"\n")
+
+    def _open(self) -> BinaryIO:
+        return io.BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open("rb")
 
 
 def _zstd_frame(body: bytes | Path, n_rows: int | None = None) -> pl.DataFrame:

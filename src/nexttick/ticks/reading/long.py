@@ -14,9 +14,9 @@ from pathlib import Path
 import polars as pl
 
 from nexttick.ticks.cleaning import check_clean
+from nexttick.ticks.days import iso
 from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.reading.files import PARQUET, expand
-from nexttick.ticks.reading.read import time_text
 from nexttick.ticks.record import OPTIONAL, SCHEMA, Ledger, TickError, check_record
 
 MANY_TICKS = 20_000_000  # files of more are streamed, and read whole below
@@ -87,7 +87,7 @@ class TickStream:
                 believed = disbelief.believed(chunk)
                 aside = chunk.filter(~believed)
                 if len(aside):
-                    reason = f"isolated price outlier, the first at {time_text(aside['time'][0])}"
+                    reason = f"isolated price outlier, the first at {iso(aside['time'][0])}"
                     self.ledger.note(str(path), reason, len(aside), 0, aside["price"][0])
                 yield chunk.filter(believed)
 

@@ -69,11 +69,6 @@ class DayRecord:
     longest: tuple[tuple[int, int], ...]
     set_aside: dict[str, int]
 
-    @property
-    def until_ns(self) -> int:
-        """All ticks from the first covered time to this one are in."""
-        return self.covered[0][1]
-
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"format": FORMAT, **dataclasses.asdict(self)}

@@ -20,6 +20,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from nexttick.ticks.days import Span, without
+from nexttick.ticks.describing import describe_chunks
 from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.record import TickError, check_record
 from nexttick.ticks.source import Series
@@ -159,6 +160,10 @@ class StoredSeries:
     def name(self, day: date) -> str:
         """A day's file as messages name it."""
         return f"{self.folder}/{file_of(day)}"
+
+    def describe(self, rows: int = 1_000_000) -> dict[str, Any]:
+        """What `describing.describe_chunks` says of all ticks, so many looked at together."""
+        return describe_chunks(self.chunks(rows), has_ids=_has_ids(self.records()))
 
     # --- reading
 
