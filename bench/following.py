@@ -46,6 +46,7 @@ from nexttick.venues.messages import Message, Trade
 
 FIRST_ID = 1000
 WARM_S = 3.0  # before latencies count
+WARM_TICKS = 5000
 REPLAYED = 200_000  # ticks
 TENTHS = 10
 
@@ -108,6 +109,8 @@ async def send_paced(send: Callable[[str], Any], rate: float, trades: int) -> No
 
 def measure_process(run: Path, rate: float, seconds: float) -> dict[str, float]:
     """Latencies of a real `nexttick live`, and whether all trades came through."""
+    if seconds <= WARM_S:
+        raise ValueError(f"--seconds {seconds:g}: give more than the {WARM_S:g} that do not count")
     trades = int(rate * seconds)
     ours, theirs = multiprocessing.Pipe()
     exchange = multiprocessing.get_context("spawn").Process(
@@ -182,17 +185,20 @@ def batches(ticks: int, size: int = 1000) -> Iterator[list[Message]]:
 
 def measure_replay(run: Path, ticks: int) -> dict[str, float]:
     """Ticks a second of a market, its own CPU time and by the clock."""
+    if ticks <= WARM_TICKS:
+        raise ValueError(f"--ticks {ticks}: give more than the {WARM_TICKS:,} that do not count")
     with tempfile.TemporaryDirectory() as folder:
         market = opened(run, Path(folder))
         prepared = list(batches(ticks))
-        for batch in prepared[:5]:
+        warm = WARM_TICKS // len(prepared[0])
+        for batch in prepared[:warm]:
             market.take(batch)
         cpu_s, wall_s = time.process_time(), time.perf_counter()
-        for batch in prepared[5:]:
+        for batch in prepared[warm:]:
             market.take(batch)
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         market.close()
-    timed = ticks - 5000
+    timed = ticks - WARM_TICKS
     return {
         "ticks": timed,
         "cpu_us_a_tick": cpu_s / timed * 1e6,

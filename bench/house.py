@@ -231,6 +231,8 @@ def measure(args: argparse.Namespace) -> running.Result:
     where = {name: module.path.relative_to(SOURCE).as_posix() for name, module in source.items()}
     if args.place:
         place = args.place.removeprefix("src/nexttick/")
+        if not (SOURCE / place).exists():
+            raise ValueError(f"{place}: there is no such file or folder in src/nexttick")
         return {
             f"{where[module]}: {name}": caller
             for (module, name), caller in single.items()
