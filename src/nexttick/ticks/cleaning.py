@@ -258,7 +258,7 @@ def _after(earlier: pl.DataFrame, later: pl.DataFrame, ledger: Ledger) -> pl.Dat
         head = pl.int_range(pl.len()) < len(tail)
         return _without(later, head, f"same rows as the end of {this}", "price", ledger)
     end = tail["time"][-1]
-    # Files that share one instant alone may have cut a burst in two.
+    # Files that share no more than an instant may have cut a burst of trades in two.
     if start < end:
         raise TickError(
             f"{that} starts at {_iso(start)}, before {this} ends at {_iso(end)}, and without ids "

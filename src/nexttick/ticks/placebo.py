@@ -92,7 +92,7 @@ class Placebo:
     Attributes:
         bounce: what it was made with.
         ticks: the tick record, with `truth` at `rise@1`.
-        side_N: the side of each event, whether its ticks tell it or not.
+        side_N: the side of each event, whether its ticks have it or not.
     """
 
     bounce: Bounce

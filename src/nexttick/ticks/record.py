@@ -49,7 +49,6 @@ class Ledger:
 
     Attributes:
         names: The files, in the order of their parts.
-        entries: One a row of the table.
     """
 
     names: list[str] = field(default_factory=list)

@@ -22,13 +22,7 @@ _OTHER_DELIMITERS = {";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "a sp
 def read_delimited(
     opened: Opened, given: Mapping[str, str], time_unit: str | None, ledger: Ledger
 ) -> Raw:
-    """Read comma-separated text into columns by role.
-
-    Args:
-        opened: The file.
-        given: Role to column name, from the user.
-        time_unit: From the user.
-        ledger: Takes a remark where the last line has no end.
+    """Read comma-separated text into columns by role; `ledger` takes a remark on the last line.
 
     Raises:
         TickError: Not comma-separated text, an unknown layout, or a bad line.

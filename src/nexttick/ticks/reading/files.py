@@ -30,9 +30,8 @@ class Opened:
     """A file's content, unpacked or ready for Polars to unpack.
 
     Attributes:
-        name: The file, for errors.
         body: Its bytes; or its path, where it is plain or zstd, which Polars reads by itself.
-        head: The first bytes, unpacked; whole lines of them.
+        head: The first bytes, unpacked.
         zstd: Whether the path is of a zstd file.
     """
 

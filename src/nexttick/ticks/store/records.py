@@ -179,11 +179,7 @@ def write_day(ticks: pl.DataFrame, record: DayRecord, file: Any) -> None:
 
 
 def read_record(file: Path | io.BytesIO, name: str) -> DayRecord:
-    """The record in a day's file.
-
-    Args:
-        file: the file.
-        name: its name in messages.
+    """The record in a day's file, which messages call `name`.
 
     Raises:
         UnknownFormatError: another version wrote it.

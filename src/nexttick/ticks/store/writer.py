@@ -61,11 +61,7 @@ def writing(
 
 
 class SeriesWriter:
-    """Writes days of a series; from `writing`.
-
-    Attributes:
-        days: what is stored, kept up to date.
-    """
+    """Writes days of a series, and keeps `days`, what is stored, up to date; from `writing`."""
 
     def __init__(self, stored: StoredSeries):
         self.days: StoredDays = stored.look()
