@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import orjson
 from aiohttp import WSMsgType, web
 
+from .servers import ServerThread
+
 STREAM_FAULTS = (
     "cut", "half", "reserved", "stall", "drop", "duplicate", "reorder", "garbage", "binary",
     "unknown", "correction",
@@ -103,8 +105,8 @@ class Subscriber:
 
 
 @dataclass
-class LocalExchange:
-    """Serves one market from a thread of its own; a context manager.
+class LocalExchange(ServerThread):
+    """Serves one market; see `ServerThread`.
 
     Attributes:
         ticks: the market.
@@ -124,21 +126,12 @@ class LocalExchange:
     requests: list[str] = field(default_factory=list)
     played: int = 0
 
-    def __enter__(self) -> LocalExchange:
+    def __post_init__(self) -> None:
         self._subscribers: dict[web.WebSocketResponse, Subscriber] = {}
         self._rest_faults: list[str] = []
         self._dropped: set[int] = set()
         self._held: list[Tick] | None = None
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(120), "the local exchange did not start"
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(120)
-        assert not self._thread.is_alive(), "the local exchange did not stop"
+        self._met = asyncio.Event()
 
     @property
     def ws_url(self) -> str:
@@ -163,28 +156,8 @@ class LocalExchange:
 
     # --- the server
 
-    async def _run(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop, self._met = asyncio.Event(), asyncio.Event()
-        app = web.Application()
-        for path, handler in self._routes().items():
-            app.router.add_get(path, handler)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        started.set()
-        playing = asyncio.create_task(self._play())
-        await self._stop.wait()
-        playing.cancel()
-        await asyncio.gather(playing, return_exceptions=True)
-        for subscriber in self._subscribers.values():
-            subscriber.transport.abort()
-        await runner.cleanup()
-
-    def _routes(self) -> dict[str, Any]:
-        return {
+    def routes(self) -> list[web.RouteDef]:
+        handlers = {
             "/ws/{stream:.*}": self._binance_socket,
             "/ws": self._binance_socket,
             "/stream": self._binance_socket,
@@ -196,10 +169,14 @@ class LocalExchange:
             "/0/public/AssetPairs": self._kraken_pairs,
             "/0/public/Assets": self._kraken_pairs,
         }
+        return [web.get(path, handler) for path, handler in handlers.items()]
+
+    def left_open(self) -> list[asyncio.Transport]:
+        return [subscriber.transport for subscriber in self._subscribers.values()]
 
     # --- the market
 
-    async def _play(self) -> None:
+    async def work(self) -> None:
         await self._met.wait()
         faults = self.plan.schedule(len(self.ticks))
         for index, tick in enumerate(self.ticks):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from aiohttp import web
 
@@ -32,23 +33,27 @@ BROKEN = Fault("status", 503)
 CUT, DROP, SLOW = Fault("cut"), Fault("drop"), Fault("slow")
 
 
-@dataclass
-class LocalServer:
-    """Serves `handler` on a free port from a thread of its own; a context manager.
+class ServerThread:
+    """Serves on 127.0.0.1 from a thread of its own; a context manager.
 
     Attributes:
-        handler: answers every request.
-        faults: what happens to one request after the other; none when they are used up.
-        requests: paths with queries, in the order in which they came.
+        port: to listen on, 0 for a free one; then the one that was found.
     """
 
-    handler: Handler
-    faults: Iterable[Fault] = ()
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
+    port: int = 0
 
-    def __enter__(self) -> LocalServer:
-        self._left: Iterator[Fault] = iter(self.faults)
+    def routes(self) -> Iterable[web.RouteDef]:
+        """What answers where."""
+        raise NotImplementedError
+
+    async def work(self) -> None:
+        """What goes on while it serves; cancelled at the end."""
+
+    def left_open(self) -> Iterable[asyncio.Transport]:
+        """Connections that nobody will close."""
+        return ()
+
+    def __enter__(self) -> Self:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), daemon=True)
         self._thread.start()
@@ -60,23 +65,51 @@ class LocalServer:
         self._thread.join(120)
         assert not self._thread.is_alive(), "the local server did not stop"
 
+    async def _run(self, started: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application()
+        app.add_routes(self.routes())
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        self.port = runner.addresses[0][1]
+        working = asyncio.create_task(self.work())
+        started.set()
+        await self._stop.wait()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        for transport in self.left_open():
+            transport.abort()
+        await runner.cleanup()
+
+
+@dataclass
+class LocalServer(ServerThread):
+    """Serves `handler`.
+
+    Attributes:
+        handler: answers every request.
+        faults: what happens to one request after the other; none when they are used up.
+        requests: paths with queries, in the order in which they came.
+    """
+
+    handler: Handler
+    faults: Iterable[Fault] = ()
+    requests: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._left: Iterator[Fault] = iter(self.faults)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def set_faults(self, faults: Iterable[Fault]) -> None:
         """Begin another schedule."""
         self._left = iter(faults)
 
-    async def _run(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        started.set()
-        await self._stop.wait()
-        await runner.cleanup()
+    def routes(self) -> Iterable[web.RouteDef]:
+        return [web.route("*", "/{path:.*}", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
