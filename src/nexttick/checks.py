@@ -50,6 +50,7 @@ def check_device(name: str) -> None:
 def _recipe_mistakes(recipe: Recipe) -> Iterator[str]:
     yield from mistakes(recipe)
     yield from _arch_mistakes(recipe.model)
+    yield from _length_mistakes(recipe.model)
     for text in recipe.labels.horizon if recipe.labels.smooth else ():
         if is_horizon(text) and not text.isdigit():
             yield f"--smooth takes horizons in events only, not {text!r}"
@@ -69,6 +70,27 @@ def _arch_mistakes(model: ModelOptions) -> Iterator[str]:
         yield (
             f"--arch {model.arch!r} is unknown for {model.type}: {hint}{nearest(model.arch, known)}"
         )
+
+
+def _length_mistakes(model: ModelOptions) -> Iterator[str]:
+    """A window shorter than what its convolutions see, as far as a formula tells."""
+    arch = model.arch or ARCHS["cnn"][0]
+    if model.type != "cnn" or arch in ("fcn", "deeplab"):
+        return
+    # Dilations double from layer to layer: 64 of them see more than any window has.
+    kernels = {"residual": 2 * model.num_layers, "dilated": 2 ** min(model.num_layers, 64) - 1}
+    sees = 1 + kernels.get(arch, model.num_layers) * (model.kernel_size - 1)
+    if 1 <= model.sequence_length < sees:
+        yield too_short(model, sees)
+
+
+def too_short(model: ModelOptions, least: int) -> str:
+    """What is said of a window shorter than the least that its network takes."""
+    return (
+        f"--sequence-length {model.sequence_length} is shorter than what --num-layers "
+        f"{model.num_layers} of --kernel-size {model.kernel_size} see: give at least {least}, or "
+        f"fewer layers"
+    )
 
 
 def live_mistakes(options: LiveOptions, runs: int) -> Iterator[str]:

@@ -40,6 +40,10 @@ def live(runs: RunFolders = (), options: Following = LiveOptions()) -> None:
 
     for run in runs:
         check_trained(run)
+    symbols = options.symbol or (_UNNAMED,)
+    runs = runs if len(runs) > 1 else runs * len(symbols)
+    feeds = [_feed(symbol, options) for symbol in symbols]
+    folders = [_journal_folder(run, options) for run in runs]
 
     import asyncio
 
@@ -47,14 +51,12 @@ def live(runs: RunFolders = (), options: Following = LiveOptions()) -> None:
     from nexttick.live import follow
     from nexttick.live.page.app import build_app, serve
 
-    symbols = options.symbol or (_UNNAMED,)
-    feeds = [_feed(symbol, options) for symbol in symbols]
     followed: list[tuple[Market, Feed]] = []
     with screen_live.logging_lines(), ExitStack() as opened:
-        for k, (symbol, feed) in enumerate(zip(symbols, feeds, strict=True)):
-            run = runs[k if len(runs) > 1 else 0]
-            followed.append((_market(run, symbol, options), feed))
-            opened.callback(followed[-1][0].close)  # each, even where another's fails
+        for symbol, feed, run, folder in zip(symbols, feeds, runs, folders, strict=True):
+            market = _market(run, symbol, options.source, folder / _journal_name(symbol, options))
+            followed.append((market, feed))
+            opened.callback(market.close)  # each, even where another's fails
         boards = {market.board.name: market.board for market, _ in followed}
         page = []
         if options.dashboard:
@@ -119,18 +121,31 @@ def _token(options: LiveOptions) -> str | None:
 
 
 def _feed(symbol: str, options: LiveOptions) -> Feed:
-    from nexttick.cli import screen_live
-    from nexttick.venues.feeds.replay import Replay
     from nexttick.venues.opening import open_feed
 
     speed = None if options.speed == "max" else float(options.speed)
     feed = open_feed(options.source, symbol, file=options.file, speed=speed)
-    if isinstance(feed, Replay):
+    if options.source == "replay":
+        from nexttick.cli import screen_live
+        from nexttick.venues.feeds.replay import Replay
+
+        assert isinstance(feed, Replay)
         screen_live.show_set_aside(str(options.file), feed.set_aside)
     return feed
 
 
-def _market(run: Path, symbol: str, options: LiveOptions) -> Market:
+def _journal_folder(run: Path, options: LiveOptions) -> Path:
+    folder = options.journal or run / "live"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"--journal {folder} is a file: name a folder") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"--journal {folder} cannot be made: name another folder") from error
+    return folder
+
+
+def _market(run: Path, symbol: str, source: str, path: Path) -> Market:
     """A market with its predictor, and its journal taken up."""
     from nexttick.cli import screen
     from nexttick.learn import run_folder
@@ -141,15 +156,7 @@ def _market(run: Path, symbol: str, options: LiveOptions) -> Market:
 
     predictor, fitted = run_folder.load_trained(run, "cpu")
     promises = read_promises(run, predictor, fitted)
-    identity = identify(run, predictor, fitted, options.source, symbol)
-    folder = options.journal or run / "live"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise ValueError(f"--journal {folder} is a file: name a folder") from error
-    except FileNotFoundError as error:
-        raise ValueError(f"--journal {folder} cannot be made: name another folder") from error
-    journal = Journal(folder / _journal_name(symbol, options), identity)
+    journal = Journal(path, identify(run, predictor, fitted, source, symbol))
     try:
         board = Board(symbol, predictor.horizons, base_rates(fitted))
         market = Market(predictor, promises, journal, board)

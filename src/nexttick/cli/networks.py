@@ -78,8 +78,11 @@ def export(run: RunFolder, output: OutFile) -> None:
         output: .onnx file to write.
     """
     from nexttick.learn import run_folder
+    from nexttick.ticks.writing import check_path
 
     run_folder.check_trained(run)
+    check_path(output, (".onnx",))
+
     from nexttick.cli import screen
     from nexttick.learn.predictor.onnx import export as write_graph
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,27 @@ def print_json(report: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
+def plain_table(title: str | None, *headings: str, left: int = 1, wrap: bool = False) -> Table:
+    """A table narrow enough for 80 columns: its first columns words, the others numbers."""
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if k < left else "right", no_wrap=not wrap)
+    return table
+
+
+def number(value: float | None) -> str:
+    """A score; `none` where it is not defined."""
+    return "none" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The bounds of a score; nothing where there are none."""
+    known = None not in (low, high) and math.isfinite(low or 0.0)
+    return f"[{low:.4f}, {high:.4f}]" if known else ""
+
+
 def show_set_aside(set_aside: pl.DataFrame) -> None:
     """Where rows went that did not become ticks as they stood."""
     if set_aside.is_empty():
@@ -70,10 +92,10 @@ def show_set_aside(set_aside: pl.DataFrame) -> None:
     console.print(table)
 
 
-def show_description(told: dict[str, Any]) -> None:
+def show_description(report: dict[str, Any]) -> None:
     """What `describe` found, a line each."""
     table = Table(show_header=False)
-    for name, value in told.items():
+    for name, value in report.items():
         table.add_row(name.replace("_", " "), _readable(value))
     console.print(table)
 
@@ -90,14 +112,8 @@ def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
     """The layers of a network, one a row, and what they are in all."""
     from nexttick.networks.layers.block import short_name
 
-    title = f"{name}: context {model.context} ticks"
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
     headings = ("layer", "kind", "channels", "parameters", "multiply-adds", "sees ticks")
-    for heading in headings:
-        side = "left" if heading in headings[:2] else "right"
-        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table = plain_table(f"{name}: context {model.context} ticks", *headings, left=2)
     for layer in layers:
         sees = "all before" if layer.receptive_field is None else str(layer.receptive_field)
         counts = (f"{layer.channels:,}", f"{layer.parameters:,}", f"{layer.multiply_adds:,}")

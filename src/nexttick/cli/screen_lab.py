@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from nexttick.cli.screen import console, say
-from nexttick.networks.lab.exploding import furthest_step
-from nexttick.networks.lab.signals import relative
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
-    return table
+from nexttick.cli.screen import console, plain_table, say
 
 
 def show_vanishing(result: dict[str, Any]) -> None:
     """How much of each error signal reaches the beginning, and what was learned."""
+    from nexttick.networks.lab.signals import relative
+
     options = result["options"]
     for part, title in (
         ("ticks", f"Recurrent: {options['task']} problem, {options['length']} ticks"),
@@ -31,13 +19,15 @@ def show_vanishing(result: dict[str, Any]) -> None:
             f"CNNs of {options['depth']} convolutions: copying over {options['delay']} ticks",
         ),
     ):
-        table = _table(title, "", "untrained", "trained", "right answers", "loss")
+        table = plain_table(title, "", "untrained", "trained", "right answers", "loss")
         for name, trained in result[part]["trained"].items():
             untrained = result[part]["untrained"][name]
             table.add_row(
-                name, _left(untrained), _left(trained), f"{trained['right']:.1%}",
+                name,
+                *(f"{relative(signal)[-1]:.1e}" for signal in (untrained, trained)),
+                f"{trained['right']:.1%}",
                 f"{trained['loss']:.4f}",
-            )  # fmt: skip
+            )
         console.print(table)
         say(f"Without memory {result[part]['chance']:.1%} of the answers are right.")
     say(
@@ -47,18 +37,17 @@ def show_vanishing(result: dict[str, Any]) -> None:
     )
 
 
-def _left(signal: dict[str, Any]) -> str:
-    """How much of the signal is left at the far end."""
-    return f"{relative(signal)[-1]:.1e}"
-
-
 def show_exploding(result: dict[str, Any]) -> None:
     """Where both descents ended."""
-    table = _table("Gradient descent at a cliff", "", "steepest", "furthest step", "last error")
-    for name in ("plain", "clipped"):
+    from nexttick.networks.lab.exploding import furthest_step
+
+    table = plain_table(
+        "Gradient descent at a cliff", "", "steepest", "furthest step", "last error"
+    )
+    for name, words in (("plain", "without clipping"), ("clipped", "with clipping")):
         path = result[name]
         table.add_row(
-            {"plain": "without clipping", "clipped": "with clipping"}[name],
+            words,
             f"{max(path['grad_norm']):.3g}",
             f"{furthest_step(path)[1]:.3g}",
             f"{path['error'][-1]:.4f}",
@@ -74,7 +63,7 @@ def show_example(result: dict[str, Any]) -> None:
 
 def show_health(records: list[dict[str, Any]]) -> None:
     """A line an epoch, and each different sentence once."""
-    table = _table("Health of the gradients", "epoch", "train", "valid", "clipped", "verdict")
+    table = plain_table("Health of the gradients", "epoch", "train", "valid", "clipped", "verdict")
     for record in records:
         table.add_row(
             str(record["epoch"]),

@@ -9,21 +9,23 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import polars as pl
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from nexttick.cli import screen
-from nexttick.live import follow
-from nexttick.live.market import Market
-from nexttick.live.records import Prediction
-from nexttick.venues.messages import Feed, Health
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from nexttick.live import follow
+    from nexttick.live.market import Market
+    from nexttick.live.records import Prediction
+    from nexttick.venues.messages import Feed, Health
 
 _PER_S = 4
 _LISTED = 10  # gaps and resets that are printed
@@ -93,8 +95,8 @@ def _fares(health: Health) -> str:
         "duplicates": health.duplicates,
         "malformed": health.malformed,
     }
-    told = [f"{count:,} {what}" for what, count in counts.items() if count]
-    return ", ".join(["connected" if health.connected else "not connected", *told])
+    some = [f"{count:,} {what}" for what, count in counts.items() if count]
+    return ", ".join(["connected" if health.connected else "not connected", *some])
 
 
 @contextmanager
@@ -204,30 +206,20 @@ def show_journal(report: dict[str, Any]) -> None:
         screen.say(f"gap    {since} to {until}: {gap['reason']}")
     for reset in report["resets"][-_LISTED:]:
         screen.say(f"reset  {_utc(reset['time_ns'])}: {reset['reason']}")
-    screen.console.print(_scores_table(report["scores"]))
-    for name, scores in report["scores"].items():
+    horizons = report["scores"]
+    table = screen.plain_table(None, "", *horizons)
+    for key in _SHOWN:
+        cells = []
+        for scores in horizons.values():
+            value, *bounds = scores.get(key) or (None, None, None)
+            cells.append(f"{screen.number(value)} {screen.interval(*bounds)}".rstrip())
+        table.add_row(screen.COLUMNS.get(key, "calibration error"), *cells)
+    screen.console.print(table)
+    for name, scores in horizons.items():
         screen.say(
             f"{name}: {scores['n']:,} events scored, {scores['waiting']:,} waiting, "
             f"{scores['missing']:,} without an answer (gaps, resets, ties left out)"
         )
-
-
-def _scores_table(scores: dict[str, dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in scores:
-        table.add_column(name, justify="right", no_wrap=True)
-    for key in _SHOWN:
-        label = screen.COLUMNS.get(key, "calibration error")
-        table.add_row(label, *(_cell(one.get(key)) for one in scores.values()))
-    return table
-
-
-def _cell(estimate: list[float] | None) -> str:
-    if estimate is None or not np.isfinite(estimate[0]):
-        return "none"
-    value, low, high = estimate
-    return f"{value:.4f}" + (f" [{low:.4f}, {high:.4f}]" if np.isfinite(low) else "")
 
 
 def _utc(time_ns: int | None) -> str:

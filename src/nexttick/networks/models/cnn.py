@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nexttick.checks import too_short
 from nexttick.networks.layers.block import Chain, State
 from nexttick.networks.layers.condensenet import (
     condense_to,
@@ -47,11 +48,7 @@ class CNN(TickModel):
         self.context = options.sequence_length
         lags = options.sequence_length - self.after_head - int(self.body.receptive_field) + 1
         if lags < 1:
-            raise ValueError(
-                f"--sequence-length {options.sequence_length} is shorter than what "
-                f"--num-layers {options.num_layers} of --kernel-size {options.kernel_size} see: "
-                f"give at least {options.sequence_length + 1 - lags}, or fewer layers"
-            )
+            raise ValueError(too_short(options, options.sequence_length + 1 - lags))
         self.head = WideConv(self.body.out_channels, num_horizons, lags)
         with torch.no_grad():
             self.head.weight.mul_(_SMALL)
