@@ -99,7 +99,7 @@ def test_an_event_settles_when_nothing_comes(live_run: Path, tmp_path: Path) -> 
         now_s = asyncio.get_running_loop().time()
         said.extend((now_s, one.event) for one in told)
 
-    run_virtually(follow.run([(market, feed)], say, 0.02))
+    run_virtually(follow.follow(market, feed, say, 0.02))
     market.close()
     (first_s, zero), (second_s, one) = said
     assert (zero, one) == (0, 1)

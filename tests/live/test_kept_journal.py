@@ -12,7 +12,9 @@ import pytest
 from helpers.console import done, strict_json
 from helpers.live_runs import assert_same, batch_predictions, events_of, table_of
 from nexttick.cli import live
+from nexttick.live.journal.table import reading, score
 from nexttick.options import LiveOptions
+from nexttick.ticks.writing import with_nulls
 
 KEPT = Path(__file__).parents[1] / "kept" / "2026-11"
 
@@ -38,6 +40,9 @@ def test_it_is_shown_and_scored(journal: Path) -> None:
     scores = shown["scores"]["rise@1"]
     assert scores["n"] + scores["waiting"] + scores["missing"] <= shown["events"]
     assert 0 < scores["log_loss"][0] < 1
+    with reading(journal) as view:
+        scored = score(view.events(), view.identity)
+    assert strict_json(json.dumps(with_nulls(scored))) == shown["scores"]
     assert "replay market" in done("journal", journal).out
 
 

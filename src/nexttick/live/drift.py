@@ -65,6 +65,7 @@ class Drift:
         window, bins = len(self._bins_WF), self._shares_FB.shape[1]
         if bins_WF.shape != self._bins_WF.shape or bins_WF.max(initial=0) >= bins:
             raise ValueError(f"a window of {bins_WF.shape} where {self._bins_WF.shape} is needed")
+        # Counts follow from the bins; not kept beside them, they cannot be of another window.
         self._bins_WF[:], self.taken = bins_WF, taken
         for counts_B, bins_W in zip(self._counts_FB, bins_WF[: min(taken, window)].T, strict=True):
             counts_B[:] = np.bincount(bins_W, minlength=bins)

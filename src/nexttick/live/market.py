@@ -95,6 +95,8 @@ class Market:
         Raises:
             OSError: the journal cannot be written; nothing of the batch is kept or said.
         """
+        # Until the commit the state is ahead of the journal: a process that ends here must not
+        # keep it.
         self._sound, batch = False, _Batch()
         for message in messages:
             if isinstance(message, Gap):
@@ -185,6 +187,7 @@ class Market:
         self.board.reset(gap.until_ns, gap.reason)
 
     def _commit(self, messages: Sequence[Message], batch: _Batch) -> list[Prediction]:
+        # A state is kept in one transaction with the events that it includes.
         due = self._events - self._kept_events >= CHECKPOINT_EVENTS
         checkpoint = self._checkpoint() if due else None
         self.journal.append(messages, batch.predictions, batch.outcomes, batch.resets, checkpoint)
@@ -216,6 +219,7 @@ class Market:
             self.merger.last_ns = resumed.last_event_ns  # which a reset leaves as it is
         self._repeat(resumed)
         self._outcomes.rebuild(resumed.waiting, resumed.known_H)
+        # Scores are no part of a state: they are those of all that the journal holds.
         for horizon in range(len(self._unknown)):
             for y, p in self.journal.scored(horizon):
                 self._scores.add_many(horizon, y, p)

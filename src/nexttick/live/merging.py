@@ -61,6 +61,7 @@ class Merger:
             self._number = number
             return None
         finished = self.end()
+        # It had been settled, so its prediction is out: what comes late is an event of its own.
         self.split += not self._raw_ticks and self._ended == (trade.time_ns, trade.side)
         self._held, self._number, self._ended = [trade], number, None
         return finished

@@ -71,6 +71,7 @@ class OutcomeTracker:
         paused = self._last_ns is not None and time_ns - self._last_ns > self._max_gap_ns
         outcomes = self.cut() if paused else []
         for h, horizon in enumerate(self._horizons):
+            # Before the event itself begins to wait: it answers those before it, not itself.
             for who, known_ns, later in horizon.settle(time_ns, price):
                 tie = later == who.price
                 y = MISSING if tie and self._skip_ties else int(later > who.price)
@@ -126,6 +127,8 @@ class _AfterSmooth(_Horizon):
 
     def settle(self, time_ns: int, price: float) -> Iterable[Settled]:
         h, n = len(self._price_S), len(self.waiting)
+        # All that wait at once; each adds its differences in the order in which `labels` does, so
+        # that the sums agree to the last bit.
         self._total_S += price - self._price_S
         settled = []
         if n == h:
@@ -147,6 +150,7 @@ class _AfterTime(_Horizon):
 
     def settle(self, time_ns: int, price: float) -> Iterator[Settled]:
         waiting = self.waiting
+        # The price at the end of a horizon is known only when something later has come.
         last_price = waiting[-1].price if waiting else price
         while waiting and waiting[0].time_ns + self._duration_ns < time_ns:
             who = waiting.popleft()

@@ -73,6 +73,7 @@ class _Running:
         self._falls_B, self._rises_B, self._p_B = (np.zeros(_FINE) for _ in range(3))
 
     def add(self, y: int, p: float) -> None:
+        # NumPy takes as long for one outcome as for some hundred: they are added up together.
         self._held_y.append(y)
         self._held_p.append(p)
         if len(self._held_y) >= _HELD:

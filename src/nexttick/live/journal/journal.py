@@ -235,6 +235,7 @@ class Syncing:
         self._thread.join()
 
     def _run(self) -> None:
+        # Two threads take turns on one connection, and the writer would wait for each fsync.
         db = connect(self._path)
         while not self._ended.wait(self._every_s):
             if self.due:

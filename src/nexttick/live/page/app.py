@@ -183,6 +183,7 @@ async def serve(
     server = _Server(app)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
+        # Shielded: cancelled by uvicorn's way, it still tells its pages and closes their sockets.
         await asyncio.shield(serving)
     except asyncio.CancelledError:
         server.should_exit = True

@@ -124,11 +124,7 @@ class Board:
     ) -> None:
         """A tick came at an exchange's time (ns since 1970), and this was said of it.
 
-        Args:
-            time_ns: of the tick.
-            price: likewise.
-            p_H: probabilities of a rise, NaN where none was said.
-            latency_ns: from the tick's arrival to the prediction.
+        `p_H` is NaN where nothing was; the latency is from the tick's arrival to the prediction.
         """
         now_ns = self._last_ns = self._clock()
         if now_ns >= self._second_ends_ns:

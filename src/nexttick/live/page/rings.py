@@ -116,6 +116,7 @@ class Ring:
         Returns:
             Whether a point was opened.
         """
+        # Low and high are kept beside the arrays: to read an element takes longer than to compare.
         points = self._points
         opens = self._closes_ns is None or now_ns >= self._closes_ns
         if opens:
