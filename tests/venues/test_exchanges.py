@@ -572,7 +572,8 @@ def test_own_objects_keep_the_rate_limit_and_a_time_out() -> None:
 def test_nothing_heavy_is_imported_before_a_venue_is_opened() -> None:
     code = (
         "import sys, nexttick.venues.exchanges;"
-        "print([name for name in ('ccxt', 'requests', 'torch') if name in sys.modules])"
+        "heavy = 'ccxt', 'requests', 'aiohttp', 'websockets', 'torch';"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -147,7 +147,8 @@ class BackOff:
 class Respite:
     """When a venue may be asked again; all of one name share it, as they share its limit."""
 
-    _until_s: ClassVar[dict[str, float]] = {}  # on the monotonic clock
+    # Of the class: a ban counts for an address, whichever market asked. On the monotonic clock.
+    _until_s: ClassVar[dict[str, float]] = {}
 
     def __init__(self, name: str):
         self._name = name

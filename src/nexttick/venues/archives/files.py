@@ -234,11 +234,8 @@ class Files:
     def _read(self, path: Path) -> _Loaded:
         """Read a file; it is taken to hold the whole days of its ticks."""
         ticks, table = self._read_ticks([path])
-        start_ns, stop_ns = (
-            day_span(day_of(ticks["time"][0]))[0],
-            day_span(day_of(ticks["time"][-1]))[1],
-        )
-        return _Loaded(path, ticks, start_ns, stop_ns, _noted(table))
+        first, last = (day_span(day_of(ticks["time"][k])) for k in (0, -1))
+        return _Loaded(path, ticks, first[0], last[1], _noted(table))
 
     def _read_ticks(self, paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read files and name them without their folder, which may be a temporary one."""

@@ -108,6 +108,8 @@ class CcxtFeed(ConnectedFeed):
         if not self._exchange.has.get("watchTrades"):
             raise SourceError(f"{self.name}: ccxt streams no trades of it; choose another exchange")
         self._seen = self._client = self._connected = None
+        # ccxt connects again by itself and says so to nobody: its own opening of a client is the
+        # only place where a lost connection shows.
         open_client = self._exchange.client
 
         def client(url: str) -> Any:
@@ -171,6 +173,8 @@ class CcxtFeed(ConnectedFeed):
         if not cache or cache[-1] is self._seen:
             return
         arrived_ns = time.time_ns()
+        # From the end, for the cache is cut at its beginning; by identity, for a trade need not
+        # have an id.
         rows = []
         for row in reversed(cache):
             if row is self._seen:

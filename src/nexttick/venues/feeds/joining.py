@@ -44,6 +44,7 @@ class Inbox:
 
     def put(self, trades: Sequence[Trade]) -> None:
         """Add trades as they came."""
+        # What came together is taken together, but never across an interruption.
         if self._items and (last := self._items[-1]) is not None:
             last += trades
         else:
@@ -78,6 +79,7 @@ class Inbox:
 
     async def news(self, within_s: float | None) -> None:
         """Wait until there is something to take, at most so long."""
+        # A timer that sets the event costs less than `wait_for`, which counts at a burst's pace.
         loop = asyncio.get_running_loop()
         timer = None if within_s is None else loop.call_later(max(within_s, 0.0), self._news.set)
         try:
@@ -137,6 +139,7 @@ class Joined:
                 self._out += self._order.take(item, now_ns)
         now_ns = time.monotonic_ns()
         self._out += self._order.due(now_ns)
+        # REST is asked by one task at a time, or two answers would fill the same hole.
         idle = self._filling is None or self._filling.done()
         if idle and self._order.wanted(now_ns) is not None:
             self._filling = asyncio.create_task(self._fill())
@@ -177,6 +180,7 @@ class Joined:
                 self._inbox.wake()
                 if self._order.wanted(time.monotonic_ns()) is None:
                     break
+            # Only where the venue came to its end: after a break there may be more.
             else:
                 self._order.all_given()
 

@@ -74,13 +74,15 @@ class OrderById:
     def _begin(self, next_id: int | None) -> None:
         self._next = self._first = self._top = -1 if next_id is None else next_id
         self._lost: deque[range] = deque(maxlen=_REMEMBERED_GAPS)
-        self._recent: list[Trade | None] = [None] * _REMEMBERED  # at number % length
+        # A ring, at number % length: what a repeated number says now is held against it.
+        self._recent: list[Trade | None] = [None] * _REMEMBERED
         self._waiting.clear()
 
     def take(self, trades: Sequence[Trade], now_ns: int) -> list[Message]:
         """Take trades from the stream; return what can be handed on."""
         out: list[Message] = []
         for trade in trades:
+            # Nearly every trade is the next in turn, so that its way is the shortest.
             if trade.id == self._next:
                 self._hand_on(trade, out)
                 if self._waiting:
@@ -99,6 +101,8 @@ class OrderById:
         fresh = {t.id: t for t in listing.trades if t.id >= self._next}
         self._health.backfilled += len(fresh.keys() - self._waiting.keys())
         self._waiting = fresh | self._waiting
+        # The venue says that nothing is left out from `after_id` on: where that lies before the
+        # hole, a number that the listing lacks has never been given to a trade.
         if fresh and listing.after_id < self._next:
             self._complete_to(max(fresh), out)
         self._go_on(out)
@@ -135,6 +139,7 @@ class OrderById:
             return []
         first = self._waiting[min(self._waiting)]
         out: list[Message] = [self._gap(first, reason)]
+        # Kept, so that one of them that comes after all is late, and no duplicate.
         self._lost.append(range(self._next, first.id))
         self._next = first.id
         self._go_on(out)
@@ -202,5 +207,6 @@ class OrderById:
         return Gap(self._last.time_ns, until.time_ns, self._last.id, until.id, reason)
 
     def _look_for_hole(self, now_ns: int) -> None:
+        # Of one hole at a time, the first: its patience begins anew when it has moved.
         if self._waiting and self._hole_at != self._next:
             self._hole_at, self._hole_since_ns = self._next, now_ns

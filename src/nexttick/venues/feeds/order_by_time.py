@@ -74,6 +74,7 @@ class OrderByTime:
         out: list[Message] = []
         for trade in trades:
             if self._is_known(trade):
+                # The stream reaches back to what was handed on: nothing is missing in between.
                 if self._joining and self._shows_anchor(trade):
                     out += self._end_joining(now_ns)
             elif _key(trade) < self._handed_on:
@@ -96,6 +97,7 @@ class OrderByTime:
             who = identity(trade)
             if self._since[who] > 0:  # from here on the stream has them all
                 return out + self._end_joining(now_ns) + self.due(now_ns)
+            # What has been gone through need not be asked for again, so the next page follows.
             self._anchor = trade
             if who not in self._received and _key(trade) >= self._handed_on:
                 if trade.id < 0:
@@ -110,6 +112,8 @@ class OrderByTime:
         """Return what has waited long enough, and nothing that isn't joined."""
         if self._joining:
             return self._release(_LAST)
+        # By the venue's clock and by ours, whichever lets go of more: a market that falls quiet
+        # would hold its last trades back by the first alone, and a burst by the second.
         bound = (self._top[0] - self._delay_ns, TEXT_ID)
         while self._came and self._came[0][0] + self._delay_ns <= now_ns:
             bound = max(bound, self._came.popleft()[1])
@@ -226,6 +230,7 @@ class OrderByTime:
             self._handed_on, _, self._last = heappop(self._heap)
             out.append(self._last)
         self._health.trades += len(out)
+        # Without this a trade that was let go by the venue's clock would wake us later for nothing.
         if not self._heap:
             self._came.clear()
         return out

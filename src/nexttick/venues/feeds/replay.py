@@ -66,8 +66,15 @@ class Replay:
         begun_s = time.monotonic()
         self.health.connected = True
         for rows in self._due_together(start):
-            await self._keep_pace(start, rows.stop - 1, begun_s)
-            batch = self._trades(rows, time.time_ns())
+            wait_s = 0.0
+            if self._speed is not None:
+                since_ns = self._ticks["time"][rows.stop - 1] - self._ticks["time"][start]
+                wait_s = begun_s + since_ns / 1e9 / self._speed - time.monotonic()
+            # Also where nothing is to be waited for: others may go on meanwhile.
+            await asyncio.sleep(wait_s if wait_s > _LATE_S else 0)
+            arrived_ns, part = time.time_ns(), self._ticks[rows.start : rows.stop]
+            columns = [part[name].to_list() for name in part.columns]
+            batch = [Trade._make((*values, arrived_ns)) for values in zip(*columns, strict=True)]
             self.health.trades += len(batch)
             self.health.last_arrival_ns = batch[-1].arrived_ns
             yield batch  # type: ignore[misc] # a list of trades is one of messages
@@ -94,15 +101,3 @@ class Replay:
             for begin in range(start, end, self._batch):
                 yield range(begin, min(begin + self._batch, end))
             start = end
-
-    async def _keep_pace(self, first: int, row: int, begun_s: float) -> None:
-        wait_s = 0.0
-        if self._speed is not None:
-            since_ns = self._ticks["time"][row] - self._ticks["time"][first]
-            wait_s = begun_s + since_ns / 1e9 / self._speed - time.monotonic()
-        await asyncio.sleep(wait_s if wait_s > _LATE_S else 0)  # in any case others may go on
-
-    def _trades(self, rows: range, arrived_ns: int) -> list[Trade]:
-        part = self._ticks[rows.start : rows.stop]
-        columns = [part[name].to_list() for name in self._ticks.columns]
-        return [Trade._make((*values, arrived_ns)) for values in zip(*columns, strict=True)]

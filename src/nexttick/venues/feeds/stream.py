@@ -129,11 +129,13 @@ class Stream(ConnectedFeed):
                 while True:
                     # It doesn't wait where something is there already, so all of it comes at once.
                     frame = await socket.recv(decode=False)
+                    # To move a time-out costs more than to read a trade: not at each of them.
                     if loop.time() > watched_until_s:
                         watchdog.reschedule(loop.time() + silence_s)
                         watched_until_s = loop.time() + silence_s / 16
                     if trades := self._read(frame):
                         inbox.put(trades)
+                        # While nobody takes anything, the silence is ours and not the venue's.
                         if inbox.full:
                             watchdog.reschedule(None)
                             await inbox.room()

@@ -82,6 +82,7 @@ class TradesById(Walked):
         while low < high:
             middle = (low + high) // 2
             near = self._near(market, middle)
+            # The venue keeps nothing as old as that.
             if near is None:
                 low = middle + 1
                 continue

@@ -49,6 +49,7 @@ class TradesByTime(Walked):
         since_ns, empty = start_ns // _MS * _MS, 0
         while since_ns < stop_ns:
             rows = self._believed(since_ns)
+            # An empty page is no end: a venue may look ahead for some time only.
             ended = not _goes_on(rows, since_ns) and self._nothing_after(since_ns)
             if not (ended or _goes_on(rows, since_ns)):
                 rows = self._believed(since_ns)  # what came after may have come just now
