@@ -109,8 +109,8 @@ class Http:
 
         Raises:
             NotThereError: 404 or 410.
-            UnreachableError: a connection fails or is cut, there is no answer in time, or one of
-                429, 408 and 5xx comes, each time it is tried.
+            UnreachableError: a connection fails or is cut, there is no answer in time, or one
+                comes that may pass (429, 408, 5xx), each time it is tried.
             SourceError: refused, or too long.
         """
         sink = io.BytesIO()
