@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench import running
 from nexttick.networks.layers.condensenet import CondenseBlock, condense_to, condensed
-from nexttick.networks.layers.cost import multiply_adds
+from nexttick.networks.models.anatomy import multiply_adds
 
 TICKS = 4096
 LAYERS = 4

@@ -33,10 +33,10 @@ def test_layers_add_up_and_the_last_one_sees_the_context(kind: str, arch: str) -
 def test_numbers_of_a_plain_network_by_hand() -> None:
     options = ModelOptions("cnn", "plain", 2, 8, 20, bins=0, kernel_size=3, norm="none")
     layers = describe_model(build_model(options, F, H), F)
-    told = [
+    report = [
         (one.channels, one.parameters, one.multiply_adds, one.receptive_field) for one in layers
     ]
-    assert told == [
+    assert report == [
         (8, 8 * F * 3 + 8, 8 * F * 3, 3),
         (8, 8 * 8 * 3 + 8, 8 * 8 * 3, 5),
         (H, H * 8 * 16 + H, H * 8 * 16, 20),
@@ -55,11 +55,11 @@ def test_numbers_of_an_lstm_and_of_its_cells_are_the_same() -> None:
 
 
 def test_the_command_tells_all_layers(tmp_path) -> None:
-    told = strict_json(done("describe", "separable", "--hidden_size", 32, "--json").out)
-    assert told["model"]["type"], told["model"]["arch"] == ("cnn", "separable")
-    assert told["parameters"] == sum(layer["parameters"] for layer in told["layers"])
+    report = strict_json(done("describe", "separable", "--hidden_size", 32, "--json").out)
+    assert report["model"]["type"], report["model"]["arch"] == ("cnn", "separable")
+    assert report["parameters"] == sum(layer["parameters"] for layer in report["layers"])
     said = done("describe", "cnn-separable", "--hidden-size", 32).out
-    assert f"{told['parameters']:,}" in said
+    assert f"{report['parameters']:,}" in said
     assert "Against regular convolutions" in said
     assert "window is computed by itself" in done("describe", "fcn").out
     assert "all before" in done("describe", "gru").out

@@ -220,8 +220,8 @@ def test_channels_are_where_the_layer_before_left_them(norm: type[nn.Module]) ->
     model = Turned(norm(4))
     with torch.no_grad():
         model.norm.bias.copy_(torch.tensor([50.0, 50.0, 50.0, -50.0]))
-    told = stepped(model, lambda net: net(torch.randn(2, 6, 3)).sum(), lr=1e-12)
-    assert told["relu"]["dead"] == 0.25
+    seen = stepped(model, lambda net: net(torch.randn(2, 6, 3)).sum(), lr=1e-12)
+    assert seen["relu"]["dead"] == 0.25
 
 
 def test_a_unit_that_is_positive_once_lives() -> None:
@@ -316,13 +316,13 @@ def test_gates_are_those_of_the_equations(mode: str, fused: bool) -> None:
     stack = Recurrent(3, 6, mode.lower(), 2).load_torch(layer)
     x_BTC = torch.randn(4, 17, 3)
     model = nn.ModuleDict({"stack": layer if fused else stack})
-    told = stepped(model, lambda net: (layer(x_BTC) if fused else stack.run(x_BTC))[0].sum(), 1e-12)
+    seen = stepped(model, lambda net: (layer(x_BTC) if fused else stack.run(x_BTC))[0].sum(), 1e-12)
     below = getattr(nn, mode)(3, 6, batch_first=True)
     below.load_state_dict({k: v for k, v in layer.state_dict().items() if k.endswith("l0")})
     h_0, h_1 = below(x_BTC)[0][0].detach(), layer(x_BTC)[0][0].detach()
     for k, (x, h) in enumerate(((x_BTC[0], h_0), (h_0, h_1))):
         gates = brute_gates(layer, k, x, h)
-        measures = told[f"stack.{k}" if fused else f"stack.cells.{k}"]
+        measures = seen[f"stack.{k}" if fused else f"stack.cells.{k}"]
         slopes = {
             name: 1 - g**2 if name == "candidate" else 4 * g * (1 - g) for name, g in gates.items()
         }
@@ -341,9 +341,9 @@ def test_gates_are_those_of_the_equations(mode: str, fused: bool) -> None:
 
 def test_a_gru_that_resets_before_its_matrix_tells_its_two_gates() -> None:
     stack = Recurrent(2, 3, "gru", reset="before")
-    told = stepped(stack, lambda net: net.run(torch.randn(2, 5, 2))[0].sum())
-    assert {"saturated_reset", "saturated_update"} <= told["cells.0"].keys()
-    assert "saturated_candidate" not in told["cells.0"]
+    seen = stepped(stack, lambda net: net.run(torch.randn(2, 5, 2))[0].sum())
+    assert {"saturated_reset", "saturated_update"} <= seen["cells.0"].keys()
+    assert "saturated_candidate" not in seen["cells.0"]
 
 
 @pytest.mark.parametrize("mode", ["RNN", "LSTM", "GRU"])
@@ -359,9 +359,9 @@ def test_a_state_that_is_carried_in_counts(mode: str, named: bool) -> None:
     def loss(net: nn.Module) -> Tensor:
         return (net(**call) if named else net(x_BTC, state))[0].sum()
 
-    told = stepped(layer, loss, lr=1e-12)[f"{mode}.0"]
+    seen = stepped(layer, loss, lr=1e-12)[f"{mode}.0"]
     fresh = stepped(layer, lambda net: net(x_BTC)[0].sum(), lr=1e-12)[f"{mode}.0"]
-    assert told["saturated_by_tick"]["3"] > 0.5 > fresh["saturated_by_tick"]["3"]
+    assert seen["saturated_by_tick"]["3"] > 0.5 > fresh["saturated_by_tick"]["3"]
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -376,11 +376,11 @@ def test_the_error_signal_by_tick_is_the_gradient_of_what_goes_in(fused: bool) -
         h_BTC, _ = layer(inputs) if fused else stack.run(inputs)
         return head(h_BTC[:, -1]).mean()
 
-    told = stepped(model, lambda net: error(scale(x_BTC)), lr=1e-12)
+    seen = stepped(model, lambda net: error(scale(x_BTC)), lr=1e-12)
     inputs = scale(x_BTC).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(error(inputs), inputs)
     expected = gradient.norm(dim=2).mean(dim=0).flip(0)
-    seen = told["stack.0" if fused else "stack.cells.0"]["error_by_tick"]
+    seen = seen["stack.0" if fused else "stack.cells.0"]["error_by_tick"]
     assert list(seen) == ["0", "1", "2", "4", "5"]
     for ticks, value in seen.items():
         assert value == pytest.approx(expected[int(ticks)].item(), rel=1e-3)
@@ -411,11 +411,11 @@ def test_layers_whose_gates_are_not_known_are_left_alone() -> None:
     ]
     for layer in strange:
         assert watch_gates(layer) == []
-    told = stepped(nn.LSTM(2, 3), lambda net: net(torch.randn(7, 2))[0].sum())  # no batch
-    assert told.keys() == {"LSTM.0"}
-    assert "saturated" not in told["LSTM.0"]
-    told = stepped(nn.LSTM(2, 3), lambda net: net(torch.randn(7, 4, 2))[0].sum())  # ticks first
-    assert len(told["LSTM.0"]["saturated_by_tick"]) == 5  # of 7 ticks: 0, 1, 2, 4, 6
+    seen = stepped(nn.LSTM(2, 3), lambda net: net(torch.randn(7, 2))[0].sum())  # no batch
+    assert seen.keys() == {"LSTM.0"}
+    assert "saturated" not in seen["LSTM.0"]
+    seen = stepped(nn.LSTM(2, 3), lambda net: net(torch.randn(7, 4, 2))[0].sum())  # ticks first
+    assert len(seen["LSTM.0"]["saturated_by_tick"]) == 5  # of 7 ticks: 0, 1, 2, 4, 6
 
 
 # Looks and reports

@@ -93,16 +93,16 @@ def test_the_error_is_that_of_the_paper(w: float, b: float, ticks: int) -> None:
 
 
 def test_a_place_of_the_surface_is_the_error_there() -> None:
-    told = surface(replace(OPTIONS, grid=7))
-    assert (len(told["w"]), len(told["b"])) == (7, 7)
-    for i, b in enumerate(told["b"]):
-        for j, w in enumerate(told["w"]):
-            assert told["error"][i][j] == pytest.approx(plain_error(w, b, 50), rel=1e-3, abs=1e-9)
+    ground = surface(replace(OPTIONS, grid=7))
+    assert (len(ground["w"]), len(ground["b"])) == (7, 7)
+    for i, b in enumerate(ground["b"]):
+        for j, w in enumerate(ground["w"]):
+            assert ground["error"][i][j] == pytest.approx(plain_error(w, b, 50), rel=1e-3, abs=1e-9)
 
 
 def test_the_surface_has_a_wall() -> None:
-    told = surface(OPTIONS)
-    assert told["steepest"] > 50
+    ground = surface(OPTIONS)
+    assert ground["steepest"] > 50
     gradients = descend(OPTIONS, None)["grad_norm"]
     assert gradients[0] < 0.1  # on the plain
 
@@ -137,8 +137,8 @@ def test_the_furthest_step_is_found() -> None:
 def test_the_result_is_plain_json() -> None:
     result = run(replace(OPTIONS, grid=4, steps=3))
     assert len(result["plain"]["w"]) == 4
-    told = strict_json(json.dumps(result))
-    assert told["clipped"] == result["clipped"]
+    ground = strict_json(json.dumps(result))
+    assert ground["clipped"] == result["clipped"]
 
 
 @pytest.mark.parametrize(

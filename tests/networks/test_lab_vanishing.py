@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -22,7 +24,6 @@ from nexttick.networks.lab.nets import (
     open_the_gates,
 )
 from nexttick.networks.lab.signals import (
-    products_of_jacobians,
     relative,
     signal_through_layers,
     signal_through_ticks,
@@ -45,6 +46,30 @@ def drawn(task: MemoryTask, count: int, length: int, seed: int = 0) -> tuple[Ten
 
 
 # The lecture's sum
+
+
+def products_of_jacobians(
+    stack: Recurrent, error: Callable[[Tensor], Tensor], x_1TC: Tensor
+) -> list[Tensor]:
+    """dE_t/ds_k as the lecture writes it: dE_t/ds_t times the Jacobians of all ticks after k.
+
+    A row for each tick k, from the last to the first. The parts of a state lie side by side.
+    """
+    parts = len(stack.initial_state(1))
+
+    def tick(x_1C: Tensor, s: Tensor) -> Tensor:
+        state = tuple(part.unsqueeze(0) for part in s.chunk(parts))
+        return torch.cat([part[0] for part in stack.step(x_1C, state)[1]])
+
+    s = torch.cat([part[0] for part in stack.initial_state(1)])
+    jacobians = []
+    for x_1C in x_1TC.unbind(dim=1):
+        jacobians.append(torch.func.jacrev(partial(tick, x_1C))(s).detach())
+        s = tick(x_1C, s).detach()
+    rows = [torch.func.grad(error)(s).detach()]
+    for jacobian in reversed(jacobians[1:]):
+        rows.append(rows[-1] @ jacobian)
+    return rows
 
 
 @few
@@ -127,9 +152,9 @@ def test_the_signal_through_layers_is_the_gradient_of_an_addition_to_them(kind: 
     torch.manual_seed(0)
     task, net = Copy(), ConvNet(kind, Copy(), 3, 6)
     x_BTC, y_B = drawn(task, 5, 9)
-    told = signal_through_layers(net, task, x_BTC, y_B)
+    signal = signal_through_layers(net, task, x_BTC, y_B)
     exact = net.double()
-    for place, (back, norm) in enumerate(zip(told.back[::-1], told.norm[::-1], strict=True)):
+    for place, (back, norm) in enumerate(zip(signal.back[::-1], signal.norm[::-1], strict=True)):
         h = exact.stem(x_BTC.double().transpose(1, 2))
         for stage in exact.stages[:place]:
             h = stage(h)

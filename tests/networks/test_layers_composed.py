@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from nexttick.networks.layers import BLOCKS
 from nexttick.networks.layers.block import Block, Chain
 from nexttick.networks.layers.convolution import Conv, ConvBlock, Separable
-from nexttick.networks.layers.cost import count_parameters, layer_costs, multiply_adds
 from nexttick.networks.layers.densenet import DenseBlock, Transition
 from nexttick.networks.layers.dilated import AtrousPyramid
 from nexttick.networks.layers.recurrent import Recurrent
 from nexttick.networks.layers.residual import Bottleneck, Residual
 from nexttick.networks.layers.transposed import EncoderDecoder, TransposedConv
+from nexttick.networks.models.anatomy import count_parameters, layer_costs, multiply_adds
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from nexttick.networks.layers.block import Chain
 from nexttick.networks.layers.condensenet import (
     CondenseBlock,
+    CondensedConv,
+    LearnedGroupConv,
     condense_to,
     condensed,
     group_lasso,
@@ -18,8 +20,7 @@ from nexttick.networks.layers.condensenet import (
     stage_at,
 )
 from nexttick.networks.layers.convolution import ConvBlock
-from nexttick.networks.layers.cost import count_parameters, multiply_adds
-from nexttick.networks.layers.learned_groups import CondensedConv, LearnedGroupConv
+from nexttick.networks.models.anatomy import count_parameters, multiply_adds
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 

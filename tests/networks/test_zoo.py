@@ -60,7 +60,7 @@ def stepped(predictor: Predictor, ticks: pl.DataFrame) -> np.ndarray:
     return np.array(answers, np.float32)
 
 
-def told(predictor: Predictor, ticks: pl.DataFrame) -> np.ndarray:
+def predicted(predictor: Predictor, ticks: pl.DataFrame) -> np.ndarray:
     table = predictor.predict(ticks).drop("time", "price")
     return table.fill_null(np.nan).to_numpy().astype(np.float32)
 
@@ -71,13 +71,13 @@ def test_trained_saved_loaded_and_stepped_the_numbers_are_the_same(
 ) -> None:
     recipe, ticks = recipe_of(kind, arch), market()
     predictor = train_network(prepare_ticks(ticks, recipe), recipe)
-    p_NH = told(predictor, ticks)
+    p_NH = predicted(predictor, ticks)
     assert np.isfinite(p_NH).any()
     assert np.nanstd(p_NH, axis=0).min() > 0
     np.testing.assert_allclose(stepped(predictor, ticks), p_NH, atol=1e-5)
     predictor.save(tmp_path / "predictor")
     loaded = Predictor.load(tmp_path / "predictor")
-    assert np.array_equal(told(loaded, ticks), p_NH, equal_nan=True)
+    assert np.array_equal(predicted(loaded, ticks), p_NH, equal_nan=True)
 
 
 def test_a_condensed_network_leaves_training_with_grouped_convolutions() -> None:
@@ -95,8 +95,8 @@ def test_the_command_takes_an_architecture(tmp_path: Path, monkeypatch) -> None:
     write_table(market(), "ticks.csv")
     done("run", "ticks.csv", *TINY, "--type", "rnn", "--arch", "gru")
     run = tmp_path / "runs" / "rnn-gru-ticks"
-    told = strict_json((run / "predictor" / "predictor.json").read_text())
-    assert (told["model"]["type"], told["model"]["arch"]) == ("rnn", "gru")
+    written = strict_json((run / "predictor" / "predictor.json").read_text())
+    assert (written["model"]["type"], written["model"]["arch"]) == ("rnn", "gru")
     assert "GRU" in done("describe", run).out
 
 

@@ -1,1 +1,1 @@
-"""The health of gradients: what is looked at during training, and what it means in words."""
+"""The gradients of a training: what is looked at, what it means in words, and what is a cure."""

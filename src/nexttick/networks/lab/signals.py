@@ -3,8 +3,8 @@
 Bengio et al. 1994, "Learning long-term dependencies with gradient descent is difficult", and the
 lecture's sum: dE_t/dW = sum over k of dE_t/dy_t dy_t/ds_t (ds_t/ds_k) ds_k/dW, where ds_t/ds_k is
 the product of the Jacobians of all ticks between. That product is never formed here: one backward
-pass through the unrolled cells gives dE_t/ds_k of every k. `products_of_jacobians` is the formula
-itself, and equal. The state of an LSTM is h and c side by side.
+pass through the unrolled cells gives dE_t/ds_k of every k; a test multiplies the Jacobians out, and
+holds both equal. The state of an LSTM is h and c side by side.
 
 In a stack of convolutions, h_k is what its k-th layer gives, and t is the last. What fades with
 ticks in the one fades with layers in the other, and so does the cure: a way around.
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +23,6 @@ from torch import Tensor
 from nexttick.networks.lab.nets import ConvNet, RecurrentNet
 from nexttick.networks.lab.tasks import MemoryTask
 from nexttick.networks.layers.block import State
-from nexttick.networks.layers.recurrent import Recurrent
 
 
 @dataclass(frozen=True)
@@ -87,33 +84,3 @@ def relative(signal: dict[str, Any]) -> list[float]:
     """The norms of a `Signal`, as plain values, as shares of that of the newest h."""
     newest = signal["norm"][0]
     return [norm / newest if newest else math.nan for norm in signal["norm"]]
-
-
-def products_of_jacobians(
-    stack: Recurrent, error: Callable[[Tensor], Tensor], x_1TC: Tensor
-) -> list[Tensor]:
-    """dE_t/ds_k as the lecture writes it: dE_t/ds_t times the Jacobians of all ticks after k.
-
-    Args:
-        stack: the recurrent layers.
-        error: E of a last state, whose parts lie side by side.
-        x_1TC: one sequence.
-
-    Returns:
-        A row for each tick k, from the last to the first.
-    """
-    parts = len(stack.initial_state(1))
-
-    def tick(x_1C: Tensor, s: Tensor) -> Tensor:
-        state = tuple(part.unsqueeze(0) for part in s.chunk(parts))
-        return torch.cat([part[0] for part in stack.step(x_1C, state)[1]])
-
-    s = torch.cat([part[0] for part in stack.initial_state(1)])
-    jacobians = []
-    for x_1C in x_1TC.unbind(dim=1):
-        jacobians.append(torch.func.jacrev(partial(tick, x_1C))(s).detach())
-        s = tick(x_1C, s).detach()
-    rows = [torch.func.grad(error)(s).detach()]
-    for jacobian in reversed(jacobians[1:]):
-        rows.append(rows[-1] @ jacobian)
-    return rows

@@ -16,12 +16,11 @@ and `paddings` offer a choice. What they share means the same in each; docstring
 from __future__ import annotations
 
 from nexttick.networks.layers.block import Block
-from nexttick.networks.layers.condensenet import CondenseBlock
+from nexttick.networks.layers.condensenet import CondenseBlock, LearnedGroupConv
 from nexttick.networks.layers.convolution import Average, Conv, ConvBlock, Separable
 from nexttick.networks.layers.crf import DenseCRF
 from nexttick.networks.layers.densenet import DenseBlock, Transition
 from nexttick.networks.layers.dilated import AtrousPyramid
-from nexttick.networks.layers.learned_groups import LearnedGroupConv
 from nexttick.networks.layers.recurrent import Recurrent
 from nexttick.networks.layers.residual import Bottleneck, Residual
 from nexttick.networks.layers.transposed import EncoderDecoder, TransposedConv

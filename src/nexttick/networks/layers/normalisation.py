@@ -32,16 +32,6 @@ class RunningStatistics:
         """Mean 0 and variance 1, before any batch."""
         return cls(torch.zeros(channels, dtype=dtype), torch.ones(channels, dtype=dtype))
 
-    def after(self, mean_C: Tensor, var_C: Tensor, momentum: float | None) -> RunningStatistics:
-        """With one batch more; without momentum, the plain mean over all batches."""
-        batches = self.batches + 1
-        share = 1 / batches if momentum is None else momentum
-        return RunningStatistics(
-            torch.lerp(self.mean_C, mean_C.detach(), share),
-            torch.lerp(self.var_C, var_C.detach(), share),
-            batches,
-        )
-
 
 def batch_norm_training(
     x: Tensor,
@@ -76,7 +66,11 @@ def batch_norm_training(
         raise ValueError(f"x of shape {tuple(x.shape)}: one value a channel; give a larger batch")
     mean_C, var_C = x.mean(dim=axes), x.var(dim=axes, correction=0)
     y = batch_norm_evaluation(x, gamma_C, beta_C, RunningStatistics(mean_C, var_C), epsilon)
-    return y, running.after(mean_C, var_C * m / (m - 1), momentum)
+    batches = running.batches + 1
+    share = 1 / batches if momentum is None else momentum
+    mean_C = torch.lerp(running.mean_C, mean_C.detach(), share)
+    var_C = torch.lerp(running.var_C, var_C.detach() * m / (m - 1), share)
+    return y, RunningStatistics(mean_C, var_C, batches)
 
 
 def batch_norm_evaluation(

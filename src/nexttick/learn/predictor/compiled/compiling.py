@@ -18,11 +18,10 @@ from nexttick.learn.predictor.compiled import machine as m
 from nexttick.learn.predictor.compiled.program import NoProgramError, Program, Span, Writer
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.networks.layers.block import Chain
-from nexttick.networks.layers.condensenet import CondenseBlock
+from nexttick.networks.layers.condensenet import CondenseBlock, CondensedConv, LearnedGroupConv
 from nexttick.networks.layers.convolution import Average, Conv, ConvBlock, Separable
 from nexttick.networks.layers.densenet import Beside, DenseBlock, Transition
 from nexttick.networks.layers.dilated import AtrousPyramid
-from nexttick.networks.layers.learned_groups import CondensedConv, LearnedGroupConv
 from nexttick.networks.layers.normalisation import ChannelNorm
 from nexttick.networks.layers.recurrent import CELLS, Cell, GRUCell, Recurrent, RNNCell
 from nexttick.networks.layers.residual import Bottleneck, Residual
