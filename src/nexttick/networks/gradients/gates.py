@@ -145,6 +145,7 @@ class TorchWatch(GateWatch):
             measured |= watch.measure()
         for handle in handles:
             handle.remove()
+        # The lowest layer is the one that sees the stack's own input.
         next(iter(measured.values())).update(self._error())
         return measured
 

@@ -34,15 +34,7 @@ LEAST_LOOKS = 3  # that a median wants: the first steps move weights that are sm
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch is judged by.
-
-    Attributes:
-        losses: of every step, nats.
-        norms: of the gradient before clipping, of every step.
-        clip_norm: what it was clipped to.
-        layers: measures by layer, as in `Monitor.report`.
-        looks: steps that they are medians of.
-    """
+    """What an epoch is judged by: what `Monitor.report` is given and what it measures by layer."""
 
     losses: Floats
     norms: Floats

@@ -57,9 +57,7 @@ def surface(options: ExplodingOptions) -> Result:
 def descend(options: ExplodingOptions, threshold: float | None) -> Result:
     """Gradient descent from the start: where each step began, the error and the slope there.
 
-    Args:
-        options: start, steps and learning rate.
-        threshold: what gradients are clipped to; None for not at all.
+    Gradients are clipped to the threshold, where there is one.
     """
     w, b = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in options.start)
     path: Result = {"w": [], "b": [], "error": [], "grad_norm": []}

@@ -36,13 +36,8 @@ CONVOLUTIONAL = {  # norm, whether the weights are torch's own, and whether ther
 class RecurrentNet(nn.Module):
     """A recurrent layer of torch and a linear map of its last output.
 
-    Shapes: x_BTC to out_BK.
-
-    Args:
-        kind: of `RECURRENT`.
-        task: which says how many channels go in and out.
-        hidden_size: units.
-        length: ticks to remember, where gates are opened.
+    Shapes: x_BTC to out_BK, as many channels as the task has. `kind` is one of `RECURRENT`; where
+    its gates are opened, they are so for a memory of `length` ticks.
     """
 
     def __init__(self, kind: str, task: MemoryTask, hidden_size: int, length: int):
@@ -83,13 +78,8 @@ def open_the_gates(layer: nn.RNNBase, length: int) -> None:
 class ConvNet(nn.Module):
     """A stack of causal convolutions of kernel 3, and a linear map of its last tick.
 
-    Shapes: x_BTC to out_BK.
-
-    Args:
-        kind: of `CONVOLUTIONAL`.
-        task: which says how many channels go in and out.
-        channels: of every convolution.
-        depth: number of convolutions, even.
+    Shapes: x_BTC to out_BK, as many channels as the task has. `kind` is one of `CONVOLUTIONAL`, and
+    `depth` an even number of convolutions.
     """
 
     def __init__(self, kind: str, task: MemoryTask, channels: int, depth: int):

@@ -41,11 +41,7 @@ class Signal:
 def signal_through_ticks(net: RecurrentNet, task: MemoryTask, x_BTC: Tensor, y_B: Tensor) -> Signal:
     """The norm of dE_t/ds_k of every tick k, in double precision.
 
-    Args:
-        net: whose last answer has the error E_t.
-        task: which says the error.
-        x_BTC: sequences.
-        y_B: their answers.
+    E_t is the task's error of the network's last answer to sequences x_BTC, which should be y_B.
     """
     stack = net.unrolled()
     states = [stack.initial_state(len(x_BTC))]

@@ -134,6 +134,7 @@ class Chain(Block):
             return super().step(x_BC, state)
         after: State = ()
         for layer in self.layers:
+            # One flat tuple holds the states of all blocks: each takes its parts from the front.
             if isinstance(layer, Block):
                 x_BC, own = layer.step(x_BC, state[: layer.parts])
                 state, after = state[layer.parts :], after + own
@@ -165,6 +166,8 @@ class PathBlock(Block, ABC):
         super().__init__(path.in_channels, path.out_channels + more, path.nd)
         self.path = path
         self.stride, self.period, self.parts = path.stride, path.period, path.parts
+        # A path without padding has no output for its first inputs, and what stands beside it none
+        # to stand beside.
         self.lost = int(path.receptive_field) - 1 if padding == "none" else 0
 
     def combine(self, x: Tensor, y: Tensor) -> Tensor:

@@ -111,6 +111,7 @@ class LearnedGroupConv(PlaceByPlace):
         """
         if self.stage == self.factor - 1:
             raise ValueError(f"prune: all {self.stage} stages are done; condense() comes next")
+        # What was dropped before weighs without end, so that it is not chosen a second time.
         kept_GI = self.kept_GI
         weighs_GI = self.weight_GOI().abs().sum(dim=1).masked_fill(~kept_GI, torch.inf)
         least_GI = weighs_GI.argsort(dim=1)[:, : self.in_channels // self.factor]

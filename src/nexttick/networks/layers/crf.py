@@ -107,13 +107,9 @@ class DenseCRF(Block):
         elapsed_B: Tensor | None = None,
         change_B: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """One tick's logits in, its log Q of shape (B, L) out; causally only.
+        """One tick's logits (B, L) in, its log Q of the same shape out; causally only.
 
-        Args:
-            x_BC: logits of shape (B, L).
-            state: that before the tick.
-            elapsed_B: time since the tick before; 1 if not given.
-            change_B: price change since then; 0 if not given.
+        Time elapsed and price change since the tick before are those of `forward`.
         """
         if self.after:
             return super().step(x_BC, state)
@@ -123,6 +119,8 @@ class DenseCRF(Block):
         kernel_BN = self._weigh(times_BN.square(), prices_BN.square())
         unary = log_q = x_BC.log_softmax(dim=1)
         newest = []
+        # Before its s-th step a tick hears what its neighbours thought before their s-th, so that
+        # Q of each step is remembered by itself.
         for past_BLN in state[2].unbind(1):
             newest.append(log_q.exp())
             message_BL = torch.einsum("bln,bn->bl", past_BLN, kernel_BN)

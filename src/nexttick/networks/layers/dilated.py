@@ -61,6 +61,7 @@ class AtrousPyramid(Block):
         self.branches = nn.ModuleList(branches)
         self.parts = sum(branch.parts for branch in branches)
         most = reach(kernel_size, max(rates))
+        # Branches that look back less far begin later, so that all end at the same tick.
         self.lost = [most - reach(kernel_size, rate) for rate in rates]
         if padding != "none":
             self.lost = [0] * len(rates)

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class RunningStatistics:
-    """What batch norm remembers of the batches it was trained on.
-
-    Attributes:
-        mean_C: running mean of each channel.
-        var_C: running variance of each channel, from unbiased estimates.
-        batches: how many batches have been seen.
-    """
+    """What batch norm remembers of the batches it has seen: of each channel mean and variance."""
 
     mean_C: Tensor
     var_C: Tensor
@@ -44,18 +38,10 @@ def batch_norm_training(
     """Normalise by the statistics of this very batch, then scale and shift.
 
     The batch is normalised by its biased variance (divided by m), and remembered by its unbiased
-    one (divided by m - 1), as the paper's step 10 and torch have it.
-
-    Args:
-        x: shape (B, C, ...); the m values of a channel are all of its batch and places.
-        gamma_C: scales.
-        beta_C: shifts.
-        running: statistics before this batch.
-        momentum: share of this batch in the new statistics; None for a plain mean over batches.
-        epsilon: keeps the square root from zero.
-
-    Returns:
-        The normalised batch and the statistics after it.
+    one (divided by m - 1), as the paper's step 10 and torch have it. Of x, shape (B, C, ...), the m
+    values of a channel are all of its batch and places. `momentum` is the share of this batch in
+    the statistics that are returned beside it; None for a plain mean over batches. `epsilon` keeps
+    the square root from zero.
 
     Raises:
         ValueError: for one value a channel, which has no variance.

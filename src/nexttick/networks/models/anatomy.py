@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,14 @@ _TIME_LAST = (*CONVS, *TRANSPOSED, *NORMS, DenseCRF)
 LEARNING = (*CONVS, *TRANSPOSED, *NORMS, nn.Linear, nn.RNNBase, DenseCRF)  # layers with weights
 _BATCH = 16  # markets looked at together: no unit is behind a dead ReLU in all of them
 
-Called = Callable[[str, nn.Module, tuple[Tensor, ...], Tensor], None]
+
+class Call(NamedTuple):
+    """One call of a layer with weights; of a recurrent one y is the outputs, not the state."""
+
+    name: str
+    layer: nn.Module
+    x: Tensor
+    y: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,50 +54,49 @@ def count_parameters(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
 
 
-@contextmanager
-def watching(module: nn.Module, called: Called) -> Iterator[None]:
-    """Report each call of a layer with weights: name, layer, inputs, output; in evaluation mode.
+def calls_of(module: nn.Module, run: Callable[[], object]) -> list[Call]:
+    """Each call of a layer with weights while `run` runs, the module being in evaluation mode."""
+    calls: list[Call] = []
 
-    Of a recurrent layer that is the outputs, not the state.
-    """
-
-    def report(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         y = output[0] if isinstance(output, tuple) else output
-        assert isinstance(y, Tensor)
-        called(name, layer, inputs, y)
+        calls.append(Call(name, layer, inputs[0], y))
 
     hooks = [
-        layer.register_forward_hook(partial(report, name))
+        layer.register_forward_hook(partial(record, name))
         for name, layer in module.named_modules()
         if isinstance(layer, LEARNING)
     ]
     was_training = module.training
     try:
         module.eval()
-        yield
+        run()
     finally:
         module.train(was_training)
         for hook in hooks:
             hook.remove()
+    return calls
 
 
+@torch.no_grad()
 def layer_costs(module: nn.Module, *inputs: object, method: str = "forward") -> list[LayerCost]:
     """The cost of every layer with weights, in order of the pass: a `method` called with inputs.
 
     Weights that pruning has zeroed still cost, as long as their layer has not been condensed. The
     network's mode is kept, and its weights are not touched.
     """
-    costs: list[LayerCost] = []
+    # A module's own forward is reached through the call, which runs hooks.
+    called = module if method == "forward" else getattr(module, method)
+    return [
+        LayerCost(
+            name, _kind(layer), (*y.shape,), count_parameters(layer), products_of(layer, x, y)
+        )
+        for name, layer, x, y in calls_of(module, lambda: called(*inputs))
+    ]
 
-    def record(name: str, layer: nn.Module, x: tuple[Tensor, ...], y: Tensor) -> None:
-        kind = type(layer).__name__.removeprefix("Parametrized")
-        products = products_of(layer, x[0], y)
-        costs.append(LayerCost(name, kind, tuple(y.shape), count_parameters(layer), products))
 
-    with torch.no_grad(), watching(module, record):
-        # A module's own forward is reached through the call, which runs hooks.
-        (module if method == "forward" else getattr(module, method))(*inputs)
-    return costs
+def _kind(layer: nn.Module) -> str:
+    return type(layer).__name__.removeprefix("Parametrized")
 
 
 def multiply_adds(module: nn.Module, *inputs: object) -> int:
@@ -146,27 +152,21 @@ def describe_model(model: TickModel, num_features: int) -> list[Layer]:
     ticks = 2 * model.context if model.dense else model.context
     generator = torch.Generator().manual_seed(0)
     x_BTF = torch.randn(_BATCH, ticks, num_features, generator=generator).requires_grad_()
-    newest: dict[str, tuple[nn.Module, Tensor]] = {}
-
-    def record(name: str, layer: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
-        if y.dim() > 2:  # cells give one tick after the other, all else a run
-            y = y[..., -1] if isinstance(layer, _TIME_LAST) else y[:, -1]
-        newest[name] = layer, y
-
-    with watching(model, record):
-        model(x_BTF)
+    newest = {call.name: call for call in calls_of(model, lambda: model(x_BTF))}
     layers = []
-    for name, (layer, y) in newest.items():
+    for name, layer, _, out in newest.values():
+        # Cells give one tick after the other, all else a run.
+        last = (..., -1) if isinstance(layer, _TIME_LAST) else (slice(None), -1)
+        y = out[last] if out.dim() > 2 else out
         # A tick is looked at where it has a gradient. Weights are random, since values that were
         # normalised sum to a constant, which has none.
         weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
         (grad_BTF,) = torch.autograd.grad((y * weights).sum(), x_BTF, retain_graph=True)
         seen_T = grad_BTF.abs().sum(dim=(0, 2)) > 0
         seen = ticks - int(seen_T.nonzero()[0])
-        kind = type(layer).__name__.removeprefix("Parametrized")
         # A random field steps in another form than it runs, which no hook sees.
         multiply_adds = work[name] or products_of(layer, y, y) // _BATCH
         reaches = seen if seen <= model.context else None
         parameters = count_parameters(layer)
-        layers.append(Layer(name, kind, y.shape[1], parameters, multiply_adds, reaches))
+        layers.append(Layer(name, _kind(layer), y.shape[1], parameters, multiply_adds, reaches))
     return layers

@@ -81,6 +81,7 @@ class RNN(TickModel):
         pieces = []
         for x_piece in x_BTC.split(self.context, dim=1):
             h_piece, state = self.run(x_piece, state)
+            # The numbers go on, the gradient stops: a step costs one stretch, whatever the history.
             state = tuple(part.detach() for part in state)
             pieces.append(h_piece)
         return torch.cat(pieces, dim=1)
