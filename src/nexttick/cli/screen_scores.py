@@ -32,12 +32,12 @@ class Folds:
         self._progress = Progress(
             TextColumn("fold {task.fields[number]}  {task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=console,
             disable=quiet or not console.is_terminal,
         )
-        self._told = not (quiet or console.is_terminal)
+        self._plain = not (quiet or console.is_terminal)
         self._lines: dict[tuple[int, str], TaskID] = {}
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -46,7 +46,11 @@ class Folds:
         width = max(len(task.contestant) for task in self._tasks)
         for task in self._tasks:
             self._lines[task.number, task.contestant] = self._progress.add_task(
-                task.contestant.ljust(width), start=False, total=1, number=task.number, told="waits"
+                task.contestant.ljust(width),
+                start=False,
+                total=1,
+                number=task.number,
+                state="waits",
             )
         self._progress.start()
         self._watcher.start()
@@ -59,10 +63,10 @@ class Folds:
 
     def show_done(self, task: Task) -> None:
         """Mark a task as done; a line of its own where there is no terminal to draw on."""
-        if self._told:
+        if self._plain:
             say(f"fold {task.number}  {task.contestant}  done")
         line = self._lines[task.number, task.contestant]
-        self._progress.update(line, completed=1, total=1, told="done")
+        self._progress.update(line, completed=1, total=1, state="done")
         self._progress.stop_task(line)
 
     def _watch(self) -> None:
@@ -78,12 +82,12 @@ class Folds:
         line, log = self._lines[task.number, task.contestant], task.folder / "log.jsonl"
         self._progress.start_task(line)
         lines = log.read_text().splitlines() if log.exists() else []
-        told = "runs"
+        state = "runs"
         if lines:
             last = json.loads(lines[-1])
-            told = f"epoch {last['epoch']}  valid {last['valid_loss']:.4f}"
+            state = f"epoch {last['epoch']}  valid {last['valid_loss']:.4f}"
         epochs = task.recipe.train.epochs
-        self._progress.update(line, completed=len(lines), total=epochs, told=told)
+        self._progress.update(line, completed=len(lines), total=epochs, state=state)
 
 
 def show_scores(metrics: dict[str, Any]) -> None:
@@ -106,9 +110,9 @@ def show_scores(metrics: dict[str, Any]) -> None:
             say(sentence(metrics, network, horizon))
     if "truth" in metrics:
         table = _table("What can be known of rise@1", ("attained", "bits over the truth", "95 %"))
-        for name, told in metrics["truth"].items():
-            bits, *bounds = told["bits_over_truth"]
-            share = "none" if told["share"] is None else f"{told['share']:.1%}"
+        for name, known in metrics["truth"].items():
+            bits, *bounds = known["bits_over_truth"]
+            share = "none" if known["share"] is None else f"{known['share']:.1%}"
             style = "bold" if name in metrics["networks"] else None
             table.add_row(name, share, f"{bits:+.4f}", _interval(bounds), style=style)
         console.print(table)
@@ -123,9 +127,9 @@ def _table(title: str, headings: Iterable[str]) -> Table:
     return table
 
 
-def show_comparison(told: dict[str, Any]) -> None:
+def show_comparison(compared: dict[str, Any]) -> None:
     """A table a horizon: each run's scores, and what it knows more than the first one."""
-    for horizon, one in told.items():
+    for horizon, one in compared.items():
         title = f"{horizon}: {one['n']:,} events in common, {one['base_rate']:.1%} rise"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for heading in ("", "log loss", "AUC", "Brier", "bits more than the first", "95 %"):

@@ -41,7 +41,7 @@ class Subject:
 def measure(
     subject: Subject, tasks: list[Task], pooled: Pooled, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """All of `metrics.json`; `say` is told what takes a while."""
+    """All of `metrics.json`; `say` announces what takes a while."""
     recipe, options = subject.how.recipe, subject.how.evaluate
     # The gap rule is that of the past of the first fold, for all folds: one market, one rule.
     first_test = int(pooled.table["event"][0])

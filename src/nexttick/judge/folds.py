@@ -34,15 +34,9 @@ VALID, TEST = 0, 1  # parts that a prediction can be of
 
 @dataclass(frozen=True)
 class Task:
-    """One contestant on one fold.
+    """One contestant on one fold: a network's name with its recipe, or `BASELINES`.
 
-    Attributes:
-        contestant: name of a network, or `BASELINES`.
-        number: of the fold, from 1.
-        fold: its events.
-        recipe: with the network's own model.
-        baselines: those that are fitted beside the cheap ones.
-        folder: where its results go.
+    Folds are numbered from 1. `baselines` are those that are fitted beside the cheap ones.
     """
 
     contestant: str
@@ -69,14 +63,9 @@ def plan(
     options: EvaluateOptions,
     baselines: tuple[str, ...],
 ) -> list[Task]:
-    """The tasks of an evaluation, fold by fold.
+    """The tasks of an evaluation of events at these times, fold by fold.
 
-    Args:
-        folder: of the evaluation.
-        time_ns: of all events.
-        recipes: by network; the first one's labels and split are those of all.
-        options: folds, scheme and embargo.
-        baselines: beside the cheap ones.
+    Recipes are those of the networks, by name; the first one's labels and split are those of all.
     """
     first = next(iter(recipes.values()))
     folds = walk_forward(

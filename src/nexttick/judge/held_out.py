@@ -1,6 +1,6 @@
 """The test of one held-out part: a network and its baselines on the same events, side by side.
 
-It is one fold, told as `nexttick evaluate` tells of many (`pooling`).
+It is one fold, reported as `nexttick evaluate` reports many (`pooling`).
 """
 
 from __future__ import annotations
@@ -50,14 +50,8 @@ def judge(
 ) -> Tested:
     """Score the network and the baselines on the events from `begin` on.
 
-    All are scored on the same events: those with a known label and enough history.
-
-    Args:
-        predictor: the network.
-        fitted: its baselines.
-        prepared: events and their labels.
-        begin: the first event that nobody was fitted on.
-        files: that the ticks come from.
+    All are scored on the same events: those with a known label and enough history. `files` are
+    what the ticks come from, for the record.
 
     Raises:
         TickError: there is no such event.

@@ -1,4 +1,4 @@
-"""What all contestants said of the same events, and all that is told of it, as plain values.
+"""What all contestants said of the same events, and all that is reported of it, as plain values.
 
 One held-out part or the test parts of many folds: both are a table of answers (`Pooled`), and
 `report` makes of it what `metrics.json` holds. The page draws the same numbers.
@@ -27,7 +27,7 @@ from nexttick.ticks.gaps import segment_starts
 from nexttick.ticks.record import TickError
 
 ROC_POINTS = 101
-_PAIRED = ("bits", "auc", "brier", "mcc", "accuracy")  # whose differences are told
+_PAIRED = ("bits", "auc", "brier", "mcc", "accuracy")  # whose differences are reported
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,10 @@ def ask_baselines(
 
 
 def report(pooled: Pooled, events: pl.DataFrame, resamples: int = 1000) -> dict[str, Any]:
-    """What is told of the answers in `metrics.json`; `report_data` tells the rest.
+    """What `metrics.json` says of the answers; `report_data` says the rest.
 
-    No costs and no audit are asked for here: `backtest` and `audit` say so.
-
-    Args:
-        pooled: answers of one part or of many folds.
-        events: all of them, in which the answers' `event` counts.
-        resamples: of the intervals.
+    No costs and no audit are asked for here: `backtest` and `audit` say so. `events` are all of
+    them, in which the answers' `event` counts.
 
     Raises:
         TickError: there is a horizon at which no event can be scored.
@@ -177,20 +173,16 @@ def _report_horizon(pooled: Pooled, horizon: str, resamples: int) -> dict[str, A
         for other in pooled.contestants:
             paired = scored.differences(network, other)
             differences[network, other] = {key: list(paired[key]) for key in _PAIRED}
+        said = {"before": rows[f"raw_{network}"].to_numpy(), "after": p_by[network]}
         reliability[network] = {
             when: reliability_curve(y, p, scored.resampler).to_dict(as_series=False)
-            for when, p in (("before", rows[f"raw_{network}"].to_numpy()), ("after", p_by[network]))
+            for when, p in said.items()
         }
-    losses = {name: log_losses(y, p) for name, p in p_by.items()}
-    bits: dict[int, dict[str, float]] = {}
+    losses, bits = {name: log_losses(y, p) for name, p in p_by.items()}, {}
     for number in pooled.table["fold"].unique():
         own = fold_N == number
-        base = losses["base_rate"][own].mean() if own.any() else math.nan
-        bits[number] = {
-            name: (base - float(loss[own].mean())) / math.log(2)
-            for name, loss in losses.items()
-            if own.any()
-        }
+        means = {name: float(loss[own].mean()) for name, loss in losses.items() if own.any()}
+        bits[number] = {name: (means["base_rate"] - x) / math.log(2) for name, x in means.items()}
     grid = np.linspace(0, 1, ROC_POINTS)
     roc = {"false_positive_rate": grid.tolist()}
     for name, p in p_by.items():
@@ -246,15 +238,7 @@ def _report_truth(pooled: Pooled, events: pl.DataFrame, resamples: int) -> dict[
 def report_data(
     pooled: Pooled, events: pl.DataFrame, data_hash: str, max_gap_ns: int, files: Sequence[str]
 ) -> dict[str, Any]:
-    """`data` of `metrics.json`.
-
-    Args:
-        pooled: whose events were held out.
-        events: all of them.
-        data_hash: fingerprint of their ticks.
-        max_gap_ns: a longer pause ends a segment.
-        files: that the ticks come from.
-    """
+    """`data` of `metrics.json`, of all events and of those that were held out."""
     table, time_ns = pooled.table, events["time"].to_numpy()
     return {
         "files": list(files),

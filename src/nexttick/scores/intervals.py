@@ -112,7 +112,7 @@ def evaluate(
             )
         ]
     # A single matrix product resamples all contestants: its threads meet only once.
-    sums_BM = [told.sums_BM.astype(np.float32) for told in tallies]
+    sums_BM = [one.sums_BM.astype(np.float32) for one in tallies]
     sums_RM = resampler.weights_RB @ np.concatenate(sums_BM, axis=1)
     ends = np.cumsum([one.shape[1] for one in sums_BM])
     parts = np.split(sums_RM, ends[:-1], axis=1)
@@ -120,7 +120,7 @@ def evaluate(
     errors = {name: scores.pop("ece_error") for name, scores in resampled.items()}
     # The scores themselves come from the same sums in double precision, each block counted once.
     ones = np.ones((1, resampler.blocks))
-    whole = {name: scores_of(told, ones) for name, told in zip(p_by, tallies, strict=True)}
+    whole = {name: scores_of(one, ones) for name, one in zip(p_by, tallies, strict=True)}
     for scores_by in (whole, resampled):
         for scores in scores_by.values():
             scores |= {

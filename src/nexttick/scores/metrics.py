@@ -84,18 +84,18 @@ def score(
     Raises:
         ValueError: there is no event, a p is no probability, or y and sign disagree.
     """
-    told = tally(Outcomes.of(y, sign), p, np.array([0, len(y)]), threshold)
-    values = scores_of(told, np.ones((1, 1)))
+    whole = tally(Outcomes.of(y, sign), p, np.array([0, len(y)]), threshold)
+    values = scores_of(whole, np.ones((1, 1)))
     scores = {name: float(value[0]) for name, value in values.items() if name != "ece_error"}
     bits = (base_log_loss - scores["log_loss"]) / math.log(2)
     return {"n": len(y), **scores, "bits": bits}
 
 
-def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+def scores_of(sums: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
     """Scores of R weighted sums of blocks, R values each.
 
     Args:
-        told: from `tally`.
+        sums: from `tally`.
         weights_RB: how often each block counts; a row of ones gives the scores themselves. As
             float32 they are faster, with six digits and counts exact up to 2**24.
 
@@ -103,17 +103,17 @@ def scores_of(told: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArra
         As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part
         of each in `ece` is from that of all events.
     """
-    return scores_of_sums(told, weights_RB @ told.sums_BM.astype(weights_RB.dtype))
+    return scores_of_sums(sums, weights_RB @ sums.sums_BM.astype(weights_RB.dtype))
 
 
-def scores_of_sums(told: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]]:
+def scores_of_sums(whole: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]]:
     """The same from the R weighted sums themselves."""
-    sums = Sums.of(sums_RM, told.bin_starts)
+    sums = Sums.of(sums_RM, whole.bin_starts)
     loss, error, loss_moves, loss_direction = sums.losses_RL.T
     n, tp, positives = sums.answers_RA.T
     falls, ties, rises = sums.of_RC.T
     pairs_R2 = rises[:, None] * sums.of_RC[:, :RISE]
-    wins_R2 = sums.wins_R2 - told.wins_excess * pairs_R2
+    wins_R2 = sums.wins_R2 - whole.wins_excess * pairs_R2
     rate, reliability, off_RK = rises / n, sums.reliability_R / n, sums.off_RK / n[:, None]
     fp, fn, tn = positives - tp, rises - tp, n - rises - (positives - tp)
     # A product of four counts of millions is beyond int64, and its root is all that is needed.
@@ -127,13 +127,13 @@ def scores_of_sums(told: Tally, sums_RM: Array) -> dict[str, NDArray[np.float64]
         "resolution": rate * (1 - rate) + reliability - error / n,
         "uncertainty": rate * (1 - rate),
         "ece": np.abs(off_RK).sum(axis=1),
-        "ece_error": np.abs(off_RK - told.off_K).sum(axis=1),
+        "ece_error": np.abs(off_RK - whole.off_K).sum(axis=1),
         "accuracy": (tp + tn) / n,
         "mcc": _ratio(tp * tn - fp * fn, norm, empty=0.0),
         "precision": _ratio(tp, positives),
         "npv": _ratio(tn, tn + fn),
     }
-    if told.signed:
+    if whole.signed:
         any_fall, any_tie = (pairs_R2 > 0).T
         scores |= {
             "tie_rate": ties / n,

@@ -214,10 +214,6 @@ def ranking(p: Array, outcome: NDArray[np.int8]) -> NDArray[np.unsignedinteger]:
 
     Floats of one sign are ordered as their bits are, and whole numbers sort several times faster
     than an argsort. The two topmost bits are free: no probability uses them.
-
-    Args:
-        p: from `probabilities`.
-        outcome: `FALL`, `TIE` or `RISE`.
     """
     bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64)
     ranked = np.empty_like(bits)

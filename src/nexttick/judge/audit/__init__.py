@@ -51,17 +51,10 @@ def audit(
     set_aside: pl.DataFrame | None = None,
     options: AuditOptions = AuditOptions(),
 ) -> list[AuditFinding]:
-    """Make every check.
+    """Make every check of a predictor and the ticks that it was trained or tested on.
 
-    Args:
-        predictor: trained on `prepared`.
-        prepared: what training and test took.
-        ticks: what it was prepared from.
-        recipe: of the training.
-        fitted: the baselines of the test; where None, the cheap ones are fitted on the training
-            part.
-        set_aside: the table that came with the ticks, for the facts.
-        options: how thorough.
+    Without `fitted`, the baselines of the test, the cheap ones are fitted on the training part.
+    `set_aside` is the table that came with the ticks; it adds a fact.
 
     Raises:
         ValueError: the ticks or the horizons are not those of `prepared`, or there are neither

@@ -73,16 +73,7 @@ def plain_answer(
     options: LabelOptions,
     max_gap_ns: int,
 ) -> tuple[PlainLabel, int]:
-    """The label of event i and the number of steps that it took to find it.
-
-    Args:
-        time: of all events.
-        price: of all events.
-        i: the event that is asked about.
-        horizon: as in `LabelOptions.horizon`.
-        options: ties and smoothing.
-        max_gap_ns: a longer pause makes the label missing.
-    """
+    """The label of event i of all, and the number of steps that it took to find it."""
     now, duration_ns, j = price[i], parse_duration_ns(horizon), i
     while True:
         j += 1

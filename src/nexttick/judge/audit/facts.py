@@ -35,7 +35,7 @@ def facts(
     ties = {"next": float((price[1:] == price[:-1]).mean()) if len(price) > 1 else 0.0}
     stamps, events = ticks["time"].n_unique(), len(prepared.events)
     gaps, longest_s = len(prepared.starts) - 1, prepared.spec.max_gap_ns / 1e9
-    told: list[tuple[str, str, dict[str, float]]] = [
+    found: list[tuple[str, str, dict[str, float]]] = [
         (
             "ties",
             f"{ties['next']:.1%} of the events have the price of the one before.",
@@ -57,5 +57,5 @@ def facts(
         away = set_aside.filter(~pl.col("kept"))
         rows, reasons = int(away["rows"].sum()), away["reason"].n_unique()
         sentence = f"{rows:,} rows were set aside, for {reasons} reasons."
-        told.append(("rows set aside", sentence, {"rows": rows, "reasons": reasons}))
-    return [AuditFinding(name, None, sentence, numbers) for name, sentence, numbers in told]
+        found.append(("rows set aside", sentence, {"rows": rows, "reasons": reasons}))
+    return [AuditFinding(name, None, sentence, numbers) for name, sentence, numbers in found]

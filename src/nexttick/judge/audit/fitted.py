@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,30 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> AuditFinding:
     name, split = "fitted on past rows only", prepared.split
     if split.train_stop == 0:
         return AuditFinding(name, None, "Nothing was fitted on these ticks.", {})
+    again = Scaler.fit(prepared.features_NF[: split.train_stop])
+    network = copy.deepcopy(predictor.model)
+    fit_encodings(network, prepared.x_NF[: split.train_stop])
+    states = zip(network.state_dict().values(), predictor.model.state_dict().values(), strict=True)
+    recipe = predictor.provenance.get("recipe", {})
+    curves = calibrate(predictor, prepared, recipe.get("train", {}).get("calibration", "none"))
+    grid = np.linspace(0.01, 0.99, 99)
+    alike = len(curves) == len(predictor.calibration)
     distances = {
-        "scaling": _scaling_distance(predictor, prepared),
-        "encoding": _encoding_distance(predictor, prepared),
-        "calibration": _calibration_distance(predictor, prepared),
+        # In scales, and relative to them: features have units of their own.
+        "scaling": _largest(
+            np.append((again.mean - one.mean) / again.scale, one.scale / again.scale - 1)
+            for one in (predictor.scaler, prepared.scaler)
+        ),
+        # All that `fit_encodings` may set; the rest of the network is its own copy.
+        "encoding": _largest(
+            (a - b) / (1 + np.abs(a))
+            for a, b in ((a.cpu().numpy(), b.cpu().numpy()) for a, b in states)
+        ),
+        "calibration": _largest(
+            a(grid) - b(grid) for a, b in zip(curves, predictor.calibration, strict=True)
+        )
+        if alike
+        else math.inf,
     }
     wrong = [what for what, distance in distances.items() if not distance <= _ROUNDING]
     if wrong:
@@ -44,38 +65,5 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> AuditFinding:
     return AuditFinding(name, not wrong, sentence, numbers)
 
 
-def _scaling_distance(predictor: Predictor, prepared: Prepared) -> float:
-    """Largest difference of means and scales, in scales."""
-    again = Scaler.fit(prepared.features_NF[: prepared.split.train_stop])
-    return max(
-        float(
-            max(
-                (np.abs(again.mean - one.mean) / again.scale).max(),
-                np.abs(one.scale / again.scale - 1).max(),
-            )
-        )
-        for one in (predictor.scaler, prepared.scaler)
-    )
-
-
-def _encoding_distance(predictor: Predictor, prepared: Prepared) -> float:
-    """Largest relative difference of what `fit_encodings` sets in the network."""
-    again = copy.deepcopy(predictor.model)
-    fit_encodings(again, prepared.x_NF[: prepared.split.train_stop])
-    pairs = zip(again.state_dict().values(), predictor.model.state_dict().values(), strict=True)
-    return max((_relative(a.cpu().numpy(), b.cpu().numpy()) for a, b in pairs), default=0.0)
-
-
-def _calibration_distance(predictor: Predictor, prepared: Prepared) -> float:
-    """Largest difference of what the curves make of a probability."""
-    recipe = predictor.provenance.get("recipe", {})
-    again = calibrate(predictor, prepared, recipe.get("train", {}).get("calibration", "none"))
-    if len(again) != len(predictor.calibration):
-        return math.inf
-    grid = np.linspace(0.01, 0.99, 99)
-    pairs = zip(again, predictor.calibration, strict=True)
-    return max((float(np.abs(a(grid) - b(grid)).max()) for a, b in pairs), default=0.0)
-
-
-def _relative(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    return float((np.abs(a - b) / (1 + np.abs(a))).max(initial=0.0))
+def _largest(differences: Iterable[NDArray[np.floating]]) -> float:
+    return max((float(np.abs(one).max(initial=0.0)) for one in differences), default=0.0)

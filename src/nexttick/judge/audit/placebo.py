@@ -26,15 +26,8 @@ def check_placebo(
     """Train on a placebo of the first events; whoever beats its truth has seen the answers.
 
     The verdict is on horizons counted in events, whose truth is known in closed form: the 95 %
-    interval of the bits that the network has over the truth must not lie above zero.
-
-    Args:
-        prepared: of the user's ticks.
-        ticks: the user's.
-        recipe: what is trained.
-        events: how many of the user's events the placebo is made from, at the most.
-        epochs: the most that are trained, for speed.
-        seed: of the placebo's price path.
+    interval of the bits that the network has over the truth must not lie above zero. The placebo is
+    made of so many events of the user's at the most, and trained for so many epochs at the most.
     """
     counted = {int(text): h for h, text in enumerate(recipe.labels.horizon) if text.isdecimal()}
     if recipe.labels.smooth or not counted:

@@ -10,13 +10,13 @@ entropy is concave, so
 A network that does better on a later label was given answers of the wrong event, sees ticks that
 it should not, or stands one row too early in the table: the check fails. A badly trained network
 is no such forecaster: one that has learned the trend and not yet the bounce is better about the
-next event than about its own. It is told apart by the right-hand side: to fail, the network must
+next event than about its own. It is known by the right-hand side: to fail, the network must
 also do as well on the later label as the best honest baseline does on its own.
 
 *Earlier labels.* The label of the event before is known in part already: at `rise@1` wholly, for
 it is the last price change. In a market that goes on in its direction an honest forecast agrees
 with the last change more often than with the next one, so a better score on an earlier label
-proves nothing. It is told, and nothing fails.
+proves nothing. It is reported, and nothing fails.
 
 Several shifts and horizons are looked at, and no market is quite stationary. So the network must
 be better on the other label by twice the 95 % interval.
@@ -67,10 +67,7 @@ class Said:
 def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> AuditFinding:
     """Score the test part's predictions against labels of events 1 and 2 before and after.
 
-    Args:
-        predictor: the network.
-        fitted: baselines, of which the best honest one is the yardstick.
-        prepared: what they are tested on.
+    The best honest one of the fitted baselines is the yardstick.
     """
     p_NH = predictor.score(prepared.x_NF, prepared.starts).p_NH
     rows = np.arange(prepared.split.test, len(p_NH))

@@ -31,14 +31,7 @@ _POINTS = 400  # of a picture's equity
 
 @dataclass(frozen=True)
 class Backtest:
-    """What the signals of one horizon earned.
-
-    Attributes:
-        latency_s: from an event to the execution of the order that answers it.
-        trades: the round trips.
-        by_fee: from `fee_curve`.
-        by_latency: from `latency_curve`.
-    """
+    """What the signals of one horizon earned: round trips, `fee_curve` and `latency_curve`."""
 
     latency_s: float
     trades: Trades
@@ -69,16 +62,7 @@ def backtest(
 ) -> Backtest:
     """Trade, and see what other fees and latencies would have left.
 
-    Args:
-        market: see `trade`, as the others.
-        signal_N: +1, -1 or 0 with each event.
-        known_at_N: when each answer is known.
-        latency_s: from an event to the execution of the order that answers it.
-        fee_bps: of each execution.
-        threads: that share the latencies.
-
-    Raises:
-        ValueError: as `trade`.
+    `trade` says what is given, and what is refused; threads share the latencies.
     """
     signals = (market, signal_N, known_at_N)
     trades = trade(*signals, latency_s=latency_s, fee_bps=fee_bps)

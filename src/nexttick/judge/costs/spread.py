@@ -38,9 +38,7 @@ def estimate_spread(events: pl.DataFrame, starts: NDArray[np.int64]) -> Spread:
     Sides inferred from price changes turn exactly when the price does, so that their own prices
     would count every move as spread.
 
-    Args:
-        events: from `merge_events`, of the past only where a decision hangs on the spread.
-        starts: where segments start.
+    Where a decision hangs on the spread, `events` are those of the past only.
 
     Raises:
         ValueError: neither is defined.
@@ -61,13 +59,7 @@ def sides_spread_bps(
 ) -> float:
     """Mean log distance of the buyers' from the sellers' price where the taker changes sides.
 
-    Args:
-        price: of each event.
-        side: +1 the buyer took, -1 the seller took, 0 unknown.
-        starts: where segments start; no pair of events crosses one.
-
-    Returns:
-        Basis points; NaN where the taker never changes sides.
+    In basis points; NaN where the taker never does. No pair of events crosses a segment's start.
     """
     turns = np.flatnonzero((side[1:] * side[:-1] == -1) & ~_at_starts(starts, len(price))[1:]) + 1
     distance = np.log(price[turns] / price[turns - 1]) * side[turns]
@@ -77,12 +69,8 @@ def sides_spread_bps(
 def roll_spread_bps(price: NDArray[np.float64], starts: NDArray[np.int64]) -> float:
     """Roll's estimate, 2 √(-Cov(Δp[i], Δp[i-1])) of log prices, in basis points.
 
-    Args:
-        price: of each event.
-        starts: where segments start; no pair of changes crosses one.
-
-    Returns:
-        Basis points; NaN where the covariance is positive or there are no two changes.
+    NaN where the covariance is positive or there are no two changes. No pair of changes crosses a
+    segment's start.
     """
     change = np.diff(np.log(price))
     inside = ~_at_starts(starts, len(price))[1:]

@@ -49,7 +49,10 @@ def render(run: Path) -> str:
     environment = Environment(
         loader=PackageLoader("nexttick.judge.report"), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters |= {"number": number, "interval": interval, "moment": moment}
+    environment.filters |= {"number": number, "interval": interval}
+    environment.filters["moment"] = lambda time_ns: datetime.fromtimestamp(
+        time_ns / 1e9, UTC
+    ).strftime("%Y-%m-%d %H:%M UTC")
     config = json.loads((run / "config.json").read_text())
     return environment.get_template("page.html.j2").render(
         metrics=metrics,
@@ -105,8 +108,3 @@ def interval(bounds: Sequence[float | None] | None, digits: int = 4) -> str:
     if bounds is None or bounds[0] is None or bounds[1] is None:
         return ""
     return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
-
-
-def moment(time_ns: int) -> str:
-    """A time stamp for people."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -153,9 +153,9 @@ def reliability(source: Results) -> Figure:
     axes = figure.subplots()
     axes.axline((0, 0), slope=1, color="#6b7280", linewidth=0.8, label="perfect")
     for name in source.networks:
-        told = source.metrics["reliability"][name][horizon]
+        curves = source.metrics["reliability"][name][horizon]
         style = source.style(name)
-        before, after = told["before"], told["after"]
+        before, after = curves["before"], curves["after"]
         rate = np.array(after["rate"])
         bounds = np.array([_numbers(after["low"]), _numbers(after["high"])])
         axes.errorbar(after["p"], rate, np.abs(bounds - rate), **style, capsize=2)
@@ -170,11 +170,11 @@ def roc(source: Results) -> Figure:
     """ROC curves at the first horizon."""
     figure, horizon = _figure(3.6), source.horizons[0]
     axes = figure.subplots()
-    told = source.metrics["roc"][horizon]
+    curves = source.metrics["roc"][horizon]
     for name in source.honest:
         auc = source.contestants[name][horizon]["auc"]
         style = {**source.style(name), "marker": "", "label": f"{name} {_number(auc):.3f}"}
-        axes.plot(told["false_positive_rate"], _numbers(told[name]), **style)
+        axes.plot(curves["false_positive_rate"], _numbers(curves[name]), **style)
     axes.set(xlabel="share of non-rises called rises", ylabel="share of rises called rises")
     axes.legend(title=f"AUC, {horizon}", title_fontsize=7.5)
     return figure
@@ -207,12 +207,8 @@ def fees(source: Results) -> Figure:
         axes.plot(curve["fee_bps"], _numbers(curve["net_bps"]), **source.style(name))
         low, high = _numbers(curve["net_low_bps"]), _numbers(curve["net_high_bps"])
         axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
-    axes.axhline(0, color="#6b7280", linewidth=0.8)
-    axes.set_xscale("symlog", linthresh=0.1)
-    axes.set_xlim(-0.02, 12)
-    axes.set_xticks(curve["fee_bps"], [f"{fee:g}" for fee in curve["fee_bps"]])
-    axes.set(xlabel="fee of each trade, bps", ylabel="net result of a round trip, bps")
-    axes.legend()
+    _finish_costs(axes, curve["fee_bps"], "fee of each trade, bps")
+    axes.set_ylabel("net result of a round trip, bps")
     return figure
 
 
@@ -221,16 +217,22 @@ def latency(source: Results) -> Figure:
     figure = _figure()
     axes = figure.subplots()
     for name in source.networks:
-        told = source.metrics["backtest"][name][source.horizons[0]]["by_latency"]
-        before_fees = 2 * np.array(_numbers(told["break_even_fee_bps"]))
-        axes.plot(told["latency_s"], before_fees, **source.style(name))
+        curve = source.metrics["backtest"][name][source.horizons[0]]["by_latency"]
+        before_fees = 2 * np.array(_numbers(curve["break_even_fee_bps"]))
+        axes.plot(curve["latency_s"], before_fees, **source.style(name))
+    _finish_costs(axes, curve["latency_s"], "latency, seconds")
+    axes.set_ylabel("result after the spread, bps")
+    return figure
+
+
+def _finish_costs(axes: Axes, costs: Sequence[float], label: str) -> None:
+    """Costs from nothing to ten, the small ones apart, and a line where nothing is left."""
     axes.axhline(0, color="#6b7280", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_xlim(-0.02, 12)
-    axes.set_xticks(told["latency_s"], [f"{seconds:g}" for seconds in told["latency_s"]])
-    axes.set(xlabel="latency, seconds", ylabel="result after the spread, bps")
+    axes.set_xticks(costs, [f"{cost:g}" for cost in costs])
+    axes.set_xlabel(label)
     axes.legend()
-    return figure
 
 
 def stretch(source: Results) -> Figure:
