@@ -23,14 +23,9 @@ _EVENT = ("time", "nth", "price")  # what tells events apart; nth of those of on
 
 @dataclass(frozen=True)
 class NetworkAnswers:
-    """What one network of a run said.
+    """What one network of a run said; the labels of the recipe say what was asked.
 
-    Attributes:
-        name: of the run, and of the network where it judged several.
-        recipe: of the run; its labels say what was asked.
-        max_gap_ns: the pause that ends a segment.
-        table: `time`, `nth` of those of one time, `price`, and `p_rise@h` of each horizon, an
-            event a row.
+    The table holds `time`, `nth` of those of one time, `price`, and `p_rise@h` of each horizon.
     """
 
     name: str

@@ -25,12 +25,7 @@ from nexttick.ticks.writing import with_nulls, write_table
 
 @dataclass(frozen=True)
 class Tested:
-    """What a test says.
-
-    Attributes:
-        metrics: what `metrics.json` holds.
-        predictions: a row for each event of the part, as `predict` gives them.
-    """
+    """What a test says: all of `metrics.json`, and predictions of the part as `predict` gives."""
 
     metrics: dict[str, Any]
     predictions: pl.DataFrame

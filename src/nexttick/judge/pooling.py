@@ -32,14 +32,10 @@ _PAIRED = ("bits", "auc", "brier", "mcc", "accuracy")  # whose differences are r
 
 @dataclass(frozen=True)
 class Pooled:
-    """Out-of-sample answers of all contestants.
+    """Out-of-sample answers of all contestants; the first network leads.
 
-    Attributes:
-        table: a row an event of any test part: `event`, `fold`, `time`, `price`, and for each
-            horizon `y_h`, `tie_h` and `<contestant>_h`, and `raw_<network>_h`.
-        networks: names of the networks, the first one leads.
-        baselines: names of the baselines.
-        horizons: H names.
+    The table has a row an event of any test part: `event`, `fold`, `time`, `price`, and for each
+    horizon `y_h`, `tie_h` and `<contestant>_h`, and `raw_<network>_h`.
     """
 
     table: pl.DataFrame

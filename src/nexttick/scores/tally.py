@@ -149,6 +149,8 @@ def tally(
     losses_BL = (losses or Losses.of(outcomes, p, bounds)).over(bounds)
     p_BK = np.add.reduceat(p_BJ, starts[:-1], axis=1)
     sums_BM = np.concatenate([losses_BL, answers_BA, p_BK, count_BM], axis=1)
+    # Pairs in one fine bin count half, whatever their order. By how much that is wrong over all
+    # events is known from the ranking, and the same share is taken off every resample.
     whole = Sums.of(sums_BM.sum(axis=0, keepdims=True), starts)
     wins, pairs = count_wins(ranked)
     excess = (whole.wins_R2[0] - wins) / np.maximum(pairs, 1.0)
@@ -250,6 +252,7 @@ def _count_wins(ranked):  # type: ignore[no-untyped-def]
     equal_falls = equal_ties = 0  # of the same p, all before the first rise of it
     p = ranked[0] >> 2
     for key in ranked:
+        # A branch on what came would be mispredicted at every other event; products are not.
         same, outcome = np.int64(key >> 2 == p), np.int64(key & 3)
         p = key >> 2
         fall, tie, rise = outcome == FALL, outcome == TIE, outcome == RISE
@@ -291,6 +294,8 @@ def _find_bins(p, edges, bins):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _add_losses(rise, tie, p, bounds, tie_share, sums_GL):  # type: ignore[no-untyped-def]
     for g in range(len(bounds) - 1):
+        # A logarithm costs more than all the rest, so one is taken of a product of likelihoods,
+        # short enough that the smallest ones do not underflow.
         for start in range(bounds[g], bounds[g + 1], PRODUCT):
             stop = min(start + PRODUCT, bounds[g + 1])
             likelihood, error, moves, direction = _joint(rise, tie, p, start, stop, tie_share)
@@ -317,6 +322,7 @@ def _joint(rise, tie, p, start, stop, tie_share):  # type: ignore[no-untyped-def
         level = (1.0 - up) * tie_share
         down = 1.0 - up - level
         likelihood *= r * up + (1.0 - r) * (1.0 - up)
+        # What is ruled out is divided away once for all, not event by event.
         moves *= r * up + t * level + f
         any_move *= (1.0 - f) * (up + level) + f
         direction *= r * up + f * down + t
@@ -331,6 +337,8 @@ def _resum(counts_RM, p_RK, starts, of_RC, wins_R2, reliability_R, off_RK):  # t
         falls = ties = rises = 0.0
         for k in range(len(starts) - 1):
             before, rises_before = falls + ties + rises, rises
+            # Upwards from the lowest bin: the falls and ties met so far are those that a rise of
+            # this bin scores above, so one walk counts all pairs.
             for j in range(starts[k], starts[k + 1]):
                 f, t, u = counts_RM[r, j], counts_RM[r, J + j], counts_RM[r, 2 * J + j]
                 wins_R2[r, 0] += u * (falls + f / 2)

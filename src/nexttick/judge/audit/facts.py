@@ -12,13 +12,9 @@ from nexttick.prepare.dataset import Prepared
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """The outcome of one check.
+    """The outcome of one check, in plain words and with what was measured.
 
-    Attributes:
-        name: of the check.
-        passed: whether it passed; None where it tells something, or could not be made.
-        sentence: what was found, in plain words.
-        numbers: what was measured.
+    `passed` is None where it says something that is neither good nor bad, or could not be made.
     """
 
     name: str

@@ -160,12 +160,7 @@ def choose_thresholds(
 class Costs:
     """What stands between predictions and a profit.
 
-    Attributes:
-        market: all events.
-        labels: of all events; when an answer is known ends a position.
-        spread: given, or estimated on what lies before the first test part.
-        fee_bps: of each execution.
-        latency_s: from an event to the execution of the order that answers it.
+    Market and labels are those of all events; when an answer is known ends a position.
     """
 
     market: MidPrices

@@ -64,11 +64,7 @@ class Thresholds(NamedTuple):
 class MidPrices:
     """The mid prices behind N events, at which nobody can trade without paying the spread.
 
-    Attributes:
-        time_ns: of each event.
-        log_mid: of each event.
-        starts: where segments start.
-        spread_bps: what a round trip costs beside fees.
+    `starts` are where segments start; the spread is what a round trip costs beside fees.
     """
 
     time_ns: NDArray[np.int64]
@@ -105,16 +101,10 @@ class MidPrices:
 
 @dataclass(frozen=True)
 class Trades:
-    """K round trips on a market, in time order.
+    """K round trips on a market, in time order; the fee is of each execution, two a round trip.
 
-    Attributes:
-        market: where.
-        fee_bps: of each execution, two a round trip.
-        signal: the event whose prediction opened each.
-        entry: the event at which it was opened.
-        exit: the event at which it was closed.
-        side: +1 long, -1 short.
-        reason: why it was closed, an index into `REASONS`.
+    `signal` is the event whose prediction opened each, `entry` and `exit` those at which it was
+    opened and closed; `side` is +1 long, -1 short, `reason` why it was closed (in `REASONS`).
     """
 
     market: MidPrices

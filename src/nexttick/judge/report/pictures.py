@@ -43,12 +43,9 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Results:
-    """What pictures are drawn from.
+    """What pictures are drawn from: `metrics.json`, pooled predictions, records of each epoch.
 
-    Attributes:
-        metrics: of `metrics.json`.
-        logs: records of each epoch, by network and fold.
-        predictions: pooled, see `pooling.Pooled.table`.
+    The records are by network and fold, the predictions those of `pooling.Pooled.table`.
     """
 
     metrics: Metrics
