@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from helpers.console import TINY, call, contents, done, refused, strict_json
 from helpers.markets import FINITE_TAMPERINGS, simulated_ticks, tampered, tiny_recipe
 from nexttick.checks import validate_evaluation
+from nexttick.cli import screen, screen_scores
 from nexttick.judge.audit import AuditFinding
 from nexttick.judge.folds import BASELINES, TEST, VALID, Task, plan, pool, run_tasks
 from nexttick.judge.pooling import Pooled, report
@@ -108,6 +111,24 @@ def test_every_test_event_is_predicted_once_by_the_fold_before_it(evaluated: Pat
     assert table["event"].to_list() == list(range(table["event"][0], N))
     assert table["fold"].is_sorted()
     assert table["fold"].n_unique() == 2
+
+
+def test_in_80_columns_a_name_is_folded_and_no_number_cut(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = io.StringIO(), metrics_of(evaluated)
+    monkeypatch.setattr(screen_scores, "console", Console(file=out, width=80, highlight=False))
+    told["baselines"]["a_baseline_of_a_name_that_is_far_too_long"] = told["baselines"]["logistic"]
+    screen_scores.show_scores(told)
+    tables = [line for line in out.getvalue().splitlines() if "bits an event" not in line]
+    assert max(map(len, tables)) <= 80
+    assert "…" not in out.getvalue()
+    for by_horizon in (told["test"], *told["baselines"].values()):
+        for scores in by_horizon.values():
+            for key in screen.COLUMNS:
+                assert f"{scores[key]:.4f}" in out.getvalue()
+            low, high = scores["intervals"]["bits"]
+            assert f"[{low:.4f}, {high:.4f}]" in out.getvalue()
 
 
 def test_the_page_needs_nothing_beside_it_and_says_the_numbers(evaluated: Path) -> None:

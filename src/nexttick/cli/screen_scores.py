@@ -94,11 +94,11 @@ def show_scores(metrics: dict[str, Any]) -> None:
     """A table a horizon, networks, then baselines, and what each network knows more than those."""
     contestants = {**metrics["networks"], **metrics["baselines"]}
     parts = " of all folds" if len(metrics["folds"]) > 1 else ""
+    headings = [*COLUMNS.values()]
+    headings.insert(2, "95 %")  # beside the bits that it is of
     for horizon, first in metrics["test"].items():
-        table = _table(
-            f"{horizon}: {first['n']:,} events{parts}, {first['base_rate']:.1%} rise",
-            ("log loss", "bits", "95 %", *list(COLUMNS.values())[2:]),
-        )
+        title = f"{horizon}: {first['n']:,} events{parts}, {first['base_rate']:.1%} rise"
+        table = _table(title, headings)
         for name, by_horizon in contestants.items():
             scores = by_horizon[horizon]
             cells = [_number(scores[key]) for key in COLUMNS]
