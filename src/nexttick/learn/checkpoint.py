@@ -30,11 +30,9 @@ class EpochRecord:
 
     Attributes:
         epoch: number, from 1.
-        train_loss: mean of the batches' losses, nats.
-        valid_loss: after the epoch, nats.
+        train_loss: mean of the batches' losses, nats, as is `valid_loss` after the epoch.
         stage: changes of the network itself that were done, e.g. by pruning.
         best: whether this is the lowest validation loss of this stage so far.
-        lr: learning rate of the epoch.
         grad_norm: mean norm of the gradient before clipping.
         clipped: share of steps whose gradient was clipped.
         ticks_per_s: predictions trained a second.

@@ -115,10 +115,8 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
     Raises:
         TickError: a part has no event with enough history and a known label at some horizon.
     """
-    split = prepared.split
-    train_y_NH, train = _part(prepared, model.context, "training", (0, split.train_stop))
-    valid_y_NH, valid = _part(
-        prepared, model.context, "validation", (split.valid, split.valid_stop)
+    (train_y_NH, train), (valid_y_NH, valid) = (
+        _part(prepared, model.context, name) for name in ("training", "validation")
     )
     return TrainingData(
         torch.from_numpy(prepared.x_NF).to(device),
@@ -151,17 +149,18 @@ def check_parts(prepared: Prepared, context: int, *, tested: bool) -> None:
     Raises:
         TickError: a part has no event with enough history and a known label at some horizon.
     """
-    split = prepared.split
-    _part(prepared, context, "training", (0, split.train_stop))
-    _part(prepared, context, "validation", (split.valid, split.valid_stop))
-    if tested:
-        _part(prepared, context, "test", (split.test, split.end))
+    for name in ("training", "validation", "test")[: 3 if tested else 2]:
+        _part(prepared, context, name)
 
 
-def _part(
-    prepared: Prepared, context: int, name: str, part: tuple[int, int]
-) -> tuple[NDArray[np.int8], Ranges]:
+def _part(prepared: Prepared, context: int, name: str) -> tuple[NDArray[np.int8], Ranges]:
     """Labels of a part, purged, and ranges of its events with enough history."""
+    split = prepared.split
+    part = {
+        "training": (0, split.train_stop),
+        "validation": (split.valid, split.valid_stop),
+        "test": (split.test, split.end),
+    }[name]
     y_NH = purged(prepared.labels, *part)
     ranges = predictable(prepared.starts, len(prepared.events), context, part)
     known_H = np.zeros(y_NH.shape[1], bool)

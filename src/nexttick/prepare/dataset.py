@@ -38,13 +38,9 @@ class Prepared:
     """Ticks on their way to tensors: N events with features and labels, and their parts.
 
     Attributes:
-        events: from `merge_events`.
-        spec: the features, the gap that ends a segment included.
         starts: where segments start.
         features_NF: unscaled.
-        labels: of all events.
-        split: training, validation and test part.
-        scaler: fitted on the training part.
+        scaler: fitted on the training part, or a trained predictor's.
         data_hash: fingerprint of the ticks.
         empty: makes arrays, in memory or on disk.
     """
@@ -107,7 +103,19 @@ def prepare_events(
     """The same from events and a split of them, as a walk-forward makes them fold by fold."""
     time_ns = events["time"].to_numpy()
     if trained is None:
-        _check_enough(events, split, recipe.model.sequence_length)
+        least, price = recipe.model.sequence_length, events["price"]
+        if min(split.train_stop, split.valid_stop - split.valid) < least:
+            raise TickError(
+                f"{len(events)} events leave {split.train_stop} to train on and "
+                f"{split.valid_stop - split.valid} to validate; one window alone takes {least}: "
+                f"give more ticks or a shorter --sequence-length"
+            )
+        if price[: split.train_stop].n_unique() == 1:
+            raise TickError(
+                f"all {split.train_stop} prices of the training part are {price[0]:g}: nothing "
+                f"ever rises, so nothing can be learned; check --columns, or give ticks of a "
+                f"market that moves"
+            )
         max_gap_ns = resolve_max_gap_ns(time_ns[: split.train_stop], recipe.events.max_gap)
         spec = recipe_spec(recipe, max_gap_ns)
     else:
@@ -126,23 +134,6 @@ def prepare_events(
         data_hash,
         empty,
     )
-
-
-def _check_enough(events: pl.DataFrame, split: Split, least: int) -> None:
-    if min(split.train_stop, split.valid_stop - split.valid) < least:
-        raise TickError(
-            f"{len(events)} events leave {split.train_stop} to train on and "
-            f"{split.valid_stop - split.valid} "
-            f"to validate; one window alone takes {least}: give more ticks or a shorter "
-            f"--sequence-length"
-        )
-    price = events["price"]
-    if price[: split.train_stop].n_unique() == 1:
-        raise TickError(
-            f"all {split.train_stop} prices of the training part are {price[0]:g}: nothing ever "
-            f"rises, so nothing can be learned; check --columns, or give ticks of a market that "
-            f"moves"
-        )
 
 
 def resolve_max_gap_ns(time_ns: NDArray[np.int64], max_gap: str | None) -> int:

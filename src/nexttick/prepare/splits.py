@@ -16,9 +16,7 @@ class Split:
     """The parts of some events, as indices: training, then validation, then test.
 
     Attributes:
-        valid: where the validation part begins.
-        test: where the test part begins.
-        end: where it ends.
+        valid: where the validation part begins, as `test` the test part, which ends at `end`.
         embargo: events left out at the end of the training and of the validation part; no label
             that is known later than these parts' ends is used in them.
     """

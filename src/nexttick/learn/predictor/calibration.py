@@ -19,7 +19,7 @@ second.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ _DISTINCT = 1e-6  # probabilities within so much of each other are one
 class Temperature:
     """logit → slope · logit; above 1 surer than before, below 1 less sure."""
 
+    bias: ClassVar[float] = 0.0
     slope: float = 1.0
 
     @classmethod
@@ -114,6 +115,9 @@ class Isotonic:
 @dataclass(frozen=True)
 class Unchanged:
     """p → p."""
+
+    x: ClassVar[list[float]] = [0.0, 1.0]  # points of the curve, as those of `Isotonic`
+    y: ClassVar[list[float]] = [0.0, 1.0]
 
     @classmethod
     def fit(cls, y_N: NDArray[np.integer], p_N: Array) -> Unchanged:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nexttick.learn.predictor.backends import OnnxRuntime
-from nexttick.learn.predictor.calibration import Calibration, Isotonic, Platt, Temperature
+from nexttick.learn.predictor.calibration import Calibration, Platt, Temperature
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.networks.layers.block import State
 from nexttick.prepare.events import merge_events
@@ -55,7 +55,7 @@ def graph_of(predictor: Predictor) -> bytes:
         step = _Step(predictor).eval()
     except (TypeError, RuntimeError) as error:
         raise NoGraphError(f"the network cannot be copied ({error})") from error
-    state = step.initial_state()
+    state = tuple(torch.zeros_like(part) for part in step.start)
     model = _exported(step, (torch.zeros(1, len(predictor.spec.names)), *state))
     # The exporter notes lines of source code, with this machine's paths.
     for node in [*model.graph.node, *(n for f in model.functions for n in f.node)]:
@@ -135,10 +135,6 @@ class _Step(nn.Module):
         self.start = self.model.initial_state(1)
         self.starts_elsewhere = any(bool(part.any()) for part in self.start)
 
-    def initial_state(self) -> State:
-        """Zeros."""
-        return tuple(torch.zeros_like(part) for part in self.start)
-
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One tick."""
         state = self._shifted(state, 1)
@@ -165,10 +161,10 @@ class _Curve(nn.Module):
         super().__init__()
         self.line = None
         if isinstance(one, Temperature | Platt):
-            self.line = one.slope, one.bias if isinstance(one, Platt) else 0.0
-        x, y = (one.x, one.y) if isinstance(one, Isotonic) else ([0.0, 1.0], [0.0, 1.0])
-        self.register_buffer("x", torch.tensor(x, dtype=torch.float64))
-        self.register_buffer("y", torch.tensor(y, dtype=torch.float64))
+            self.line = one.slope, one.bias
+        else:
+            self.register_buffer("x", torch.tensor(one.x, dtype=torch.float64))
+            self.register_buffer("y", torch.tensor(one.y, dtype=torch.float64))
 
     def forward(self, p_B: Tensor) -> Tensor:
         """Map probabilities."""

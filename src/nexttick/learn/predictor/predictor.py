@@ -92,14 +92,7 @@ class Predictor:
         return pl.concat(self.predict_chunks([ticks]))
 
     def predict_chunks(self, chunks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """`predict` over consecutive pieces of a long history, in bounded memory.
-
-        Args:
-            chunks: the tick record, cleaned and in time order, in pieces of any length.
-
-        Yields:
-            The rows of `predict`, in order.
-        """
+        """`predict` over consecutive pieces, of any length, of a history; in bounded memory."""
         state, last_ns, past = self.spec.initial_state(), None, None
         for events in merge_chunks(chunks, raw_ticks=self.raw_ticks):
             time_ns = events["time"].to_numpy()
@@ -156,25 +149,22 @@ class Predictor:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            self._write(partial)
+            weights = self._weights()
+            write_whole(partial / "weights.safetensors", lambda file: file.write(weights))
+            description = {
+                "format": FORMAT,
+                "nexttick": version("nexttick"),
+                "weights_sha256": _sha256(weights),
+                **self._description(),
+                "training_shares": self.training_shares and self.training_shares.to_json(),
+                "provenance": self.provenance,
+            }
+            write_text(partial / "predictor.json", json.dumps(description, indent=1) + "\n")
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-
-    def _write(self, folder: Path) -> None:
-        weights = self._weights()
-        write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
-        description = {
-            "format": FORMAT,
-            "nexttick": version("nexttick"),
-            "weights_sha256": _sha256(weights),
-            **self._description(),
-            "training_shares": self.training_shares and self.training_shares.to_json(),
-            "provenance": self.provenance,
-        }
-        write_text(folder / "predictor.json", json.dumps(description, indent=1) + "\n")
 
     def _weights(self) -> bytes:
         state = self.model.state_dict()

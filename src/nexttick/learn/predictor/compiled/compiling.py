@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nexttick.learn.predictor.calibration import Isotonic, Platt, Temperature
+from nexttick.learn.predictor.calibration import Platt, Temperature
 from nexttick.learn.predictor.compiled import machine as m
 from nexttick.learn.predictor.compiled.program import NoProgramError, Program, Span, Writer
 from nexttick.learn.predictor.predictor import Predictor
@@ -55,10 +55,9 @@ def compile_predictor(predictor: Predictor) -> Program:
         if one is None:
             curves += [m.AS_IT_IS, 0]
         elif isinstance(one, Temperature | Platt):
-            curves += [m.LINE, 2, one.slope, one.bias if isinstance(one, Platt) else 0.0]
+            curves += [m.LINE, 2, one.slope, one.bias]
         else:
-            x_P, y_P = (one.x, one.y) if isinstance(one, Isotonic) else ([0.0, 1.0], [0.0, 1.0])
-            curves += [m.POINTS, 2 * len(x_P), *x_P, *y_P]
+            curves += [m.POINTS, 2 * len(one.x), *one.x, *one.y]
     rows, weights = np.array(write.rows, np.int64), np.concatenate(write.weights)
     return Program(rows, weights, np.array(curves, np.float64), write.size, x, p)
 
