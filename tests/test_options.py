@@ -20,7 +20,7 @@ from nexttick.options import (
     Recipe,
     SplitOptions,
     TrainOptions,
-    from_dict,
+    from_values,
     is_horizon,
     nearest,
     parse_duration_ns,
@@ -44,18 +44,18 @@ RECIPES = [
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_survives_json(recipe: Recipe) -> None:
     validate(recipe)
-    assert from_dict(json.loads(json.dumps(to_dict(recipe)))) == recipe
+    assert from_values(json.loads(json.dumps(to_dict(recipe)))).recipe == recipe
 
 
 def test_what_is_not_said_keeps_its_default() -> None:
-    recipe = from_dict({"model": {"type": "rnn"}})
+    recipe = from_values({"model": {"type": "rnn"}}).recipe
     assert recipe == Recipe(model=ModelOptions("rnn"))
 
 
 def test_unknown_keys_and_sections_are_all_named_with_the_nearest_known_one() -> None:
     values = {"modle": {}, "train": {"epoch": 3, "lr": 0.1}, "model": {"hidden": 3}}
     with pytest.raises(ValueError, match="modle") as caught:
-        from_dict(values)
+        from_values(values)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert any("'modle'" in line and "did you mean 'model'?" in line for line in lines)

@@ -448,15 +448,6 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe)
 
 
-def from_dict(values: dict[str, Any]) -> Recipe:
-    """A recipe from plain values, closed to unknown keys.
-
-    Raises:
-        ValueError: every unknown section and key, each with the nearest known one.
-    """
-    return Recipe(**_read_sections(values, SECTIONS))
-
-
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Recipe)}
 
 

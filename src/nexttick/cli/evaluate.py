@@ -10,6 +10,7 @@ from pathlib import Path
 from nexttick.checks import check_device, validate_evaluation
 from nexttick.cli import arguments
 from nexttick.cli.arguments import Files, Flag, Judging, Output, RunFolders
+from nexttick.cli.run import open_folder
 from nexttick.cli.ticks import check_inputs, read_named
 from nexttick.options import (
     EvaluateOptions,
@@ -63,7 +64,9 @@ def evaluate(
     if not output.quiet:
         screen.show_set_aside(set_aside)
     subject = Subject.of(ticks, set_aside, asked)
-    folder = _folder(asked, output, subject.data_hash, next(iter(recipes)))
+    config = run_folder.RunConfig(asked.recipe, asked.files, subject.data_hash, asked.evaluate)
+    name = f"evaluate-{run_folder.name_of(next(iter(recipes)), asked.files)}"
+    folder = open_folder(output, name, config)
     time_ns = subject.events["time"].to_numpy()
     tasks = plan(folder, time_ns, recipes, asked.evaluate, names)
     jobs = asked.evaluate.jobs or min(os.cpu_count() or 1, len(tasks))
@@ -135,15 +138,3 @@ def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe
             f"here differs from it: leave it out, or start a new evaluation"
         )
     return kept
-
-
-def _folder(asked: EvaluationRecipe, output: OutputOptions, data_hash: str, network: str) -> Path:
-    from nexttick.learn import run_folder
-
-    if output.resume and output.out is not None:
-        if run_folder.read_config(output.out).data_hash != data_hash:
-            raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
-        return output.out
-    config = run_folder.RunConfig(asked.recipe, asked.files, data_hash, asked.evaluate)
-    name = f"evaluate-{run_folder.name_of(network, asked.files)}"
-    return run_folder.create(output.out, name, output.overwrite, config)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nexttick.learn.predictor.predictor import Predictor
+    from nexttick.learn.run_folder import RunConfig
     from nexttick.prepare.dataset import Prepared
 
 
@@ -192,7 +193,10 @@ def _train(
     if not output.quiet:
         screen.show_set_aside(set_aside)
     check_parts(prepared, network.context, tested=tested)
-    folder = _folder(files, recipe, output, prepared.data_hash)
+    config = run_folder.RunConfig(recipe, tuple(files), prepared.data_hash)
+    folder = open_folder(output, run_folder.name_of(recipe.model.name, files), config)
+    if not output.resume:
+        run_folder.write_log(folder, [])
     with (
         _kept_if_begun(folder),
         screen.Training(prepared, recipe.train.epochs, str(device), output.quiet) as progress,
@@ -256,19 +260,15 @@ def _kept_if_begun(folder: Path) -> Iterator[None]:
         raise
 
 
-def _folder(files: Sequence[str], recipe: Recipe, output: OutputOptions, data_hash: str) -> Path:
+def open_folder(output: OutputOptions, name: str, config: RunConfig) -> Path:
     """The new run's folder, or the old one's where it goes on."""
     from nexttick.learn import run_folder
 
-    if output.resume and output.out is not None:
-        if run_folder.read_config(output.out).data_hash != data_hash:
-            raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
-        return output.out
-    config = run_folder.RunConfig(recipe, tuple(files), data_hash)
-    name = run_folder.name_of(recipe.model.name, files)
-    folder = run_folder.create(output.out, name, output.overwrite, config)
-    run_folder.write_log(folder, [])
-    return folder
+    if not (output.resume and output.out is not None):
+        return run_folder.create(output.out, name, output.overwrite, config)
+    if run_folder.read_config(output.out).data_hash != config.data_hash:
+        raise ValueError(f"the files of {output.out} hold other ticks than when it was started")
+    return output.out
 
 
 def _resumed(

@@ -130,21 +130,16 @@ def show_model(name: str, model: TickModel, layers: list[Layer]) -> None:
 def show_cost(name: str, layers: list[Layer], plain: list[Layer]) -> None:
     """What a network costs against the regular convolutions of the same sizes."""
     say(f"Against regular convolutions of the same sizes (--arch plain) {name} has")
-    _show_ratio("in all", layers, plain)
-    if body := _body(layers):
-        _show_ratio("between encoding and head", body, _body(plain))
-
-
-def _show_ratio(what: str, ours: list[Layer], theirs: list[Layer]) -> None:
-    (parameters, work), (their_parameters, their_work) = _totals(ours), _totals(theirs)
-    say(
-        f"  {what}: {parameters:,} parameters ({parameters / their_parameters:.2f} times) "
-        f"and {work:,} multiply-adds a tick ({work / their_work:.2f} times)"
+    body, plain_body = (
+        [layer for layer in some if layer.name.startswith("body.")] for some in (layers, plain)
     )
-
-
-def _body(layers: list[Layer]) -> list[Layer]:
-    return [layer for layer in layers if layer.name.startswith("body.")]
+    parts = [("in all", layers, plain), ("between encoding and head", body, plain_body)]
+    for what, ours, theirs in parts if body else parts[:1]:
+        (parameters, work), (their_parameters, their_work) = _totals(ours), _totals(theirs)
+        say(
+            f"  {what}: {parameters:,} parameters ({parameters / their_parameters:.2f} times) "
+            f"and {work:,} multiply-adds a tick ({work / their_work:.2f} times)"
+        )
 
 
 def _totals(layers: list[Layer]) -> tuple[int, int]:
@@ -152,14 +147,7 @@ def _totals(layers: list[Layer]) -> tuple[int, int]:
 
 
 class Training:
-    """A progress bar over the steps of each epoch, and a line for each epoch.
-
-    Args:
-        prepared: what is trained on.
-        epochs: how many there are at the most.
-        device: where it happens.
-        quiet: show nothing.
-    """
+    """A progress bar over the steps of each epoch, and a line for each epoch."""
 
     def __init__(self, prepared: Prepared, epochs: int, device: str, quiet: bool):
         self.records: list[EpochRecord] = []

@@ -33,12 +33,7 @@ _SHOWN = (*screen.COLUMNS, "ece")
 
 
 class Watching:
-    """The newest prediction of each market, and how its feed fares.
-
-    Args:
-        markets: each with the health of its feed.
-        console: where it is drawn.
-    """
+    """The newest prediction of each market, and how its feed fares."""
 
     def __init__(self, markets: Sequence[tuple[Market, Health]], console: Console):
         self._markets = markets
@@ -71,20 +66,17 @@ class Watching:
         for heading in ("market", "time, UTC", "price", *self._horizons(), "events", "feed"):
             table.add_column(heading, justify="left" if heading in ("market", "feed") else "right")
         for market, health in self._markets:
-            newest = self._newest.get(id(market))
-            cells = _said(newest) if newest else ["", "", *("" for _ in self._horizons())]
+            cells = [""] * (2 + len(self._horizons()))
+            if newest := self._newest.get(id(market)):
+                p_H = ("" if math.isnan(p) else f"{p:.3f}" for p in newest.p_H)
+                at = str(np.datetime64(newest.time_ns, "ns"))[11:23]
+                cells = [at, f"{newest.price:.12g}", *p_H]
             table.add_row(market.board.name, *cells, f"{market.journal.events:,}", _fares(health))
         return table
 
     def _horizons(self) -> list[str]:
         names = (name for market, _ in self._markets for name in market.promises)
         return [f"p {name}" for name in dict.fromkeys(names)]
-
-
-def _said(newest: Prediction) -> list[str]:
-    time = str(np.datetime64(newest.time_ns, "ns"))[11:23]
-    p_H = ("" if math.isnan(p) else f"{p:.3f}" for p in newest.p_H)
-    return [time, f"{newest.price:.12g}", *p_H]
 
 
 def _fares(health: Health) -> str:

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nexttick.cli.screen import COLUMNS, console, say
+from nexttick.cli.screen import COLUMNS, console, interval, number, say
 
 if TYPE_CHECKING:
     from nexttick.judge.folds import Task
@@ -20,12 +20,7 @@ _REFRESH_S = 0.5
 
 
 class Folds:
-    """A progress line for each task, fed by the logs that the tasks' processes write.
-
-    Args:
-        tasks: all of them.
-        quiet: show nothing.
-    """
+    """A progress line for each task, fed by the logs that the tasks' processes write."""
 
     def __init__(self, tasks: list[Task], quiet: bool):
         self._tasks = tasks
@@ -101,8 +96,8 @@ def show_scores(metrics: dict[str, Any]) -> None:
         table = _table(title, headings)
         for name, by_horizon in contestants.items():
             scores = by_horizon[horizon]
-            cells = [_number(scores[key]) for key in COLUMNS]
-            cells.insert(2, _interval(scores["intervals"]["bits"]))
+            cells = [number(scores[key]) for key in COLUMNS]
+            cells.insert(2, interval(*scores["intervals"]["bits"]))
             table.add_row(name, *cells, style="bold" if name in metrics["networks"] else None)
         console.print(table)
     for network in metrics["networks"]:
@@ -114,7 +109,7 @@ def show_scores(metrics: dict[str, Any]) -> None:
             bits, *bounds = known["bits_over_truth"]
             share = "none" if known["share"] is None else f"{known['share']:.1%}"
             style = "bold" if name in metrics["networks"] else None
-            table.add_row(name, share, f"{bits:+.4f}", _interval(bounds), style=style)
+            table.add_row(name, share, f"{bits:+.4f}", interval(*bounds), style=style)
         console.print(table)
 
 
@@ -136,19 +131,10 @@ def show_comparison(compared: dict[str, Any]) -> None:
             table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for name, scores in one["scores"].items():
             more = one["differences"].get(name, {}).get("bits")
-            cells = [_number(scores[key][0]) for key in ("log_loss", "auc", "brier")]
-            cells += [f"{more[0]:+.4f}", _interval(more[1:])] if more else ["", ""]
+            cells = [number(scores[key][0]) for key in ("log_loss", "auc", "brier")]
+            cells += [f"{more[0]:+.4f}", interval(*more[1:])] if more else ["", ""]
             table.add_row(name, *cells)
         console.print(table)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
-
-
-def _interval(bounds: list[float | None]) -> str:
-    low, high = bounds
-    return "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
 
 
 def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
@@ -160,7 +146,7 @@ def sentence(metrics: dict[str, Any], network: str, horizon: str) -> str:
         knows = "is not surely different from"
     else:
         knows = "knows more than" if bits > 0 else "knows less than"
-    more = f"{bits:+.4f} {_interval([low, high])}"
+    more = f"{bits:+.4f} {interval(low, high)}"
     return f"At {horizon} {network} {knows} its best baseline, {best}: {more} bits an event."
 
 

@@ -27,15 +27,15 @@ class Fetching:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),
-            TextColumn("{task.percentage:3.0f}% {task.fields[told]}"),
+            TextColumn("{task.percentage:3.0f}% {task.fields[speed]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             auto_refresh=False,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._day = self._progress.add_task("", total=1.0, told="", visible=False)
-        self._all = self._progress.add_task("in all", total=1.0, told="")
+        self._day = self._progress.add_task("", total=1.0, speed="", visible=False)
+        self._all = self._progress.add_task("in all", total=1.0, speed="")
         self._shown_s = 0.0
         self._first: FetchProgress | None = None  # of the day
 
@@ -53,11 +53,11 @@ class Fetching:
             return
         self._shown_s = now_s
         if self._first is None or now.day != self._first.day:
-            self._progress.reset(self._day, description=str(now.day), visible=True, told="")
+            self._progress.reset(self._day, description=str(now.day), visible=True, speed="")
             self._first = now
         first = self._first
-        self._progress.update(self._day, completed=now.day_share, told=_speed(now, first))
-        self._progress.update(self._all, completed=now.share, told=_speed(now))
+        self._progress.update(self._day, completed=now.day_share, speed=_speed(now, first))
+        self._progress.update(self._all, completed=now.share, speed=_speed(now))
         self._progress.refresh()
 
 
