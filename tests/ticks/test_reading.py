@@ -297,6 +297,28 @@ def test_a_buyer_maker_column_of_text_in_parquet(tmp_path):
     check(read_ticks(tmp_path / "t.parquet")[0], (0, 1, 2), *MAKERS)
 
 
+@pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt8, pl.Int64, pl.Float64, pl.Boolean, pl.String])
+def test_a_buyer_maker_column_of_ones_and_zeros(tmp_path, dtype):
+    maker = pl.Series([1, 0, None], dtype=pl.Int8).cast(dtype)
+    frame = FRAME.with_columns(maker.alias("is_buyer_maker"))
+    frame.write_parquet(tmp_path / "t.parquet")
+    check(read_ticks(frame)[0], sides=(-1, 1, 0))
+    check(read_ticks(tmp_path / "t.parquet")[0], sides=(-1, 1, 0))
+
+
+def test_a_maker_column_of_sides_is_refused():
+    sides = pl.Series("is_buyer_maker", [1, -1, 1], dtype=pl.Int8)
+    with pytest.raises(TickError, match="'-1' says neither false nor true"):
+        read_ticks(FRAME.with_columns(sides))
+
+
+def test_ids_beyond_int64_are_left_out():
+    ids = pl.Series("id", [2**63, 2**63 + 1, 2**63 + 2], dtype=pl.UInt64)
+    ticks, table = read_ticks(FRAME.with_columns(ids))
+    check(ticks)
+    assert reasons(table) == {"ids are not integers: left out, the file's order kept": 3}
+
+
 # --- packings, many files
 
 

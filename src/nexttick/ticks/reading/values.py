@@ -258,7 +258,8 @@ def _sides(frame: pl.DataFrame, origin: Origin) -> pl.Series:
     if values.dtype == pl.Boolean and role == "buyer_maker":
         code = pl.when(values).then(-1).when(~values).then(1)
         return pl.select(code.cast(SCHEMA["side"]).alias("side"))["side"]
-    if values.dtype == SCHEMA["side"] and values.is_in([-1, 0, 1]).all():
+    # The record's own codes; of a maker column 1 says true, and the seller took.
+    if role == "side" and values.dtype == SCHEMA["side"] and values.is_in([-1, 0, 1]).all():
         return values
     # A column has few different texts: they are looked up, and the column by them.
     texts = values.cast(pl.String)
@@ -275,17 +276,15 @@ def _sides(frame: pl.DataFrame, origin: Origin) -> pl.Series:
 
 def integer_ids(ids: pl.Series) -> pl.Series | None:
     """Return ids as int64, or None where they are not integers (UUIDs, say)."""
-    if ids.dtype.is_integer() or ids.dtype == pl.Null:
-        return ids.cast(pl.Int64)
-    if ids.dtype == pl.String:
-        text = ids.str.strip_chars().replace("", None)
-        whole = text.cast(pl.Int64, strict=False)
-        if whole.null_count() == text.null_count():
+    is_text = ids.dtype == pl.String
+    ids = ids.str.strip_chars().replace("", None) if is_text else ids
+    if is_text or ids.dtype.is_integer() or ids.dtype == pl.Null:
+        whole = ids.cast(pl.Int64, strict=False)
+        if whole.null_count() == ids.null_count():
             return whole
-        ids = text.cast(pl.Float64, strict=False)
-        if ids.null_count() != text.null_count():
-            return None
-    if not ids.dtype.is_float():
+    blank = ids.null_count()
+    ids = ids.cast(pl.Float64, strict=False) if is_text else ids
+    if not ids.dtype.is_float() or ids.null_count() != blank:
         return None
     exact = (ids.abs() < _EXACT) & (ids.floor() == ids)
     return ids.cast(pl.Int64) if exact.fill_null(value=True).all() else None
