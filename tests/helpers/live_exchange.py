@@ -17,7 +17,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +71,7 @@ class Plan:
         keyed: refuses `historicalTrades`, as where a key is needed.
         reach: trades that REST reaches back, None all.
         rest_lag: trades that REST is behind the stream.
+        holds: places at which it waits until somebody listens (True), or nobody does.
     """
 
     faults: int = 0
@@ -84,6 +85,7 @@ class Plan:
     keyed: bool = False
     reach: int | None = None
     rest_lag: int = 0
+    holds: Mapping[int, bool] = field(default_factory=dict)
 
     def schedule(self, ticks: int) -> dict[int, list[str]]:
         """Return which faults happen before which tick."""
@@ -180,6 +182,9 @@ class LocalExchange(ServerThread):
         await self._met.wait()
         faults = self.plan.schedule(len(self.ticks))
         for index, tick in enumerate(self.ticks):
+            listened = self.plan.holds.get(index)
+            while listened is not None and bool(self._subscribers) != listened:
+                await asyncio.sleep(0.001)
             for kind in faults.get(index, ()):
                 await self._someone_listens()
                 await self._go_wrong(kind, index)

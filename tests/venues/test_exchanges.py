@@ -19,6 +19,7 @@ from unittest import mock
 import numpy as np
 import polars as pl
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ from helpers.local_exchange import (
     kraken_seconds,
 )
 from helpers.markets import quick, random_ticks, seeds
-from helpers.servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, Fault
+from helpers.servers import BROKEN, BUSY, CUT, DROP, OK, SLOW, Fault, LocalServer
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, SourceError
 from nexttick.venues import binance, bitstamp, coinbase, kraken, okx, retrying
@@ -560,6 +561,21 @@ def test_no_key_reaches_a_message_or_a_log(
     assert KEY not in told
     assert KEY[::-1] not in told
     assert KEY not in str(caught.value.args)
+
+
+def test_no_redirection_takes_a_key_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        return web.json_response([])
+
+    async def away(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound(other.url)
+
+    monkeypatch.setenv("NEXTTICK_BINANCE_KEY", KEY)
+    with LocalServer(elsewhere) as other, LocalServer(away) as here:
+        source = open_exchange("binance", "BTC/USDT", kind="trades", base_url=here.url)
+        with pytest.raises(SourceError, match="trying again will not help"):
+            list(source.pages(0, DAY_NS))
+        assert (len(here.requests), other.requests) == (1, [])
 
 
 def test_own_objects_keep_the_rate_limit_and_a_time_out() -> None:

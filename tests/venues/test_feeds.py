@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
@@ -94,6 +95,66 @@ def test_a_venue_that_asks_to_wait_is_left_alone_until_then(clock_s: list[float]
     with LocalServer(answer, [Fault("status", 418, (("Retry-After", "1"),))]) as server:
         asyncio.run(ask())
     assert server.requests == ["/trades", "/trades"]
+
+
+KEYED = {"X-MBX-APIKEY": "5ecret-5ecret"}
+
+
+@pytest.mark.parametrize("secrets", [None, KEYED], ids=["open", "key"])
+def test_rest_takes_a_key_to_no_other_host(secrets: dict[str, str] | None) -> None:
+    came: list[dict[str, str]] = []
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        came.append(dict(request.headers))
+        return web.json_response([])
+
+    async def away(request: web.Request) -> web.StreamResponse:
+        key = request.headers.get("X-MBX-APIKEY", "")
+        return web.Response(status=302, headers={"Location": other.url}, text=f"not with {key}")
+
+    async def ask() -> None:
+        rest = Rest(here.url, {"X-MBX-TIME-UNIT": "MICROSECOND"}, secrets=secrets)
+        try:
+            if not secrets:
+                assert await rest.get("/trades", {}) == []
+                return
+            with pytest.raises(SourceError, match="a key is sent to one address only") as caught:
+                await rest.get("/trades", {})
+            assert "not with ***" in str(caught.value)
+        finally:
+            await rest.close()
+
+    with LocalServer(elsewhere) as other, LocalServer(away) as here:
+        asyncio.run(ask())
+    assert len(here.requests) == 1
+    assert [headers["X-MBX-TIME-UNIT"] for headers in came] == ["MICROSECOND"] * (not secrets)
+
+
+@pytest.mark.parametrize("how", ["endless", "announced", "packed"])
+def test_an_answer_of_rest_is_bounded(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if how == "packed":
+            body = gzip.compress(b"0" * (8 << 20))
+            return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+        response = web.StreamResponse()
+        response.content_length = 1 << 40 if how == "announced" else None
+        await response.prepare(request)
+        while request.transport is not None and not request.transport.is_closing():
+            await response.write(b"0" * 10_000)
+        return response
+
+    async def ask() -> None:
+        rest = Rest(server.url)
+        try:
+            with pytest.raises(SourceError, match="longer than the 1,048,576 bytes"):
+                await rest.get("/trades", {})
+        finally:
+            await rest.close()
+
+    monkeypatch.setattr("nexttick.venues.http.MAX_BODY_BYTES", 1 << 20)
+    with LocalServer(answer) as server:
+        asyncio.run(ask())
+    assert server.requests == ["/trades"]
 
 
 async def kraken_answers(*answers: str) -> list[str]:
@@ -237,13 +298,13 @@ def test_a_snapshot_after_a_restart_brings_nothing_again() -> None:
 @pytest.mark.parametrize("source", ["binance", "ccxt binance"])
 def test_what_rest_cannot_give_is_a_declared_gap(source: str) -> None:
     ticks = drawn_ticks(3000)
-    # It plays on while ccxt gets ready: where nothing comes there is no other side of a gap.
-    plan = Plan(keyed=True, reach=40, pause_s=0.03 if source == "ccxt binance" else 0.002)
+    # Where nothing comes afterwards there is no other side of a gap.
+    plan = Plan(keyed=True, reach=40, pause_s=0.002, holds={40: False, 1000: True})
     waits = replace(HASTE, silence_s=20.0, patience_s=0.2)  # no silence of a busy machine
     with LocalExchange(ticks, plan) as exchange:
-        before = asyncio.run(collect(feed_of(source, exchange), ticks[20].id))
-        while exchange.played < 1000:
-            pass
+        before = asyncio.run(collect(feed_of(source, exchange, waits), ticks[20].id))
+        while exchange.played < 1000:  # it waits there
+            time.sleep(0.001)
         feed = feed_of(source, exchange, waits)
         after = asyncio.run(collect(feed, ticks[-1].id, told(before)[-1]))
     gap, *rest = after

@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -39,6 +39,7 @@ _PIECE_BYTES = 1 << 18
 _EXCERPT_BYTES = 2000
 _EXCERPT_CHARS = 200  # of a refusal
 _CURE = "check the network, or try later: what has come is kept"
+_REDIRECTS = "it redirects, and a key is sent to one address only"
 _SECRET_NAME = re.compile(r"key|token|secret|sign|auth|pass|credential", re.IGNORECASE)
 _FAILURES: tuple[tuple[type[Exception], str], ...] = (
     (requests.Timeout, "no answer in time"),
@@ -187,10 +188,7 @@ class Http:
         for piece in response.iter_content(_PIECE_BYTES):
             size += len(piece)
             if max(size, announced) > request.max_bytes:
-                raise SourceError(
-                    f"{request.where}: longer than the {request.max_bytes:,} bytes that it may "
-                    "have; check the address"
-                )
+                raise _too_long(request.where, request.max_bytes)
             if self._closed.is_set():
                 raise SourceError(f"{request.where}: broken off")
             with self._counting:
@@ -202,16 +200,14 @@ class Http:
         if status == requests.codes.ok:
             return
         excerpt = next(response.iter_content(_EXCERPT_BYTES), b"").decode(errors="replace")
-        said = " ".join(excerpt.split())
-        for secret in (*self._secrets, *request.secrets()):
-            said = said.replace(secret, "***")
+        said = _scrubbed(" ".join(excerpt.split()), (*self._secrets, *request.secrets()))
         text = f"{request.where}: status {status}{said and f' ({said[:_EXCERPT_CHARS]})'}"
         if status in (404, 410):
             raise NotThereError(f"{text}; nothing is there: check the name, or try later")
         if may_pass(status):
             raise TransientError(text, retry_after_s(response.headers.get("Retry-After")))
         if response.is_redirect:
-            raise SourceError(f"{text}; it redirects, and a key is sent to one address only")
+            raise SourceError(f"{text}; {_REDIRECTS}")
         raise SourceError(f"{text}; it refuses: check the address and what is asked of it")
 
 
@@ -250,6 +246,18 @@ def shown(url: str) -> str:
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
 
 
+def _too_long(where: str, max_bytes: int) -> SourceError:
+    return SourceError(
+        f"{where}: longer than the {max_bytes:,} bytes that it may have; check the address"
+    )
+
+
+def _scrubbed(said: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        said = said.replace(secret, "***")
+    return said
+
+
 _REST_ATTEMPTS = 4  # the stream goes on meanwhile, and REST is asked again
 
 
@@ -262,6 +270,7 @@ class Rest:
         timeout_s: for each answer.
         first_wait_s: before the second attempt; grows twofold, at random.
         longest_wait_s: between two attempts.
+        secrets: more headers, whose values no message shows and no redirection takes elsewhere.
 
     Attributes:
         respite: in which nothing is asked; made longer where the venue wants to be left alone.
@@ -274,8 +283,10 @@ class Rest:
         timeout_s: float = 10.0,
         first_wait_s: float = 0.5,
         longest_wait_s: float = 30.0,
+        secrets: Mapping[str, str] | None = None,
     ):
-        self.url, self._headers = url.rstrip("/"), dict(headers or {})
+        self.url, self._headers = url.rstrip("/"), {**(headers or {}), **(secrets or {})}
+        self._secrets = tuple((secrets or {}).values())
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._persistence = persistence(_REST_ATTEMPTS, first_wait_s, longest_wait_s)
@@ -291,7 +302,8 @@ class Rest:
 
         Raises:
             TransientError: the last of several errors that may pass.
-            SourceError: the venue refuses: what, where, in its own words.
+            SourceError: the venue refuses: what, where, in its own words; or it answers with more
+                than `MAX_BODY_BYTES`.
         """
         return await tenacity.AsyncRetrying(**self._persistence)(self._once, path, params, loads)
 
@@ -311,19 +323,28 @@ class Rest:
             )
         where = f"{self.url}{path}"
         try:
-            async with self._session.get(where, params=params) as answer:
-                body = await answer.read()
+            async with self._session.get(
+                where, params=params, allow_redirects=not self._secrets
+            ) as answer:
+                body = bytearray()
+                async for piece in answer.content.iter_any():
+                    body += piece
+                    if max(len(body), answer.content_length or 0) > MAX_BODY_BYTES:
+                        raise _too_long(where, MAX_BODY_BYTES)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # or a bad redirect
             raise TransientError(f"{where}: {system_words(error) or repr(error)}") from error
-        if answer.status >= 400:
-            said = body[:_EXCERPT_CHARS].decode(errors="replace")
-            what = f"{answer.url}: {answer.status} {answer.reason}: {said}"
+        redirected = bool(self._secrets) and 300 <= answer.status < 400
+        if redirected or answer.status >= 400:
+            said = _scrubbed(body[:_EXCERPT_BYTES].decode(errors="replace"), self._secrets)
+            what = f"{answer.url}: {answer.status} {answer.reason}: {said[:_EXCERPT_CHARS]}"
+            if redirected:
+                raise SourceError(f"{what}; {_REDIRECTS}")
             if not may_pass(answer.status):
                 raise SourceError(what)
             wait_s = retry_after_s(answer.headers.get("Retry-After"))
             self.respite.extend(wait_s or 0.0)
             raise TransientError(what, wait_s)
         try:
-            return loads(body)
+            return loads(bytes(body))
         except (ValueError, RecursionError) as error:
             raise TransientError(f"{where}: its answer is no JSON: {error}") from error

@@ -162,7 +162,7 @@ def _stream(
     from nexttick.venues.http import Rest
 
     module = {"binance": binance, "kraken": kraken}[source]
-    name, headers = source.upper(), {}
+    name, headers, secrets = source.upper(), {}, {}
     ws_url = ws_url or os.environ.get(f"NEXTTICK_{name}_WS") or module.WS_URL
     rest_url = rest_url or os.environ.get(f"NEXTTICK_{name}_REST") or module.REST_URL
     for url, schemes in ((ws_url, ("ws://", "wss://")), (rest_url, ("http://", "https://"))):
@@ -170,7 +170,7 @@ def _stream(
             raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
     if source == "binance":
         key = os.environ.get("NEXTTICK_BINANCE_KEY")
-        headers = binance.MICROSECONDS | ({"X-MBX-APIKEY": key} if key else {})
-    rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s)
+        headers, secrets = binance.MICROSECONDS, {"X-MBX-APIKEY": key} if key else {}
+    rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
     kind = binance.BinanceStream if source == "binance" else kraken.KrakenStream
     return kind(symbol, ws_url, rest, waits)

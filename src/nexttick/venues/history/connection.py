@@ -47,6 +47,9 @@ class Connection:
         # ccxt would write request headers, a key among them, to its own logger.
         exchange.logger = logging.Logger("silent", logging.CRITICAL + 1)
         exchange.has["fetchCurrencies"] = False  # of no use here, and private on some venues
+        # requests would take ccxt's headers along to wherever it is sent.
+        if exchange.apiKey:
+            exchange.session.max_redirects = 0
         self._responses: list[Any] = []
         self._what = ""
         exchange.session.hooks["response"] = [self._heard]
