@@ -45,13 +45,9 @@ class TickError(ValueError):
 
 @dataclass
 class Ledger:
-    """What cleaning set aside or repaired: the rows of the set-aside table.
+    """What cleaning set aside or repaired: the rows of the set-aside table."""
 
-    Attributes:
-        names: The files, in the order of their parts.
-    """
-
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # files, in the order of their parts
     entries: list[tuple[str, str, bool, int, int, str]] = field(default_factory=list)
 
     def note(
@@ -67,27 +63,16 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one file as they stood there, in the record's columns, maybe with nulls.
+    """The rows of one file as they stood there, in the record's columns, maybe with nulls."""
 
-    Attributes:
-        name: The file, as the set-aside table and errors name it.
-        frame: Columns of `SCHEMA`, and of `OPTIONAL` where known.
-        first_line: The line of the first row in the file.
-        earliest_ns: Times before this are set aside as implausible.
-    """
-
-    name: str
-    frame: pl.DataFrame
-    first_line: int
-    earliest_ns: int
+    name: str  # the file's, as the set-aside table and errors have it
+    frame: pl.DataFrame  # columns of `SCHEMA`, and of `OPTIONAL` where known
+    first_line: int  # that of the first row in the file
+    earliest_ns: int  # times before this are set aside as implausible
 
 
 class Fingerprint:
-    """SHA-256 of ticks that come in pieces; how they are cut makes no difference.
-
-    Args:
-        columns: what counts; one column's digest after the other's.
-    """
+    """SHA-256 of ticks that come in pieces; how they are cut makes no difference."""
 
     def __init__(self, columns: Sequence[str] = tuple(SCHEMA)):
         self._of = {name: hashlib.sha256() for name in columns}

@@ -22,11 +22,7 @@ _OTHER_DELIMITERS = {";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "a sp
 def read_delimited(
     opened: Opened, given: Mapping[str, str], time_unit: str | None, ledger: Ledger
 ) -> Raw:
-    """Read comma-separated text into columns by role; `ledger` takes a remark on the last line.
-
-    Raises:
-        TickError: Not comma-separated text, an unknown layout, or a bad line.
-    """
+    """Read comma-separated text into columns by role; `ledger` takes a remark on the last line."""
     rows = _sample(opened)
     layout = recognise(rows, given, time_unit, opened.name)
     if len(rows) == layout.has_header:

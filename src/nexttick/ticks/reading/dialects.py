@@ -56,25 +56,18 @@ _BY_KINDS: tuple[tuple[str, dict[str, int]], ...] = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column of a text file is what.
+    """Which column of a text file is what."""
 
-    Attributes:
-        roles: Role to column, from 0.
-        names: The file's own names of all columns; for a file without a header, column 1, ….
-        kinds: Of each column's values: int, float, bool, iso, text or blank.
-    """
-
-    roles: dict[str, int]
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
+    roles: dict[str, int]  # role to column, from 0
+    names: tuple[str, ...]  # the file's own, of all columns; without a header column 1, …
+    kinds: tuple[str, ...]  # of each column's values, from `kind_of`
     has_header: bool
 
 
 def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
     """Return role to column name from `"time=exec_date,price=px"` or a mapping.
 
-    Raises:
-        ValueError: All mistakes at once, each unknown role with the nearest one.
+    `ValueError` names all mistakes at once, each unknown role with the nearest one.
     """
     if columns is None:
         return {}
@@ -108,11 +101,7 @@ def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
 def recognise(
     rows: list[list[str]], given: Mapping[str, str], time_unit: str | None, file: str
 ) -> Layout:
-    """Find out which column is what from a file's first rows, split into fields.
-
-    Raises:
-        TickError: Not sure; the message shows the first rows and how to tell.
-    """
+    """Find out which column is what from a file's first rows, split into fields."""
     seen = "; it starts\n" + "\n".join("  " + ",".join(row) for row in rows[:3])
     first, width = rows[0], len(rows[0])
     named = {_plain(name) for name in given.values() if not name.isdigit()}
@@ -147,11 +136,7 @@ def _plain(name: str) -> str:
 def roles_by_name(
     names: Sequence[str], given: Mapping[str, str], file: str, seen: str = ""
 ) -> dict[str, int]:
-    """Return role to column, from 0, by the columns' names and what the user gave.
-
-    Raises:
-        TickError: A given column is missing, a required role has none, or a role has several.
-    """
+    """Return role to column, from 0, by the columns' names and what the user gave."""
     roles: dict[str, int] = {}
     wrong: list[str] = []
     for role, name in given.items():
@@ -221,9 +206,10 @@ def sample_unit(rows: list[list[str]], k: int, time_unit: str | None = None) -> 
 
 
 def _fail(file: str, what: str, seen: str) -> NoReturn:
-    cure = "tell which is which, as in --columns time=exec_date,price=px,amount=qty"
-    numbers = " (or by number, from 1, where there is no header)"
-    raise TickError(f"{file}: {what}{seen}\n{cure}{numbers}")
+    raise TickError(
+        f"{file}: {what}{seen}\ntell which is which, as in --columns time=exec_date,price=px,"
+        "amount=qty (or by number, from 1, where there is no header)"
+    )
 
 
 # --- kinds of values

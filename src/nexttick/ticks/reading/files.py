@@ -27,17 +27,11 @@ _DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.parquet")
 
 @dataclass(frozen=True)
 class Opened:
-    """A file's content, unpacked or ready for Polars to unpack.
-
-    Attributes:
-        body: Its bytes; or its path, where it is plain or zstd, which Polars reads by itself.
-        head: The first bytes, unpacked.
-        zstd: Whether the path is of a zstd file.
-    """
+    """A file's content, unpacked or ready for Polars to unpack."""
 
     name: str
-    body: bytes | Path
-    head: bytes
+    body: bytes | Path  # the path where it is plain or zstd, which Polars reads by itself
+    head: bytes  # the first bytes, unpacked
     zstd: bool = False
 
     def lines(self) -> Iterator[str]:
@@ -82,13 +76,8 @@ def _zstd_frame(body: bytes | Path, n_rows: int | None = None) -> pl.DataFrame:
 def expand(path: str | Path, skipped: list[str]) -> list[Path]:
     """Return the files that a path, a folder or a pattern stands for, sorted by name.
 
-    Args:
-        path: A file; a folder, whose files with a suffix of `SUFFIXES` count, and of a store's
-            series its days only; or a pattern.
-        skipped: Takes the names of a folder's other files.
-
-    Raises:
-        TickError: There is no such file.
+    Of a folder files with a suffix of `SUFFIXES` count, and of a store's series its days only;
+    `skipped` takes the names of the others.
     """
     where = Path(path).expanduser()
     if where.is_dir():
@@ -129,12 +118,7 @@ def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
 
 
 def open_file(path: Path) -> Opened:
-    """Open a file and unpack it.
-
-    Raises:
-        TickError: It is empty, truncated or corrupt, or a zip of several files; or may not be
-            read.
-    """
+    """Open a file and unpack it."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -26,15 +26,8 @@ _ROWS = 1 << 18
 def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
     """Go through a Parquet file of clean ticks, as `write_table` writes it, in flat memory.
 
-    Args:
-        path: The file. Other files are converted first: cleaning has to see all ticks.
-        rows: Ticks a chunk.
-
-    Yields:
-        The record's columns, in the file's order.
-
-    Raises:
-        TickError: The file is no Parquet of the record, or its times step back.
+    Chunks have so many rows, in the record's columns and the file's order. Other files are
+    converted first: cleaning has to see all ticks.
     """
     lazy, last_ns = pl.scan_parquet(path, glob=False), 0
     try:
@@ -51,16 +44,11 @@ def read_chunks(path: str | Path, rows: int) -> Iterator[pl.DataFrame]:
 
 @dataclasses.dataclass
 class TickStream:
-    """Files of clean ticks, in time order.
-
-    Attributes:
-        outliers: whether isolated price outliers are set aside.
-        ledger: what was set aside by the last `chunks` that went to its end.
-    """
+    """Files of clean ticks, in time order."""
 
     paths: tuple[Path, ...]
-    outliers: bool = True
-    ledger: Ledger = dataclasses.field(default_factory=Ledger)
+    outliers: bool = True  # whether isolated price outliers are set aside
+    ledger: Ledger = dataclasses.field(default_factory=Ledger)  # of the last `chunks`
 
     def __len__(self) -> int:
         """Ticks in the files, set aside or not."""
@@ -68,11 +56,7 @@ class TickStream:
         return sum(int(file.select(pl.len()).collect().item()) for file in files)
 
     def chunks(self) -> Iterator[pl.DataFrame]:
-        """Go through the ticks kept: the record's columns.
-
-        Raises:
-            TickError: a file is damaged or not clean, or times step back.
-        """
+        """Go through the ticks kept: the record's columns."""
         self.ledger, disbelief, last_ns = Ledger(), Disbelief(), 0
         for path in self.paths:
             for chunk in read_chunks(path, _ROWS):
@@ -94,12 +78,7 @@ class TickStream:
 def open_stream(files: Sequence[str], *, outliers: bool = True) -> TickStream | None:
     """A stream of these files where they are clean Parquet and many ticks, or a store's days.
 
-    Args:
-        files: files, folders or patterns, as for `read_ticks`.
-        outliers: set isolated price outliers aside.
-
-    Returns:
-        None where they are better read whole.
+    None where they are better read whole.
     """
     # Few ticks are read faster whole; a store's series is read in pieces whatever its size.
     paths = [path for file in files for path in expand(file, [])]

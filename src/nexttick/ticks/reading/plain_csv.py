@@ -44,20 +44,12 @@ _COMMA, _POINT, _ZERO, _NINE, _FEED, _RETURN, _QUOTE = 44, 46, 48, 57, 10, 13, 3
 
 @dataclass(frozen=True)
 class Column:
-    """What to do with a column of the file.
+    """What to do with a column of the file."""
 
-    Attributes:
-        name: What to call it; None to skip it.
-        whole: Read int64, else float64.
-        scale: Multiply whole numbers by this.
-        lowest: The least whole number that is plain, before scaling.
-        highest: The greatest.
-    """
-
-    name: str | None = None
-    whole: bool = False
-    scale: int = 1
-    lowest: int = 0
+    name: str | None = None  # what to call it; None to skip it
+    whole: bool = False  # read int64, else float64
+    scale: int = 1  # multiplies whole numbers
+    lowest: int = 0  # the least whole number that is plain, before scaling
     highest: int = 10**_MOST_DIGITS - 1
 
     @property
@@ -69,16 +61,7 @@ class Column:
 def read_plain(
     body: bytes | Path, columns: Sequence[Column], *, has_header: bool
 ) -> pl.DataFrame | None:
-    """Read columns of plain decimal numbers.
-
-    Args:
-        body: The text or its file; its last line must end in a line feed.
-        columns: One for each column of the file.
-        has_header: Skip the first line.
-
-    Returns:
-        The columns that have a name, or None where the text is not that plain.
-    """
+    """Read the columns that have a name, of all that a text or file has; None if it isn't plain."""
     if isinstance(body, bytes):
         text = np.frombuffer(body, np.uint8)
     else:

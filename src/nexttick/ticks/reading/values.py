@@ -19,22 +19,16 @@ _NEITHER = ["0", "0.0"]
 _BLANK = ["", "any", "none", "null", "nan", "unknown", "n"]
 _TRUE, _FALSE = ["true", "t", "1", "1.0"], ["false", "f", "0", "0.0"]
 _EXACT = 2**53  # integers beyond are not exact in a float64
-_ZONE = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where values come from, for errors.
-
-    Attributes:
-        columns: The file's own name of each role's column.
-        time_unit: One of `UNITS_NS`, or None to infer it.
-    """
+    """Where values come from, for errors."""
 
     file: str
-    columns: dict[str, str]
+    columns: dict[str, str]  # role to the file's own name of its column
     first_line: int
-    time_unit: str | None = None
+    time_unit: str | None = None  # one of `UNITS_NS`; None to infer it
 
     def fail(self, role: str, row: int, value: object, cure: str) -> NoReturn:
         """Raise the `TickError` of one bad value; `row` counts from 0."""
@@ -44,24 +38,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Raw:
-    """A file's columns as they stood there, named by role.
-
-    Attributes:
-        frame: Columns `time`, `price`, `amount`, and maybe `side`, `buyer_maker`, `id`, `truth`
-            and `market`, of any type.
-        origin: Where they come from, and the unit of times where it was given.
-    """
+    """A file's columns as they stood there, of any type, named by role (see `dialects`)."""
 
     frame: pl.DataFrame
     origin: Origin
 
     def to_record(self) -> tuple[pl.DataFrame, int, list[str]]:
-        """Turn the columns into the record's.
-
-        Returns:
-            The record, with nulls for blanks; the earliest plausible time in ns; and remarks for
-            the set-aside table.
-        """
+        """Return the record, nulls for blanks; the earliest plausible time in ns; and remarks."""
         times, frame, origin = _Times(self.origin), self.frame, self.origin
         time_ns, earliest_ns = times.to_ns(frame["time"])
         record = {
@@ -183,7 +166,7 @@ class _Times:
 
     def _dates(self, times: pl.Series) -> pl.Series:
         """Read text in ISO 8601, as date-times in UTC."""
-        zoned = times.str.contains(_ZONE)
+        zoned = times.str.contains(r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$")
         # A date alone ends in what looks like a zone.
         if not zoned.all() or times.str.len_chars().min() == 10:
             self.remarks.append("times without a zone: read as UTC")
