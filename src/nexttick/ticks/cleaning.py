@@ -41,26 +41,16 @@ from nexttick.ticks.record import (
 FILL_WITHIN_S = 60.0
 _FEW = 64  # so many rows are cut out of a frame, instead of copying all others
 _POSITIVE = (math.ulp(0.0), sys.float_info.max)  # the least and the greatest finite float64
-_NS = 1_000_000_000
 
 
 def clean(
     frame: pl.DataFrame | pl.LazyFrame, *, outliers: bool = True, may_be_empty: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Clean ticks that are in the record's columns already.
+    """Clean ticks that are in the record's columns already (nulls are blanks).
 
-    Args:
-        frame: Columns of `SCHEMA` (`side` may be missing: unknown) and of `OPTIONAL`. Nulls are
-            blanks.
-        outliers: Set isolated price outliers aside. The rule spends a few ticks to believe a new
-            price level, and would spend them again on ticks that it has already cleaned.
-        may_be_empty: Whether it is right that no tick is left.
-
-    Returns:
-        The ticks kept, and the table of what was set aside or repaired (`SET_ASIDE_SCHEMA`).
-
-    Raises:
-        TickError: A column is missing, unknown or of another type, or no tick is left.
+    Returns the ticks kept, and the table of what was set aside or repaired (`SET_ASIDE_SCHEMA`).
+    The rule for outliers spends a few ticks to believe a new price level, and would spend them
+    again on ticks that it has cleaned. That no tick is left is an error, but for `may_be_empty`.
     """
     record = check_record(frame.lazy().collect())
     part = Part("frame", record, first_line=0, earliest_ns=year_ns(1990))
@@ -153,7 +143,7 @@ def _fill_times(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame
         return frame
     by_id = frame.select("id", "time").with_row_index("_row").sort("id", maintain_order=True)
     before, after = pl.col("time").forward_fill(), pl.col("time").backward_fill()
-    near = (after - before).abs() <= int(FILL_WITHIN_S * _NS)
+    near = (after - before).abs() <= int(FILL_WITHIN_S * 1e9)
     filled = by_id.with_columns(
         pl.when(pl.col("time").is_null() & pl.col("id").is_not_null() & near)
         .then(before)
@@ -169,11 +159,7 @@ def _fill_times(frame: pl.DataFrame, part: Part, ledger: Ledger) -> pl.DataFrame
 
 
 def check_clean(frame: pl.DataFrame, name: str) -> None:
-    """Make sure that ticks in time order need no cleaning.
-
-    Raises:
-        TickError: a value is blank, or not positive and finite.
-    """
+    """Make sure that ticks in time order need no cleaning: raise `TickError` where they do."""
     columns = [one for one in SCHEMA if frame[one].null_count()]
     columns += [one for one in ("price", "amount") if len(_rows_outside(frame[one], *_POSITIVE))]
     if columns:

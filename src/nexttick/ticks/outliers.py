@@ -48,13 +48,8 @@ def outlier_step(state: np.ndarray, time_ns: int, price: float) -> bool:
     is the first of its new level. A level that rests on fewer ticks itself gives way to as many,
     though never to fewer than `CONFIRM`: a bad first price costs no more than two good ones.
 
-    Args:
-        state: From `new_outlier_state`, changed in place.
-        time_ns: The tick's time, not before that of the tick before.
-        price: Positive and finite.
-
-    Returns:
-        True to keep the tick, False to set it aside.
+    The state, from `new_outlier_state`, is changed in place; times do not step back, and prices
+    are positive and finite.
     """
     last = state[_LAST]
     if last == 0.0:
@@ -94,13 +89,6 @@ def disbelieved_rows(time_ns: pl.Series, price: pl.Series) -> np.ndarray:
 
     Where no tick lies beyond the floor from the one before, the rule rejects nothing, and it
     remembers `MEMORY` ticks only. So the step runs near jumps alone, with the same result.
-
-    Args:
-        time_ns: int64, ascending.
-        price: float64, positive and finite.
-
-    Returns:
-        int64, ascending.
     """
     rows, before, start = [np.empty(0, np.int64)], math.nan, 0
     for chunk in price.get_chunks():

@@ -40,31 +40,20 @@ _SAFE_DEVIATIONS, _SAFE_STEPS = 12, 48  # the walk ends lower with less than 1e-
 
 @dataclass(frozen=True)
 class Bounce:
-    """What a placebo's prices have in common with a market's.
+    """What a placebo's prices have in common with a market's."""
 
-    Attributes:
-        decimals: of the tick size, which is a tenth to this power.
-        spread: in tick sizes.
-        step: of the mid, in tick sizes.
-        same_side: P(an event is of the side of the one before).
-        moves: P(the mid moves between two events).
-    """
-
-    decimals: int
-    spread: int
-    step: int
-    same_side: float
-    moves: float
+    decimals: int  # of the tick size, which is a tenth to this power
+    spread: int  # in tick sizes
+    step: int  # of the mid, in tick sizes
+    same_side: float  # P(an event is of the side of the one before)
+    moves: float  # P(the mid moves between two events)
 
     def truth(
         self, side_N: NDArray[np.int8], horizon: int, ties: str = "down"
     ) -> NDArray[np.float64]:
         """P(the price is higher `horizon` events ahead | all until now).
 
-        Args:
-            side_N: side of each event, +1 or -1.
-            horizon: how many events ahead.
-            ties: `down`; or `skip`, for the probability given that the price is another one.
+        Sides are +1 or -1; with `ties="skip"` it is given that the price is another one.
         """
         # The walk's distribution from -horizon to horizon, by its characteristic function.
         n = 2 * horizon + 1
@@ -87,17 +76,11 @@ class Bounce:
 
 @dataclass(frozen=True)
 class Placebo:
-    """A placebo market and what is true of it.
-
-    Attributes:
-        bounce: what it was made with.
-        ticks: the tick record, with `truth` at `rise@1`.
-        side_N: the side of each event, whether its ticks have it or not.
-    """
+    """A placebo market and what is true of it."""
 
     bounce: Bounce
-    ticks: pl.DataFrame
-    side_N: NDArray[np.int8]
+    ticks: pl.DataFrame  # the tick record, with `truth` at `rise@1`
+    side_N: NDArray[np.int8]  # of each event, whether its ticks have it or not
 
     def truth(self, horizon: int, ties: str = "down") -> NDArray[np.float64]:
         """The true probability of a rise `horizon` events ahead, for each event."""
@@ -105,20 +88,11 @@ class Placebo:
 
 
 def make_placebo(ticks: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Placebo:
-    """Draw a placebo of a market.
+    """Draw a placebo of a market, from its ticks and the events they make; prices must change.
 
-    Args:
-        ticks: the market's tick record.
-        events: of these ticks, from `merge_events`.
-        seed: of the price path.
-
-    Returns:
-        As many ticks, which merge into as many events. Ticks of one event have one price; events
-        of one time stamp are set a nanosecond apart, or those of one side would merge. A market
-        that could fall to zero starts higher than the median price.
-
-    Raises:
-        TickError: the price never changes.
+    As many ticks come of it, which merge into as many events. Ticks of one event have one price;
+    events of one time stamp are set a nanosecond apart, or those of one side would merge. A market
+    that could fall to zero starts higher than the median price.
     """
     bounce = measure_bounce(events)
     rng, n = np.random.default_rng(seed), len(events)
@@ -151,11 +125,7 @@ def make_placebo(ticks: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Pl
 
 
 def measure_bounce(events: pl.DataFrame) -> Bounce:
-    """What a placebo takes over of a market's prices.
-
-    Raises:
-        TickError: the price never changes.
-    """
+    """What a placebo takes over of a market's prices; they must change."""
     price, side = events["price"].to_numpy(), events["side"].to_numpy()
     change = np.diff(price)
     if not change.any():

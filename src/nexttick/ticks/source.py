@@ -14,17 +14,11 @@ import polars as pl
 
 
 class Series(NamedTuple):
-    """Whose ticks they are.
+    """Whose ticks they are."""
 
-    Attributes:
-        venue: in lower case: `binance`, `binance-um`, `kraken`.
-        symbol: base and quote, as ccxt writes them: `BTC/USDT`.
-        kind: `trades`, `aggTrades` (trades of one order and price as one) or `quotes`.
-    """
-
-    venue: str
-    symbol: str
-    kind: str = "trades"
+    venue: str  # in lower case: `binance`, `binance-um`, `kraken`
+    symbol: str  # base and quote, as ccxt writes them: `BTC/USDT`
+    kind: str = "trades"  # or `aggTrades` (trades of one order and price as one), or `quotes`
 
     def __str__(self) -> str:
         return f"{self.venue} {self.symbol} {self.kind}"
@@ -53,29 +47,22 @@ class Page:
 class Missing:
     """A span that the source cannot give; it goes on with what is after it.
 
-    Attributes:
-        reason: in words: what, where, the cure.
-        fault: whether something is wrong (a file with a wrong checksum), rather than not there (not
-            yet published, before the market began).
+    It is a `fault` where something is wrong (a file with a wrong checksum), and none where there
+    is nothing (not yet published, before the market began).
     """
 
     start_ns: int
     stop_ns: int
-    reason: str
+    reason: str  # in words: what, where, the cure
     fault: bool = True
 
 
 class Source(Protocol):
-    """A venue, an archive or some files.
+    """A venue, an archive or some files."""
 
-    Attributes:
-        name: what the manifest and messages say, e.g. `ccxt kraken`, `data.binance.vision`.
-        consecutive_ids: whether ids of consecutive trades differ by one, so that a jump is a gap.
-    """
-
-    name: str
+    name: str  # what the manifest and messages say: `ccxt kraken`, `data.binance.vision`
     series: Series
-    consecutive_ids: bool
+    consecutive_ids: bool  # whether ids of consecutive trades differ by one: a jump is a gap
 
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through the ticks with start_ns <= time < stop_ns; others are passed over.
@@ -94,12 +81,7 @@ class SourceError(RuntimeError):
 
 
 class TransientError(RuntimeError):
-    """What may pass.
-
-    Args:
-        message: what happened, where.
-        retry_after_s: how long the venue asks to wait, where it says so.
-    """
+    """What may pass; with how long the venue asks to wait, where it says so."""
 
     def __init__(self, message: str, retry_after_s: float | None = None):
         super().__init__(message)

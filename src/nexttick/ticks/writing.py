@@ -59,11 +59,7 @@ def write_table(table: pl.DataFrame, path: str | Path) -> Path:
 
 
 def translated(write: Callable[[], object]) -> None:
-    """Write with Polars, whose errors name the system's one in their text only.
-
-    Raises:
-        OSError: the system's own.
-    """
+    """Write with Polars, whose errors name the system's `OSError` in their text only."""
     try:
         write()
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -77,16 +73,7 @@ def _system_error(error: Exception) -> Exception:
 
 
 def write_chunks(chunks: Iterable[pl.DataFrame], path: str | Path) -> Path:
-    """`write_table` of a table that comes in pieces, in the memory of a few of them.
-
-    Args:
-        chunks: tables of the same columns, one at least.
-        path: as for `write_table`.
-
-    Raises:
-        ValueError: another ending, or there is no piece.
-        OSError: as for `write_table`.
-    """
+    """`write_table` of a table that comes in pieces, one at least; in the memory of a few."""
     path = Path(path)
     check_table_path(path)
     left = iter(chunks)
@@ -125,12 +112,7 @@ def check_table_path(path: Path) -> None:
 
 
 def check_path(path: Path, endings: Collection[str]) -> None:
-    """Find out before the work whether a file can be written there.
-
-    Raises:
-        ValueError: the ending is none of these, or the path is a folder.
-        OSError: there is no folder to write it in.
-    """
+    """Find out before the work whether a file can be written there, with one of these endings."""
     if path.suffix.lower() not in endings:
         raise ValueError(f"{path}: give a name that ends in {' or '.join(endings)}")
     if path.is_dir():
@@ -148,8 +130,7 @@ def write_text(path: Path, text: str) -> None:
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then give it that name.
 
-    Raises:
-        OSError: with the path and a cure; no part of the file is left.
+    An `OSError` has the path and a cure, and no part of the file is left.
     """
     part: Path | None = None
     try:

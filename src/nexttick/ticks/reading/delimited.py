@@ -39,9 +39,17 @@ def read_delimited(
         elif role == "buyer_maker" and layout.kinds[k] == "bool":
             types[k] = pl.Boolean()
     unit = time_unit or sample_unit(rows, layout.roles["time"])
-    # The fast reader first; what is not plain enough for it goes to Polars; and what Polars finds
-    # fault with is read as text, for only then can a bad line be named.
-    frame = _read_plain_numbers(opened, layout, types, unit)
+    # The fast reader first, where only numbers are asked for; what is not plain enough for it goes
+    # to Polars; and what Polars finds fault with is read as text, for only then can a bad line be
+    # named.
+    frame = None
+    role_of: dict[int, str] = {k: role for role, k in layout.roles.items()}
+    plain = all(types[k] in (pl.Int64, pl.Float64) for k in role_of)
+    if unit and plain and not opened.zstd and len(role_of) == len(layout.roles):
+        columns = [Column(role_of.get(k), dtype == pl.Int64) for k, dtype in enumerate(types)]
+        bounds = plausible(unit, is_given=False)
+        columns[layout.roles["time"]] = Column("time", True, UNITS_NS[unit], *bounds)
+        frame = read_plain(opened.body, columns, has_header=layout.has_header)
     if frame is not None:
         origin = replace(origin, time_unit="ns")
     else:
@@ -84,23 +92,6 @@ def _sample(opened: Opened) -> list[list[str]]:
     if not rows:
         raise TickError(f"{file}: the file holds blank lines only; fetch it again")
     return rows
-
-
-def _read_plain_numbers(
-    opened: Opened, layout: Layout, types: list[pl.DataType], unit: str | None
-) -> pl.DataFrame | None:
-    """Read a file whose needed columns are plain numbers, its times to ns; or return None."""
-    role_of: dict[int, str] = {k: role for role, k in layout.roles.items()}
-    plain = all(types[k] in (pl.Int64, pl.Float64) for k in role_of)
-    if unit is None or opened.zstd or not plain or len(role_of) < len(layout.roles):
-        return None
-    columns = [
-        Column(role_of.get(k), types[k] == pl.Int64)
-        if role_of.get(k) != "time"
-        else Column("time", True, UNITS_NS[unit], *plausible(unit, is_given=False))
-        for k in range(len(types))
-    ]
-    return read_plain(opened.body, columns, has_header=layout.has_header)
 
 
 def _read_columns(opened: Opened, layout: Layout, types: list[pl.DataType]) -> pl.DataFrame:

@@ -50,11 +50,7 @@ class Store:
 
 
 def names_of(series: Series) -> tuple[str, str, str]:
-    """The three folders of a series.
-
-    Raises:
-        ValueError: one of its names is blank.
-    """
+    """The three folders of a series, none of whose names may be blank."""
     if not all(series):
         raise ValueError(f"a series needs venue, symbol and kind, and this one has {tuple(series)}")
     tables = (_DOTS, _DOTS | _SYMBOL, _DOTS)

@@ -13,7 +13,7 @@ from nexttick.ticks.cleaning import sorted_by_time
 from nexttick.ticks.days import day_of, day_span, readable, readable_span, without
 from nexttick.ticks.record import TickError
 from nexttick.ticks.store.records import DayRecord, Provenance, gaps_in_ids, interruptions, measure
-from nexttick.ticks.store.series import StoredDays, StoredSeries
+from nexttick.ticks.store.series import StoredSeries
 from nexttick.ticks.store.writer import within
 
 _MEASURED = (
@@ -27,16 +27,13 @@ _FETCH_DAY = "delete the file and fetch the day again"
 class StoreFinding:
     """Something that is not as it should be, or a gap.
 
-    Attributes:
-        day: `2024-01-31`; None where it is about the whole series.
-        what: in words, with values.
-        fault: whether ticks are missing or damaged; a pause of the market or a day that is still
-            being fetched is none.
+    It is a `fault` where ticks are missing or damaged; a pause of the market or a day that is
+    still being fetched is none.
     """
 
     series: str
-    day: str | None
-    what: str
+    day: str | None  # `2024-01-31`; None where it is about the whole series
+    what: str  # in words, with values
     cure: str
     fault: bool = True
 
@@ -48,7 +45,21 @@ def check(stored: StoredSeries) -> Iterator[StoreFinding]:
         yield _of_error(name, day, reason)
     for strange in days.strange:
         yield StoreFinding(name, None, f"{strange}: no file of a store", "move it elsewhere")
-    yield from _manifest(stored, days)
+    # A manifest that was edited is a fault; one that a kill left behind the files is not.
+    entries = stored.manifest().get("days", {})
+    cure = "the next fetch makes the manifest anew from the files"
+    for day, record in days.records.items():
+        entry = entries.get(day.isoformat())
+        if not isinstance(entry, dict) or entry.get("stamp") != days.stamps[day]:
+            what = "the manifest does not know this day's file as it is"
+            yield StoreFinding(name, day.isoformat(), what, cure, fault=False)
+        elif record != stored.record(day):
+            what = "the manifest's record is not the one in the day's file"
+            yield StoreFinding(name, day.isoformat(), what, "delete manifest.json; " + cure)
+    there = {day.isoformat() for day in (*days.records, *days.damaged)}
+    for extra in sorted(set(entries) - there):
+        what = "the manifest has a record of this day, and its file is gone"
+        yield StoreFinding(name, extra, what, "fetch the day again")
     before: tuple[DayRecord, pl.DataFrame] | None = None
     for day in days.records:
         now = yield from _day(stored, day)
@@ -68,24 +79,6 @@ def check(stored: StoredSeries) -> Iterator[StoreFinding]:
 def _of_error(name: str, day: date, reason: str) -> StoreFinding:
     what, _, cure = reason.rpartition("; ")
     return StoreFinding(name, day.isoformat(), what, cure)
-
-
-def _manifest(stored: StoredSeries, days: StoredDays) -> Iterator[StoreFinding]:
-    """A manifest that was edited is a fault; one that a kill left behind the files is not."""
-    entries = stored.manifest().get("days", {})
-    cure = "the next fetch makes the manifest anew from the files"
-    for day, record in days.records.items():
-        entry = entries.get(day.isoformat())
-        if not isinstance(entry, dict) or entry.get("stamp") != days.stamps[day]:
-            what = "the manifest does not know this day's file as it is"
-            yield StoreFinding(str(stored), day.isoformat(), what, cure, fault=False)
-        elif record != stored.record(day):
-            what = "the manifest's record is not the one in the day's file"
-            yield StoreFinding(str(stored), day.isoformat(), what, "delete manifest.json; " + cure)
-    there = {day.isoformat() for day in (*days.records, *days.damaged)}
-    for extra in sorted(set(entries) - there):
-        what = "the manifest has a record of this day, and its file is gone"
-        yield StoreFinding(str(stored), extra, what, "fetch the day again")
 
 
 def _day(

@@ -29,46 +29,29 @@ COMMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a fetch has come.
+    """How far a fetch has come."""
 
-    Attributes:
-        day: the day whose ticks come now.
-        day_share: how much of it is complete.
-        share: how much of all that was missing is, counted in time.
-        days: how many are finished.
-        received: in bytes.
-        seconds: since the start.
-    """
-
-    day: date
-    day_share: float
-    share: float
-    days: int
+    day: date  # whose ticks come now
+    day_share: float  # how much of it is complete
+    share: float  # how much of all that was missing is, counted in time
+    days: int  # how many are finished
     rows: int
-    received: int
-    seconds: float
+    received: int  # in bytes
+    seconds: float  # since the start
 
 
 @dataclass
 class Summary:
-    """What a fetch did.
-
-    Attributes:
-        rows: ticks that are new in the store.
-        received: in bytes.
-        records: of the days that changed.
-        missing: what the source could not give.
-        replaced: days whose file was damaged before, and what was wrong with it.
-    """
+    """What a fetch did."""
 
     series: Series
     source: str
-    rows: int = 0
-    received: int = 0
+    rows: int = 0  # ticks that are new in the store
+    received: int = 0  # in bytes
     seconds: float = 0.0
-    records: dict[date, DayRecord] = field(default_factory=dict)
-    missing: list[Missing] = field(default_factory=list)
-    replaced: dict[date, str] = field(default_factory=dict)
+    records: dict[date, DayRecord] = field(default_factory=dict)  # of the days that changed
+    missing: list[Missing] = field(default_factory=list)  # what the source could not give
+    replaced: dict[date, str] = field(default_factory=dict)  # damaged before, and how
 
     @property
     def set_aside(self) -> dict[str, int]:

@@ -65,22 +65,14 @@ class LocalFolder:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
     def open(self, name: str) -> Path:
-        """A file in the form in which Polars reads it: its path.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
+        """A file in the form in which Polars reads it: its path; `FileNotFoundError` if none."""
         path = self.path / name
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
         return path
 
     def write(self, name: str, fill: Fill) -> None:
-        """Let `fill` write a file, and put it in the place of an earlier one at once.
-
-        Raises:
-            OSError: with the path and a cure.
-        """
+        """Let `fill` write a file, and put it in the place of an earlier one at once."""
         self._make()
         write_whole(self.path / name, fill)
 
@@ -96,11 +88,7 @@ class LocalFolder:
 
     @contextlib.contextmanager
     def lock(self, on_wait: Callable[[str], None], wait_s: float) -> Iterator[None]:
-        """Keep other writers out, by a lock that the system frees however its process ends.
-
-        Raises:
-            LockedError: another process had the lock for `wait_s`.
-        """
+        """Keep other writers out, by a lock that the system frees however its process ends."""
         self._make()
         lock = FileLock(self.path / LOCK)
         try:
@@ -202,11 +190,7 @@ Folder = LocalFolder | RemoteFolder
 
 
 def open_folder(url: str | Path) -> Folder:
-    """A local path or an fsspec URL.
-
-    Raises:
-        ValueError: fsspec does not know such URLs, or a library for them is not installed.
-    """
+    """A local path or an fsspec URL; `ValueError` where fsspec lacks what such URLs need."""
     text = str(url)
     if "://" not in text or text.startswith(_LOCAL):
         return LocalFolder(Path(text.removeprefix(_LOCAL)).expanduser())

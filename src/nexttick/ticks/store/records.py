@@ -32,42 +32,25 @@ BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 @dataclass(frozen=True)
 class DayRecord:
-    """What is known of one UTC day of a series.
+    """What is known of one UTC day of a series."""
 
-    Attributes:
-        day: `2024-01-31`.
-        first_ns: time of the first tick; None without ticks.
-        first_id: the lowest, as `last_id` is the highest; None without ids.
-        hash: SHA-256 of times, prices, amounts, sides and ids.
-        covered: spans of the day whose ticks are all in.
-        source: where they were fetched last.
-        fetched_at: when, ISO 8601, UTC.
-        consecutive_ids: whether a jump of the id is a gap.
-        missing_ids: how many lack between the lowest and the highest.
-        id_gaps: the first `LISTED` gaps: (last id before, first id after).
-        max_gap_ns: pauses beyond count as interruptions (`gaps.usual_max_gap_ns` of the day).
-        pauses: how many of them.
-        longest: the `LISTED` longest: (time before, time after).
-        set_aside: rows that came and are no ticks, came twice or were mended, by reason.
-    """
-
-    day: str
+    day: str  # `2024-01-31`
     rows: int
-    first_ns: int | None
+    first_ns: int | None  # time of the first tick; None without ticks
     last_ns: int | None
-    first_id: int | None
-    last_id: int | None
-    hash: str
-    covered: tuple[Span, ...]
-    source: str
-    fetched_at: str
-    consecutive_ids: bool
-    missing_ids: int
-    id_gaps: tuple[tuple[int, int], ...]
-    max_gap_ns: int
-    pauses: int
-    longest: tuple[tuple[int, int], ...]
-    set_aside: dict[str, int]
+    first_id: int | None  # the lowest; None without ids
+    last_id: int | None  # the highest
+    hash: str  # SHA-256 of times, prices, amounts, sides and ids
+    covered: tuple[Span, ...]  # of the day, whose ticks are all in
+    source: str  # where they were fetched last
+    fetched_at: str  # ISO 8601, UTC
+    consecutive_ids: bool  # whether a jump of the id is a gap
+    missing_ids: int  # how many lack between the lowest and the highest
+    id_gaps: tuple[tuple[int, int], ...]  # the first `LISTED`: last id before, first id after
+    max_gap_ns: int  # pauses beyond are interruptions (`gaps.usual_max_gap_ns` of the day)
+    pauses: int  # how many of them
+    longest: tuple[tuple[int, int], ...]  # the `LISTED` longest: time before, time after
+    set_aside: dict[str, int]  # rows that are no ticks, came twice or were mended, by reason
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -136,13 +119,10 @@ class UnknownFormatError(TickError):
 
 
 def check_format(values: Mapping[str, Any], what: str) -> None:
-    """Refuse what another version wrote.
+    """Refuse what another version wrote: `UnknownFormatError` where the number is another.
 
     A file that cannot be read is fetched again and replaced; one that a newer version wrote is not
     to be lost that way. Manifests carry the number since December 2026, records from the first.
-
-    Raises:
-        UnknownFormatError: there is a format number, and it is another.
     """
     found = values.get("format", FORMAT)
     if found != FORMAT:
@@ -153,12 +133,7 @@ def check_format(values: Mapping[str, Any], what: str) -> None:
 
 
 def from_json(values: Mapping[str, Any]) -> DayRecord:
-    """A record from plain values.
-
-    Raises:
-        UnknownFormatError: another version wrote it.
-        ValueError: a key is missing or unknown, or nothing is covered.
-    """
+    """A record from plain values; `ValueError` where keys lack or are unknown."""
     check_format(values, "a record")
     names = {one.name for one in dataclasses.fields(DayRecord)}
     if wrong := sorted(set(values) ^ (names | {"format"})):
@@ -179,12 +154,7 @@ def write_day(ticks: pl.DataFrame, record: DayRecord, file: Any) -> None:
 
 
 def read_record(file: Path | io.BytesIO, name: str) -> DayRecord:
-    """The record in a day's file, which messages call `name`.
-
-    Raises:
-        UnknownFormatError: another version wrote it.
-        TickError: it is no Parquet, or no file of a store.
-    """
+    """The record in a day's file, which messages call `name`; `TickError` where it has none."""
     try:
         text = pl.read_parquet_metadata(file).get(KEY)
     except BROKEN as error:

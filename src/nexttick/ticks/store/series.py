@@ -44,19 +44,12 @@ PARTS = re.compile(r"\..*\.part")
 
 @dataclass(frozen=True)
 class StoredDays:
-    """What stands in a series' folder.
+    """What stands in a series' folder."""
 
-    Attributes:
-        records: of the days that can be read, in order.
-        stamps: of their files.
-        damaged: days whose file says nothing that can be read, and why.
-        strange: names of files that no store writes.
-    """
-
-    records: dict[date, DayRecord]
-    stamps: dict[date, str]
-    damaged: dict[date, str]
-    strange: tuple[str, ...]
+    records: dict[date, DayRecord]  # of the days that can be read, in order
+    stamps: dict[date, str]  # of their files
+    damaged: dict[date, str]  # days whose file says nothing that can be read, and why
+    strange: tuple[str, ...]  # names of files that no store writes
 
     def missing(self, start_ns: int, stop_ns: int) -> list[Span]:
         """Spans that no record covers; a day whose file is damaged is one."""
@@ -91,8 +84,7 @@ class StoredSeries:
     def look(self) -> StoredDays:
         """All days there, with their records; the manifest spares reading files it knows.
 
-        Raises:
-            UnknownFormatError: a newer version wrote some of it.
+        What a newer version wrote is an `UnknownFormatError`, and not a damaged day.
         """
         known = self._known()
         records, stamps, damaged = {}, {}, {}
@@ -136,11 +128,7 @@ class StoredSeries:
         return manifest
 
     def record(self, day: date) -> DayRecord:
-        """The record in a day's file.
-
-        Raises:
-            TickError: the day is not stored, or its file is damaged.
-        """
+        """The record in a day's file; `TickError` where it isn't stored, or is damaged."""
         record = read_record(self._open(day), self.name(day))
         if record.day != day.isoformat():
             raise TickError(
@@ -168,11 +156,7 @@ class StoredSeries:
     # --- reading
 
     def read(self, day: date) -> pl.DataFrame:
-        """The ticks of one day, columns as in `records.STORED`.
-
-        Raises:
-            TickError: the day is not stored, or its file is damaged.
-        """
+        """The ticks of one day, columns as in `records.STORED`; `TickError` as of `record`."""
         file, name = self._open(day), self.name(day)
         try:
             ticks = pl.read_parquet(file, glob=False, hive_partitioning=False)
@@ -192,15 +176,7 @@ class StoredSeries:
             raise TickError(f"{self.name(day)}: this day is not stored; fetch it") from error
 
     def scan(self, first_day: date | None = None, last_day: date | None = None) -> pl.LazyFrame:
-        """All ticks of some days as a lazy frame, in time order.
-
-        Args:
-            first_day: the first one; by default the first stored.
-            last_day: the last one, included.
-
-        Raises:
-            TickError: the file of such a day is damaged, or none is stored.
-        """
+        """All ticks of some days, ends included, by default of all: lazily, in time order."""
         records = self.between(first_day, last_day)
         if isinstance(self.folder, LocalFolder):
             paths = [self.folder.path / file_of(day) for day in records]
@@ -233,17 +209,10 @@ class StoredSeries:
         *,
         outliers: bool = False,
     ) -> Iterator[pl.DataFrame]:
-        """Go through the ticks of some days in flat memory.
+        """Go through the ticks of some days in flat memory, so many rows a chunk but the last.
 
-        Args:
-            rows: ticks a chunk; the last one, and only that, may have fewer.
-            first_day: as in `scan`.
-            last_day: as in `scan`.
-            outliers: set isolated price outliers aside, as `read_ticks` does; chunks may then have
-                fewer rows.
-
-        Yields:
-            The tick record, in time order.
+        With `outliers` isolated price outliers are set aside, as by `read_ticks`, and chunks may
+        have fewer rows.
         """
         records = self.between(first_day, last_day)
         unknown, disbelief = [] if _has_ids(records) else ["id"], Disbelief()
@@ -268,11 +237,7 @@ class StoredSeries:
             yield pl.concat(held)
 
     def between(self, first_day: date | None, last_day: date | None) -> dict[date, DayRecord]:
-        """Records of some days, as in `scan`.
-
-        Raises:
-            TickError: the file of such a day is damaged, or none is stored.
-        """
+        """Records of some days; `TickError` where the file of one is damaged, or none is stored."""
         days = self.look()
         first, last = first_day or date.min, last_day or date.max
         for day, reason in days.damaged.items():
@@ -307,16 +272,7 @@ def _has_ids(records: Mapping[date, DayRecord]) -> bool:
 def export(
     stored: StoredSeries, path: Path, first_day: date | None = None, last_day: date | None = None
 ) -> int:
-    """Write the ticks of some days to a Parquet or CSV file, by its ending.
-
-    Returns:
-        How many ticks.
-
-    Raises:
-        TickError: no such day is stored, or its file is damaged.
-        ValueError: another ending.
-        OSError: no such folder, no permission, a full disk; no part of the file is left.
-    """
+    """Write the ticks of some days to a Parquet or CSV file, by its ending, and count them."""
     check_table_path(path)
     lazy = stored.scan(first_day, last_day)
     sink: Callable[[Any], object] = (

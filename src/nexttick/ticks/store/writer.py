@@ -39,15 +39,8 @@ def writing(
 ) -> Iterator[SeriesWriter]:
     """Keep other writers out, clear away what a killed one left, and see to the manifest.
 
-    On a remote store nothing keeps other writers out: see `folders.RemoteFolder`.
-
-    Args:
-        stored: the series.
-        on_wait: called once, with a message, where another process writes it.
-        wait_s: how long to wait for that.
-
-    Raises:
-        LockedError: another process was writing all that time.
+    On a remote store nothing keeps other writers out: see `folders.RemoteFolder`. Where another
+    process is writing, `on_wait` is called once, with a message; `LockedError` after `wait_s`.
     """
     with stored.folder.lock(on_wait, wait_s):
         for name in stored.folder.files():
@@ -73,19 +66,8 @@ class SeriesWriter:
     ) -> tuple[DayRecord, int]:
         """Add the ticks of a span of one day to what is stored of it; one rename commits them.
 
-        Ticks of a time that was covered already are left out, so writing twice changes nothing.
-
-        Args:
-            ticks: columns of `ticks.SCHEMA` and maybe `id`; none outside the span counts.
-            covered: the span whose ticks these are, all of them.
-            provenance: where they come from.
-
-        Returns:
-            The day's record, and how many of the ticks are new.
-
-        Raises:
-            ValueError: the span is empty or of several days.
-            OSError: the file cannot be written: path and cure.
+        Ticks of a time that was covered already are left out, so writing twice changes nothing;
+        none outside the span counts. Returns the day's record, and how many ticks are new.
         """
         cut = list(by_day(covered))
         if len(cut) != 1:
