@@ -114,16 +114,11 @@ def options(symbol: str) -> dict[str, Any]:
 
 
 class BinanceStream(Stream):
-    """See `Stream`.
+    """See `Stream`; `ws_url` is `WS_URL` or another without a path.
 
-    Old trades by number (`historicalTrades`) may need a key; where it is refused, the last 1000
-    trades are asked for instead.
-
-    Args:
-        symbol: `BTC/USDT`, or the venue's own `BTCUSDT`.
-        ws_url: without the path: `wss://stream.binance.com:9443`.
-        rest: told `X-MBX-TIME-UNIT: MICROSECOND`, and `X-MBX-APIKEY` where there is a key.
-        waits: how long for what.
+    `rest` sends `MICROSECONDS`, and `X-MBX-APIKEY` where there is a key. Old trades by number
+    (`historicalTrades`) may need one; where it is refused, the last 1000 trades are asked for
+    instead.
     """
 
     name = "binance"

@@ -42,12 +42,9 @@ def open_exchange(
         venue: ccxt's name of it: `binance`, `kraken`, `coinbaseexchange`, ...
         symbol: as ccxt writes it: `BTC/USDT`, of a perpetual `BTC/USDT:USDT`.
         kind: `trades`; on Binance by default `aggTrades`, for its plain trades need a key.
-        base_url: of a gateway that keeps the paths of the venue's API; key and secret, if any, go
-            there.
+        base_url: of a gateway that keeps the paths of the venue's API. Key and secret, if any, come
+            from `NEXTTICK_<VENUE>_KEY` and `_SECRET`, and go there.
         exchange: a ccxt object that is set up already (its URLs, proxies, rate limit).
-
-    Returns:
-        The source. Key and secret, if any, come from `NEXTTICK_<VENUE>_KEY` and `_SECRET`.
 
     Raises:
         ValueError: ccxt has no such venue, or it has no such kind; or the address is none.
@@ -70,21 +67,13 @@ def open_exchange(
 
 
 def prepared(venue: str, symbol: str) -> Any:
-    """The ccxt object that is made for one market; it loads no other kinds of markets.
-
-    Raises:
-        ValueError: ccxt has no such venue.
-    """
+    """The ccxt object that is made for one market; it loads no other kinds of markets."""
     options = binance.options if venue in BINANCES else okx.options if venue == "okx" else None
     return ccxt_exchange(venue, options(symbol) if options else None)
 
 
 def pointed_at(base_url: str, urls: Any) -> Any:
-    """Addresses of a venue, as ccxt has them, with another scheme and host.
-
-    Raises:
-        ValueError: it is no address of http or https.
-    """
+    """Addresses of a venue, as ccxt has them, with another scheme and host."""
     if not re.match(r"https?://[^/]", base_url):
         raise ValueError(f"base_url {base_url!r} is no address: e.g. https://gateway.example")
     if isinstance(urls, dict):

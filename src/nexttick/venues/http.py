@@ -60,11 +60,8 @@ class UnreachableError(SourceError):
 class Http:
     """A client that may be used from several threads.
 
-    Args:
-        headers: sent with each request. Their values are secret: no message shows them, and no
-            redirection takes them elsewhere.
-        timeout_s: longest silence while connecting and between two pieces of a body.
-        attempts: how often one request is tried.
+    The values of its headers are secret: no message shows them, and no redirection takes them
+    elsewhere. `timeout_s` is the longest silence while connecting and between two pieces of a body.
     """
 
     def __init__(
@@ -100,13 +97,7 @@ class Http:
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_BODY_BYTES,
     ) -> bytes:
-        """Get a body into memory.
-
-        Args:
-            url: where it is.
-            what: what is got, for messages, such as `BTCUSDT 2024-01-05`.
-            params: the query.
-            max_bytes: a longer body is an error.
+        """Get a body into memory; `what` it is, such as `BTCUSDT 2024-01-05`, is for messages.
 
         Raises:
             NotThereError: 404 or 410.
@@ -119,13 +110,9 @@ class Http:
         return sink.getvalue()
 
     def download(self, url: str, what: str, path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
-        """Get a body into a file, which is replaced; arguments and errors as for `get`.
+        """Get a body into a file, which is replaced, as `get` does.
 
-        Returns:
-            The file's SHA-256, in hexadecimal.
-
-        Raises:
-            OSError: the file cannot be written: which, and the cure.
+        Returns its SHA-256 in hexadecimal; an OSError says which file cannot be written, and why.
         """
         try:
             with path.open("wb") as sink:
@@ -226,11 +213,7 @@ class _Request(NamedTuple):
 
 
 def json_of(body: bytes, what: str) -> Any:
-    """A body's JSON.
-
-    Raises:
-        TickError: it is none; `what` says whose.
-    """
+    """A body's JSON; a TickError says whose is none."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -264,16 +247,8 @@ _REST_ATTEMPTS = 4  # the stream goes on meanwhile, and REST is asked again
 class Rest:
     """Asks one venue, and not before it wants to be asked again: who does is shut out for longer.
 
-    Args:
-        url: what all paths begin with.
-        headers: sent with every question.
-        timeout_s: for each answer.
-        first_wait_s: before the second attempt; grows twofold, at random.
-        longest_wait_s: between two attempts.
-        secrets: more headers, whose values no message shows and no redirection takes elsewhere.
-
-    Attributes:
-        respite: in which nothing is asked; made longer where the venue wants to be left alone.
+    All paths begin with `url`. `secrets` are more headers, whose values no message shows and no
+    redirection takes elsewhere. `timeout_s` is for each answer; waits are as in `persistence`.
     """
 
     def __init__(
@@ -290,7 +265,7 @@ class Rest:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._persistence = persistence(_REST_ATTEMPTS, first_wait_s, longest_wait_s)
-        self.respite = Respite(self.url)
+        self.respite = Respite(self.url)  # made longer where the venue wants to be left alone
 
     async def get(
         self,

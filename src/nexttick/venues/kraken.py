@@ -65,34 +65,25 @@ def read_in_us(row: list[Any]) -> Tick:
 
 
 class KrakenHistory(Walked):
-    """One market of Kraken; see `Walked`.
-
-    Args:
-        connection: to the venue. Its ccxt object gives broken numbers as text from now on.
-        series: whose ticks.
-    """
+    """One market of Kraken; see `Walked`."""
 
     consecutive_ids = True
 
     def __init__(self, connection: Connection, series: Series):
         super().__init__(connection, series)
-        connection.exchange.on_json_response = exact_json
+        connection.exchange.on_json_response = exact_json  # broken numbers stay text
 
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page]:
         market = self._connection.market(self.series.symbol)
-        return walk(
-            self._connection,
-            lambda place: self._rows(market, place),
-            Place(None, start_ns),
-            (start_ns, stop_ns),
-        )
 
-    def _rows(self, market: dict[str, Any], place: Place) -> Rows:
-        rows, last_ns = self._since(market, place.time_ns - OVERLAP_NS)
-        ids = rows.ticks["id"]
-        if len(ids) >= LIMIT and place.next_id is not None and ids[-1] < place.next_id:
-            return self._since(market, last_ns)[0]  # a page of less than a microsecond
-        return rows
+        def ask(place: Place) -> Rows:
+            rows, last_ns = self._since(market, place.time_ns - OVERLAP_NS)
+            ids = rows.ticks["id"]
+            if len(ids) >= LIMIT and place.next_id is not None and ids[-1] < place.next_id:
+                return self._since(market, last_ns)[0]  # a page of less than a microsecond
+            return rows
+
+        return walk(self._connection, ask, Place(None, start_ns), (start_ns, stop_ns))
 
     def _since(self, market: dict[str, Any], since_ns: int) -> tuple[Rows, int]:
         exchange, where = self._connection.exchange, f"trades of {market['symbol']}"
@@ -103,11 +94,7 @@ class KrakenHistory(Walked):
 
 
 def split_answer(answer: dict[str, Any], where: str) -> tuple[list[Any], int]:
-    """The rows of an answer and its cursor in ns.
-
-    Raises:
-        TickError: it is not of Kraken's form.
-    """
+    """The rows of an answer and its cursor in ns."""
     result = dict(answer.get("result") or {})
     last = str(result.pop("last", ""))
     if len(result) != 1 or not last.isdecimal():
@@ -121,14 +108,7 @@ def split_answer(answer: dict[str, Any], where: str) -> tuple[list[Any], int]:
 
 
 class KrakenStream(Stream):
-    """See `Stream`.
-
-    Args:
-        symbol: `BTC/USD`.
-        ws_url: without the path: `wss://ws.kraken.com`.
-        rest: asked for what was missed.
-        waits: how long for what.
-    """
+    """See `Stream`; `ws_url` is `WS_URL` or another without a path."""
 
     name = "kraken"
 

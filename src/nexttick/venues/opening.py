@@ -13,7 +13,6 @@ from typing import Any
 from nexttick.options import nearest
 from nexttick.ticks.source import Source
 from nexttick.venues import binance, kraken
-from nexttick.venues.feeds.stream import Stream
 from nexttick.venues.messages import Feed
 from nexttick.venues.retrying import Waits
 
@@ -44,35 +43,30 @@ def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None
         ValueError: no such source, or it has no such option.
         SourceError: the source refuses what it was given.
     """
-    given = dict(options or {})
+    factory: Factory
+    first: tuple[str, ...] = (name, symbol)
     if name in SOURCES:
-        return _made(SOURCES[name](), name, (symbol,), given)
-    if "://" in name or Path(name).expanduser().exists():
+        factory, first = SOURCES[name](), (symbol,)
+    elif "://" in name or Path(name).expanduser().exists():
         from nexttick.venues.archives.files import Files
 
-        return _made(Files, name, (name, symbol), given)
-    if "/" in name or name.startswith((".", "~")):
+        factory = Files
+    elif "/" in name or name.startswith((".", "~")):
         raise ValueError(f"{name}: no such file or folder; check the path")
-    from ccxt import exchanges
+    else:
+        from ccxt import exchanges
 
-    if name not in exchanges:
-        close = get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(
-            f"source {name!r} is unknown: {hint}Known: {', '.join(SOURCES)}, URLs, files and "
-            f"folders of ticks, and {len(exchanges)} exchanges by their ccxt names, as kraken"
-        )
-    from nexttick.venues.exchanges import open_exchange
+        if name not in exchanges:
+            close = get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise ValueError(
+                f"source {name!r} is unknown: {hint}Known: {', '.join(SOURCES)}, URLs, files and "
+                f"folders of ticks, and {len(exchanges)} exchanges by their ccxt names, as kraken"
+            )
+        from nexttick.venues.exchanges import open_exchange
 
-    return _made(open_exchange, name, (name, symbol), given)
-
-
-def _made(factory: Factory, name: str, first: tuple[str, ...], given: dict[str, str]) -> Source:
-    """Call a factory with options that came as text.
-
-    Raises:
-        ValueError: an option is unknown, or its text is no value of its kind.
-    """
+        factory = open_exchange
+    # Options come as text: what they are to be is what the factory has for a default.
     kinds: dict[str, type] = {}
     for one in list(inspect.signature(factory).parameters.values())[len(first) :]:
         text_or_none = one.default is None and "str" in str(one.annotation)
@@ -80,7 +74,7 @@ def _made(factory: Factory, name: str, first: tuple[str, ...], given: dict[str, 
         if kind in _PARSERS and one.name != _SECRET:
             kinds[one.name] = kind
     values: dict[str, Any] = {}
-    for option, text in given.items():
+    for option, text in (options or {}).items():
         if option not in kinds:
             raise ValueError(f"source {name} has no option {option!r}: {nearest(option, kinds)}")
         try:
@@ -143,7 +137,20 @@ def open_feed(
     if not all(symbol.partition("/")):
         raise ValueError(f"symbol={symbol!r}: give base and quote, e.g. BTC/USDT")
     if source in OWN and ":" not in symbol:  # BTC/USDT:USDT is a future
-        return _stream(source, symbol, ws_url, rest_url, waits or Waits())
+        from nexttick.venues.http import Rest
+
+        module, waits = {"binance": binance, "kraken": kraken}[source], waits or Waits()
+        ws_url = ws_url or os.environ.get(f"NEXTTICK_{source.upper()}_WS") or module.WS_URL
+        rest_url = rest_url or os.environ.get(f"NEXTTICK_{source.upper()}_REST") or module.REST_URL
+        for url, schemes in ((ws_url, ("ws://", "wss://")), (rest_url, ("http://", "https://"))):
+            if not url.startswith(schemes):
+                raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
+        key = os.environ.get("NEXTTICK_BINANCE_KEY") if module is binance else None
+        headers = binance.MICROSECONDS if module is binance else {}
+        secrets = {"X-MBX-APIKEY": key} if key else {}
+        rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
+        kind = binance.BinanceStream if module is binance else kraken.KrakenStream
+        return kind(symbol, ws_url, rest, waits)
     import ccxt.pro
 
     if source not in ccxt.pro.exchanges:
@@ -153,24 +160,3 @@ def open_feed(
     from nexttick.venues.feeds.ccxt_feed import CcxtFeed
 
     return CcxtFeed(source, symbol, waits or Waits(delay_s=0.1), options)
-
-
-def _stream(
-    source: str, symbol: str, ws_url: str | None, rest_url: str | None, waits: Waits
-) -> Stream:
-    """A venue's own stream at the addresses given, in the environment, or the venue's own."""
-    from nexttick.venues.http import Rest
-
-    module = {"binance": binance, "kraken": kraken}[source]
-    name, headers, secrets = source.upper(), {}, {}
-    ws_url = ws_url or os.environ.get(f"NEXTTICK_{name}_WS") or module.WS_URL
-    rest_url = rest_url or os.environ.get(f"NEXTTICK_{name}_REST") or module.REST_URL
-    for url, schemes in ((ws_url, ("ws://", "wss://")), (rest_url, ("http://", "https://"))):
-        if not url.startswith(schemes):
-            raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
-    if source == "binance":
-        key = os.environ.get("NEXTTICK_BINANCE_KEY")
-        headers, secrets = binance.MICROSECONDS, {"X-MBX-APIKEY": key} if key else {}
-    rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
-    kind = binance.BinanceStream if source == "binance" else kraken.KrakenStream
-    return kind(symbol, ws_url, rest, waits)

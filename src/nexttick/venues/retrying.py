@@ -26,14 +26,10 @@ T = TypeVar("T")
 def persistence(
     attempts: int, first_s: float | None = None, longest_s: float = MAX_WAIT_S
 ) -> dict[str, Any]:
-    """What tenacity is told: to try again what may pass, waiting longer each time, at random.
+    """Arguments of tenacity: to try again what may pass, waiting longer each time, at random.
 
-    A venue's own Retry-After is kept to instead, whatever it says up to `longest_s`.
-
-    Args:
-        attempts: until the error is raised.
-        first_s: the first wait is at most so long, and the bound doubles with each further one.
-        longest_s: no wait is longer.
+    The first wait is at most `first_s` long, and the bound doubles with each further one. A venue's
+    own Retry-After is kept to instead. No wait is longer than `longest_s`.
     """
     backing_off = tenacity.wait_random_exponential(first_s or FIRST_WAIT_S, longest_s)
 
@@ -51,11 +47,7 @@ def persistence(
 
 
 def retrying(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Call until no `TransientError` comes; see `persistence`.
-
-    Raises:
-        TransientError: the last one, after so many attempts.
-    """
+    """Call until no `TransientError` comes, or raise the last one; see `persistence`."""
     return tenacity.Retrying(**persistence(attempts))(call)
 
 
@@ -91,29 +83,17 @@ def system_words(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long a feed waits, all in seconds.
+    """How long a feed waits, all in seconds."""
 
-    Attributes:
-        silence_s: without any message until the connection is made anew.
-        delay_s: for a trade that may only be late.
-        patience_s: for REST to give more of what is missing, before a gap is declared.
-        retry_s: between two questions to REST.
-        first_s: before the second attempt to connect; doubles with each further one.
-        longest_s: between two attempts to connect, at most.
-        steady_s: a connection that lived so long begins again with `first_s`.
-        open_s: for a connection to open, and for an answer of REST.
-        ping_s: between two pings, and for the answer to each.
-    """
-
-    silence_s: float = 60.0
-    delay_s: float = 0.5
-    patience_s: float = 20.0
-    retry_s: float = 0.5
-    first_s: float = 0.5
-    longest_s: float = 30.0
-    steady_s: float = 60.0
-    open_s: float = 10.0
-    ping_s: float = 20.0
+    silence_s: float = 60.0  # without any message until the connection is made anew
+    delay_s: float = 0.5  # for a trade that may only be late
+    patience_s: float = 20.0  # for REST to give more of what is missing, before a gap is declared
+    retry_s: float = 0.5  # between two questions to REST
+    first_s: float = 0.5  # before the second attempt to connect; doubles with each further one
+    longest_s: float = 30.0  # between two attempts to connect, at most
+    steady_s: float = 60.0  # a connection that lived so long begins again with `first_s`
+    open_s: float = 10.0  # for a connection to open, and for an answer of REST
+    ping_s: float = 20.0  # between two pings, and for the answer to each
 
     def __post_init__(self) -> None:
         wrong = [f"{name}={value!r}" for name, value in vars(self).items() if not value > 0]
@@ -125,10 +105,6 @@ class BackOff:
     """Waits that double from `first_s` to `longest_s`, each drawn from its upper half.
 
     The draw keeps many clients of a venue that comes back from returning in step.
-
-    Args:
-        waits: the bounds, and after how long a life they begin anew.
-        draws: where the draws come from.
     """
 
     def __init__(self, waits: Waits, draws: random.Random | None = None):
@@ -159,11 +135,7 @@ class Respite:
         self._until_s[self._name] = max(self._until_s.get(self._name, 0.0), until_s)
 
     def check(self) -> None:
-        """Go on where the venue may be asked.
-
-        Raises:
-            TransientError: it may not, and for how long.
-        """
+        """Raise a `TransientError` where the venue may not be asked: for how long."""
         wait_s = self._until_s.get(self._name, 0.0) - time.monotonic()
         if wait_s > 0:
             raise TransientError(f"{self._name}: it asks to wait for {wait_s:.0f} s more", wait_s)

@@ -30,13 +30,10 @@ UNREADABLE = (LookupError, TypeError, ValueError, OverflowError)
 
 
 class MalformedError(ValueError):
-    """A value is none that a trade can have.
+    """A value is none that a trade can have."""
 
-    Args:
-        reason: the same for all values like it, so that rows can be counted by it.
-        message: what it is, and what is allowed.
-    """
-
+    # The reason is the same for all values like it, so that rows can be counted by it; the message
+    # says what the value is, and what is allowed.
     def __init__(self, reason: str, message: str = ""):
         super().__init__(message or reason)
         self.reason = reason
@@ -47,23 +44,14 @@ class UnknownMessageError(Exception):
 
 
 class Rows(NamedTuple):
-    """An answer of a venue, read.
+    """An answer of a venue, read."""
 
-    Attributes:
-        ticks: columns of `ID_SCHEMA`, sorted by id, each id once.
-        set_aside: rows that are no ticks, by reason.
-    """
-
-    ticks: pl.DataFrame
-    set_aside: tuple[tuple[str, int], ...]
+    ticks: pl.DataFrame  # columns of `ID_SCHEMA`, sorted by id, each id once
+    set_aside: tuple[tuple[str, int], ...]  # rows that are no ticks, by reason
 
 
 def checked(tick: Tick, earliest_ns: int = 0, latest_ns: int = _ABOVE - 1) -> Tick:
-    """Return the tick, if it can be one.
-
-    Raises:
-        MalformedError: a value is none that a trade can have.
-    """
+    """Return the tick, or raise a `MalformedError` if a value is none that a trade can have."""
     time_ns, price, amount, _, number = tick
     if type(time_ns) is not int or not earliest_ns <= time_ns <= latest_ns:
         allowed = f"time {time_ns!r}: in ns since 1970, from 1990 to an hour from now"
@@ -83,13 +71,8 @@ def checked(tick: Tick, earliest_ns: int = 0, latest_ns: int = _ABOVE - 1) -> Ti
 def read_rows(rows: Iterable[Any], read: Callable[[Any], Tick], where: str) -> Rows:
     """Read rows of the past; those that are no ticks are set aside.
 
-    Args:
-        rows: as they came.
-        read: turns one into a tick, or raises one of `UNREADABLE`.
-        where: venue and symbol, for messages.
-
-    Raises:
-        TickError: there are rows, and none of them can be read.
+    `read` raises one of `UNREADABLE` for them. Where there are rows and none of them can be read
+    that is a TickError.
     """
     ticks: list[Tick] = []
     bad: Counter[str] = Counter()
@@ -138,8 +121,7 @@ def numbered_trades(
 ) -> list[Trade]:
     """Read the rows of a REST answer that fills in what a stream missed: all of them, or none.
 
-    Raises:
-        TransientError: a row is not what it should be.
+    A row that is not what it should be is a `TransientError`.
     """
     try:
         return [numbered_trade(read(row), arrived_ns) for row in rows]
@@ -153,11 +135,7 @@ def exact_json(text: str | bytes) -> Any:
 
 
 def seconds_to_ns(seconds: str | int) -> int:
-    """Decimal seconds since 1970 to ns, exactly; what is finer than a nanosecond is cut off.
-
-    Raises:
-        ValueError: they are none.
-    """
+    """Decimal seconds since 1970 to ns, exactly; what is finer than a nanosecond is cut off."""
     whole, _, fraction = str(seconds).partition(".")
     if not f"{whole}{fraction}".isdecimal():
         raise MalformedError("time is no number of seconds", f"time {seconds!r}: give seconds")
@@ -165,11 +143,7 @@ def seconds_to_ns(seconds: str | int) -> int:
 
 
 def iso_to_ns(text: str) -> int:
-    """An ISO 8601 time with up to nine decimals, UTC unless it says otherwise, to ns, exactly.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """An ISO 8601 time with up to nine decimals, UTC unless it says otherwise, to ns, exactly."""
     if not isinstance(text, str):
         raise MalformedError("time is no ISO 8601 time", f"time {text!r}: give ISO 8601")
     second, rest = text[:_S_DIGITS], text[_S_DIGITS:]

@@ -50,19 +50,12 @@ _CCXT_NAME = re.compile(r"([A-Z0-9]+)/([A-Z0-9]+)(?::([A-Z0-9]+)(?:-(\d{6}))?)?"
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """One file of the archive.
+    """One file of the archive."""
 
-    Attributes:
-        period: `daily` or `monthly`.
-        first: its first day.
-        days: how many it has.
-        instead: why it is got instead of a month's file, where that one is wrong.
-    """
-
-    period: str
+    period: str  # `daily` or `monthly`
     first: date
     days: int
-    instead: str = ""
+    instead: str = ""  # why it is got instead of a month's file, where that one is wrong
 
     @property
     def label(self) -> str:
@@ -90,11 +83,7 @@ def plan(start_ns: int, stop_ns: int, today: date) -> list[ArchiveFile]:
 
 
 def archive_symbol(symbol: str, market: str) -> str:
-    """What the archive calls a market: `BTC/USDT` is `BTCUSDT`; its own names stay.
-
-    Raises:
-        ValueError: it is neither, or of another market.
-    """
+    """What the archive calls a market: `BTC/USDT` is `BTCUSDT`; its own names stay."""
     name = symbol.upper()
     if _OWN_NAME.fullmatch(name):
         return name
@@ -231,11 +220,7 @@ class BinanceArchive:
     def _read(
         self, file: ArchiveFile, path: Path, folder: Path
     ) -> tuple[Spool, list[tuple[str, int]]]:
-        """Sort a file's ticks by day, and count what is set aside; the file is deleted.
-
-        Raises:
-            TickError: what is wrong with it.
-        """
+        """Sort a file's ticks by day, and count what is set aside; the file is deleted."""
         spool, rows, strange = Spool(folder), 0, 0
         first_ns, stop_ns = day_span(file.first)[0], day_span(file.dates[-1])[1]
         try:
@@ -325,14 +310,7 @@ class BinanceArchive:
 
 
 def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
-    """Go through the ticks of one zip as they stand there.
-
-    Yields:
-        The record's columns with `id`.
-
-    Raises:
-        TickError: a packing or a line that is not as it should be.
-    """
+    """Go through the ticks of one zip as they stand there, with their ids."""
     line, width, time = 1, 0, _TIME[kind]
     side = pl.when("buyer_maker").then(-1).otherwise(1).cast(SCHEMA["side"]).alias("side")
     columns = {
@@ -359,16 +337,15 @@ def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
             raise TickError(f"{where}: {width} fields, {kind} have {time + 2} or {time + 3}")
         frame = read_columns(text, columns, width, where)
         line += len(frame)
-        yield frame.select(_time_ns(frame["time"]), "price", "amount", side, "id")
-
-
-def _time_ns(times: pl.Series) -> pl.Series:
-    """Times in ns by their size; one multiplication where all are of one unit, as nearly always."""
-    lowest, highest = int(times.min() or 0), int(times.max() or 0)  # type: ignore[arg-type]
-    if highest < _FIRST_US:
-        return times * 10**6
-    if lowest >= _FIRST_US and highest < _FIRST_NS:
-        return times * 10**3
-    scaled = pl.when(times < _FIRST_US).then(times * 10**6).otherwise(times * 10**3)
-    whole = pl.when(times < _FIRST_NS).then(scaled).otherwise(times)
-    return pl.select(whole.alias(times.name)).to_series()
+        # The unit of each time by its size; one multiplication where all are of one, as nearly
+        # always.
+        times, ns = frame["time"], pl.col("time")
+        lowest, highest = int(times.min() or 0), int(times.max() or 0)  # type: ignore[arg-type]
+        if highest < _FIRST_US:
+            ns = ns * 10**6
+        elif lowest >= _FIRST_US and highest < _FIRST_NS:
+            ns = ns * 10**3
+        else:
+            scaled = pl.when(ns < _FIRST_US).then(ns * 10**6).otherwise(ns * 10**3)
+            ns = pl.when(ns < _FIRST_NS).then(scaled).otherwise(ns).alias("time")
+        yield frame.select(ns, "price", "amount", side, "id")

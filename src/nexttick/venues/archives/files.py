@@ -193,10 +193,7 @@ class Files:
     def _parted(self, earlier: _Loaded, later: _Loaded, apart: bool) -> tuple[_Loaded, _Loaded]:
         """Two files on end, such that no tick without an id is in both.
 
-        Args:
-            earlier: the one.
-            later: the other.
-            apart: whether a file between them failed; else nothing lies between them.
+        `apart`: a file between them failed; else nothing lies between them.
         """
         first_ns = later.first_ns
         if first_ns < earlier.first_ns:

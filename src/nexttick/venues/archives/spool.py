@@ -35,14 +35,9 @@ def make_page(
     received: int = 0,
     noted: Iterable[tuple[str, int]] = (),
 ) -> Page:
-    """A page of ticks that are cleaned as `ticks.clean` does, outliers kept; see `Page`.
+    """A page of ticks, none or more, cleaned as `ticks.clean` does, outliers kept; see `Page`.
 
-    Args:
-        ticks: in the record's columns; may be empty.
-        name: where they come from, for errors.
-        until_ns: as in `Page`.
-        received: as in `Page`.
-        noted: what has been set aside already.
+    `noted` is what has been set aside already.
     """
     ledger = Ledger()
     if len(ticks):
@@ -65,11 +60,7 @@ def within(part: Page | Missing, start_ns: int, stop_ns: int) -> Page | Missing:
 
 
 class Spool:
-    """Ticks by UTC day, in the order in which they came; many of them wait on disk.
-
-    Args:
-        folder: takes files while there are more than `MAX_ROWS` ticks; must exist.
-    """
+    """Ticks by UTC day, in the order in which they came; above `MAX_ROWS` they wait in a folder."""
 
     def __init__(self, folder: Path):
         self._folder = folder

@@ -39,17 +39,10 @@ def _unpacking(path: Path, packing: str) -> Iterator[None]:
 
 
 def zip_lines(path: Path, member: str) -> Iterator[bytes]:
-    """Go through the text of a zip's only file, in pieces of whole lines.
+    """Go through the text of a zip's only file, in pieces of some 32 MB that end in a line feed.
 
-    Args:
-        path: the zip.
-        member: the name that the file inside must have.
-
-    Yields:
-        Pieces of some 32 MB that end in a line feed.
-
-    Raises:
-        TickError: truncated or corrupt; another member or several; larger than can be; no text.
+    A TickError where it is truncated or corrupt, holds another member than this or several, is
+    larger than can be, or no text.
     """
     with _unpacking(path, "zip"), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
@@ -69,11 +62,7 @@ def gzip_lines(path: Path) -> Iterator[bytes]:
 
 
 def check_size(path: Path) -> None:
-    """Refuse a zip or gzip file that unpacks to more than can be; others pass.
-
-    Raises:
-        TickError: too large, truncated or corrupt.
-    """
+    """Refuse a zip or gzip file that unpacks to more than can be, or not at all; others pass."""
     with path.open("rb") as file:
         magic = file.read(2)
     if magic == _ZIP:
@@ -116,16 +105,10 @@ def _whole_lines(file: IO[bytes], path: Path, name: str) -> Iterator[bytes]:
 def read_columns(
     text: bytes, columns: Mapping[int, tuple[str, pl.DataType]], width: int, where: str
 ) -> pl.DataFrame:
-    """Read some columns of comma-separated text without a header.
+    """Read some columns, named and typed by place from 0, of comma-separated text without a header.
 
-    Args:
-        text: whole lines, each with its line feed.
-        columns: name and type by place, from 0.
-        width: fields of each line.
-        where: what is read, for errors.
-
-    Raises:
-        TickError: a line has more fields or fewer, or one that is blank or of another type.
+    A TickError where a line has no line feed, not `width` fields, or one that is blank or of
+    another type.
     """
     others = ("", pl.String())
     schema = {f"column_{k + 1}": columns.get(k, others)[1] for k in range(width)}

@@ -42,11 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def trade_of(row: Mapping[str, Any], arrived_ns: int) -> Trade:
-    """Return ccxt's trade as ours. An id that is no number becomes one, the same every time.
-
-    Raises:
-        ValueError: a value is missing or none that a trade can have.
-    """
+    """Return ccxt's trade as ours. An id that is no number becomes one, the same every time."""
     time_ms, price, amount = row["timestamp"], row["price"], row["amount"]
     if time_ms is None or price is None or amount is None:
         raise ValueError(f"a trade without time, price or amount: {row.get('info')!r}")
@@ -66,11 +62,8 @@ def number_of(text: str) -> int:
 class CcxtFeed(ConnectedFeed):
     """A feed through ccxt; see `ConnectedFeed`.
 
-    Args:
-        exchange_id: as ccxt names it.
-        symbol: as ccxt writes it.
-        waits: how long for what; `delay_s` is what every trade waits for an earlier one.
-        options: for ccxt's class, e.g. `apiKey`, or other `urls`.
+    Every trade waits `delay_s` for an earlier one. `options` are for ccxt's class, e.g. `apiKey`,
+    or other `urls`.
     """
 
     def __init__(

@@ -27,8 +27,7 @@ Missed = Callable[[Want], AsyncGenerator[Listing, None]]
 class Inbox:
     """What a connection has brought and nobody has taken yet, in bounded memory.
 
-    Args:
-        limit: of trades; beyond it the connection has to wait for `room`.
+    Beyond `limit` trades the connection has to wait for `room`.
     """
 
     def __init__(self, limit: int = 50_000):
@@ -98,14 +97,9 @@ class Inbox:
 
 
 class Joined:
-    """Batches in order from an inbox, with REST asked wherever the order wants it.
+    """Batches in order from an inbox, with REST asked for what was missed where the order wants it.
 
-    Args:
-        inbox: where a connection puts what comes.
-        order: puts it in order.
-        missed: asks REST for what an order wants, and goes through the listings that it gives.
-        waits: how long for what.
-        health: its `skew_ms` is kept up to date.
+    `skew_ms` of `health` is kept up to date.
     """
 
     def __init__(self, inbox: Inbox, order: Order, missed: Missed, waits: Waits, health: Health):
@@ -215,8 +209,7 @@ class ConnectedFeed(ABC):
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
         """Go through messages as they come, those that came together in one list.
 
-        Raises:
-            SourceError: the venue refuses, e.g. because it doesn't know the symbol.
+        A SourceError where the venue refuses, e.g. because it doesn't know the symbol.
         """
         inbox = Inbox()
         joined = Joined(inbox, self._order(after), self.missed, self._waits, self.health)

@@ -19,43 +19,24 @@ _ANEW_NS = 10_000_000_000  # a lower number with a time so much later belongs to
 
 
 class Want(NamedTuple):
-    """What REST is to give.
+    """What REST is to give."""
 
-    Attributes:
-        after: the last trade that is known.
-        before: the first one after the hole, None where none has come yet.
-    """
-
-    after: Trade
-    before: Trade | None
+    after: Trade  # the last one that is known
+    before: Trade | None  # the first one after the hole, None where none has come yet
 
 
 class Listing(NamedTuple):
-    """A stretch of a venue's trades, complete by the venue's word.
+    """A stretch of a venue's trades, complete by the venue's word."""
 
-    Attributes:
-        trades: those after `after_id`, oldest first.
-        after_id: where the stretch begins; -1 where the venue's numbers don't say.
-    """
-
-    trades: list[Trade]
-    after_id: int = -1
+    trades: list[Trade]  # those after `after_id`, oldest first
+    after_id: int = -1  # where the stretch begins; -1 where the venue's numbers don't say
 
 
 class OrderById:
     """Order by consecutive numbers.
 
-    Args:
-        health: its counts are kept up to date.
-        after: the last trade that is known already; REST is asked for what follows it.
-        delay_s: how long a hole waits for trades that are late.
-        limit: of trades that wait, and of a hole that REST is asked to fill.
-
-    Attributes:
-        steps_back: trades handed on whose time is before that of the trade before them.
-
-    Raises:
-        ValueError: `after` has no number.
+    REST is asked for what follows `after`, the last trade known, and to fill a hole of at most
+    `limit` trades that has waited `delay_s` for late ones. Counts of `health` are kept up to date.
     """
 
     def __init__(
@@ -63,7 +44,7 @@ class OrderById:
     ):
         if after is not None and after.id < 0:
             raise ValueError(f"after={after}: this venue numbers its trades; give one with its id")
-        self.steps_back = 0
+        self.steps_back = 0  # trades handed on whose time is before that of the trade before them
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = after
         self._waiting: dict[int, Trade] = {}
@@ -104,7 +85,9 @@ class OrderById:
         # The venue says that nothing is left out from `after_id` on: where that lies before the
         # hole, a number that the listing lacks has never been given to a trade.
         if fresh and listing.after_id < self._next:
-            self._complete_to(max(fresh), out)
+            last_id = max(fresh)
+            for number in sorted(number for number in self._waiting if number <= last_id):
+                self._hand_on(self._waiting.pop(number), out)
         self._go_on(out)
         self._look_for_hole(now_ns)
         return out
@@ -163,10 +146,6 @@ class OrderById:
         while (trade := self._waiting.pop(self._next, None)) is not None:
             self._hand_on(trade, out)
 
-    def _complete_to(self, last_id: int, out: list[Message]) -> None:
-        for number in sorted(number for number in self._waiting if number <= last_id):
-            self._hand_on(self._waiting.pop(number), out)
-
     def _out_of_turn(self, trade: Trade, out: list[Message]) -> None:
         if self._next < 0:  # the first of all
             self._begin(trade.id)
@@ -194,10 +173,9 @@ class OrderById:
             self._health.duplicates += 1
 
     def _repeated(self, trade: Trade, known: Trade) -> None:
-        if trade[:4] == known[:4]:
-            self._health.duplicates += 1
-        else:
-            self._health.corrections += 1
+        same = trade[:4] == known[:4]
+        self._health.duplicates += same
+        self._health.corrections += not same
 
     # --- the hole
 

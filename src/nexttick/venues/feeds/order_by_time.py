@@ -40,11 +40,8 @@ def _key(trade: Trade) -> _Key:
 class OrderByTime:
     """Order by time within a delay. Trades without ids that come twice count as two.
 
-    Args:
-        health: its counts are kept up to date.
-        after: the last trade that is known already; REST is asked for what follows it.
-        delay_s: how long a trade waits for earlier ones.
-        limit: of trades that wait.
+    REST is asked for what follows `after`, the last trade known. A trade waits `delay_s` for
+    earlier ones, at most `limit` trades at once. Counts of `health` are kept up to date.
     """
 
     def __init__(

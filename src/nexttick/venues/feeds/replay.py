@@ -29,10 +29,6 @@ class Replay:
 
     Attributes:
         set_aside: what became of rows that were no ticks as they stood; see `read_ticks`.
-
-    Raises:
-        TickError: the file holds no ticks.
-        ValueError: `speed` or `batch` is not above 0.
     """
 
     name = "replay"

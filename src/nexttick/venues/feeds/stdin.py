@@ -45,11 +45,7 @@ class Stdin:
         self._lines = 0
 
     async def batches(self, after: Trade | None = None) -> AsyncGenerator[list[Message], None]:
-        """Go through the trades after one, all lines that came together in one list.
-
-        Raises:
-            OSError: the input cannot be read.
-        """
+        """Go through the trades after one, all lines that came together in one list."""
         order = OrderByTime(self.health, None, delay_s=0.0)
         chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         room = threading.Semaphore(_AHEAD)

@@ -32,11 +32,7 @@ _log = logging.getLogger(__name__)
 class Stream(ConnectedFeed):
     """A feed over the websocket of a venue that numbers its trades one by one.
 
-    Args:
-        symbol: as ccxt writes it.
-        url: of the websocket.
-        rest: asked for what was missed; it is closed with the stream.
-        waits: how long for what.
+    `rest` is asked for what was missed, and closed with the stream.
     """
 
     name: str  # of the venue
@@ -62,12 +58,7 @@ class Stream(ConnectedFeed):
 
     @abstractmethod
     async def check(self) -> None:
-        """Ask REST whether the market exists.
-
-        Raises:
-            SourceError: it doesn't.
-            TransientError: there was no answer.
-        """
+        """Ask REST whether the market exists: a SourceError where it doesn't."""
 
     def _order(self, after: Trade | None) -> OrderById:
         return OrderById(self.health, after, self._waits.delay_s)

@@ -23,13 +23,9 @@ class _Known(NamedTuple):
 
 
 class TradesById(Walked):
-    """One market of a venue that gives trades by id; see `Walked`.
+    """One market of a venue that gives trades by id; see `Walked`."""
 
-    Attributes:
-        limit: the most trades in one answer.
-    """
-
-    limit = 1000
+    limit = 1000  # the most trades in one answer
 
     def __init__(self, connection: Connection, series: Series):
         super().__init__(connection, series)

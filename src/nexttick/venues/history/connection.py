@@ -33,13 +33,10 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One ccxt object and what came through it.
+    """One synchronous ccxt object, from now on of this connection alone, and what came through it.
 
-    Each of its requests is tried again by itself, also where one call of ccxt makes many.
-
-    Args:
-        exchange: a synchronous ccxt object, from now on of this connection alone; its rate limit
-            and time-out are kept as they are.
+    Each of its requests is tried again by itself, also where one call of ccxt makes many. Its rate
+    limit and time-out are kept as they are.
     """
 
     def __init__(self, exchange: Any):
@@ -52,15 +49,11 @@ class Connection:
             exchange.session.max_redirects = 0
         self._responses: list[Any] = []
         self._what = ""
-        exchange.session.hooks["response"] = [self._heard]
+        exchange.session.hooks["response"] = [lambda heard, **_: self._responses.append(heard)]
         exchange.fetch2 = self._retried
 
     def market(self, symbol: str) -> dict[str, Any]:
-        """What ccxt knows of a market.
-
-        Raises:
-            SourceError: the venue does not know the symbol, or cannot be reached.
-        """
+        """What ccxt knows of a market; a SourceError where the venue doesn't know the symbol."""
         known = self.ask("its markets", self.exchange.load_markets, dict)
         if symbol in known:
             return known[symbol]
@@ -75,10 +68,7 @@ class Connection:
     def ask(self, what: str, call: Callable[[], Any], shape: type[T]) -> T:
         """Call ccxt, each of whose requests is made again and again while errors pass.
 
-        Args:
-            what: is asked for, for messages.
-            call: makes one or more requests through `exchange`.
-            shape: what the answer must be: a list or a dict.
+        `what` is asked for stands in messages, `shape` is what the answer must be: list or dict.
 
         Raises:
             SourceError: the venue refuses, or errors do not pass.
@@ -122,9 +112,6 @@ class Connection:
         total = sum(response.raw.tell() for response in self._responses)
         self._responses.clear()
         return total
-
-    def _heard(self, response: Any, *args: object, **kwargs: object) -> None:
-        self._responses.append(response)
 
     def _retried(self, *args: Any, **kwargs: Any) -> Any:
         """In place of ccxt's `fetch2`, which makes one request within the rate limit."""
@@ -189,12 +176,8 @@ class Connection:
 def ccxt_exchange(venue: str, options: dict[str, Any] | None = None) -> Any:
     """A ccxt object with a time-out, and with key and secret from the environment where there are.
 
-    Args:
-        venue: ccxt's name of it; `NEXTTICK_<VENUE>_KEY` and `_SECRET` are the variables.
-        options: ccxt's own, for this venue.
-
-    Raises:
-        ValueError: ccxt has no such venue.
+    `NEXTTICK_<VENUE>_KEY` and `_SECRET` are the variables. A ValueError where ccxt has no such
+    venue.
     """
     import ccxt
 

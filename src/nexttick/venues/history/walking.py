@@ -25,15 +25,10 @@ _NOT_YET = "trades of the last minute and of the future are not there yet; fetch
 
 
 class Place(NamedTuple):
-    """Where a walk stands.
+    """Where a walk stands."""
 
-    Attributes:
-        next_id: of the trade to come, None where not even the first is known.
-        time_ns: trades to come are not older, but for some disorder.
-    """
-
-    next_id: int | None
-    time_ns: int
+    next_id: int | None  # of the trade to come, None where not even the first is known
+    time_ns: int  # trades to come are not older, but for some disorder
 
 
 class Walked(ABC):
@@ -66,14 +61,10 @@ def walk(
     span: tuple[int, int],
     further: Callable[[Place], Place | None] = lambda place: None,
 ) -> Iterator[Page]:
-    """Go from a place to the end of a span, or to the venue's last trade.
+    """Go from the place of the first trade that may be in a span to its end, or the last trade.
 
-    Args:
-        connection: for the bytes received.
-        ask: for the trades from a place on, in an answer of any length.
-        place: of the first trade that may be in the span.
-        span: start and stop, ns; all of it past.
-        further: where to go on when nothing came from a place on; None where nothing follows.
+    `ask` gives the trades from a place on, in an answer of any length; `further` says where to go
+    on when none came, None where nothing follows. The span, in ns, is all past.
     """
     start_ns, stop_ns = span
     until_ns = start_ns
