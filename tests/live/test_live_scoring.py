@@ -229,7 +229,17 @@ def test_a_run_that_was_only_trained_promises_nothing(run: Path, tmp_path: Path)
     assert all(not one.bands for one in told.values())
 
 
-@pytest.mark.parametrize("damage", ["no table", "other table", "no test"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "no table",
+        "other table",
+        "{}",
+        '{"format": 2}',
+        '{"format": 2, "test": null}',
+        '{"format": 2, "test": {}}',
+    ],
+)
 def test_a_test_that_does_not_fit_is_refused(run: Path, tmp_path: Path, damage: str) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -240,7 +250,7 @@ def test_a_test_that_does_not_fit_is_refused(run: Path, tmp_path: Path, damage: 
     elif damage == "other table":
         write_table(pl.read_parquet(table).with_columns(pl.col("p_rise@1") / 2), table)
     else:
-        (copy / "metrics.json").write_text("{}")
+        (copy / "metrics.json").write_text(damage)
     reason = "not of the same test" if damage == "other table" else "missing or damaged"
     with pytest.raises(ValueError, match=reason):
         read_promises(copy, predictor, fitted)
