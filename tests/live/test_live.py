@@ -248,6 +248,52 @@ def test_a_state_of_another_version_is_told_with_its_journal(
         opened(live_run, tmp_path / "j")
 
 
+def damage_states(path: Path, *, newest: int) -> None:
+    """Make the newest states of a journal unreadable, so many of them."""
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(
+            "UPDATE checkpoints SET state = x'00' WHERE trades IN "
+            "(SELECT trades FROM checkpoints ORDER BY trades DESC LIMIT ?)",
+            (newest,),
+        )
+    db.close()
+
+
+def test_a_damaged_newest_state_gives_way_to_the_one_before_it(
+    live_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It goes on as if nothing had been, says so in one line, and keeps a sound state again."""
+    monkeypatch.setattr("nexttick.live.market.CHECKPOINT_EVENTS", 7)
+    steps = some_steps(4)
+    unbroken = [step for step in steps if step not in ("kill", "stop")]
+    expected, drift = say_all(live_run, tmp_path / "k", unbroken)
+    said, _ = say_all(live_run, tmp_path / "j", steps[:30])
+    for part in (steps[30:50], steps[50:]):
+        damage_states(tmp_path / "j", newest=1)
+        more, drifted = say_all(live_run, tmp_path / "j", part)
+        said += more
+    assert caplog.text.count("its newest state cannot be taken up") >= 2
+    assert (said, drifted) == (expected, drift)
+    assert tables_of(tmp_path / "j") == tables_of(tmp_path / "k")
+
+
+def test_where_no_state_can_be_taken_up_it_is_told(
+    live_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for start in (0, 20):
+        market = opened(live_run, tmp_path / "j")
+        market.take(some_trades(20, start))
+        market.close()
+    damage_states(tmp_path / "j", newest=2)
+    with pytest.raises(ValueError, match=r"j: its state cannot be taken up .* --journal FOLDER"):
+        opened(live_run, tmp_path / "j")
+    assert len(caplog.records) == 1
+
+
 def test_events_that_settled_end_there_after_a_restart(live_run: Path, tmp_path: Path) -> None:
     """A late trade of an ended event stays one of its own, whenever the process is killed."""
     trades = some_trades(20)

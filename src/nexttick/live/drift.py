@@ -15,18 +15,9 @@ _NAMED = 5  # features in one warning
 
 
 class Drift:
-    """Population stability index of each feature over the last events.
+    """Population stability index (PSI) of each feature over the last events.
 
-    Args:
-        shares: the predictor's `training_shares`.
-        names: its `spec.names`.
-
-    Attributes:
-        taken: events taken in since the beginning.
-        limits: PSI of each feature beyond which it has left training.
-
-    Raises:
-        ValueError: the names are not those of the features of training.
+    It is made of the predictor's `training_shares` and its `spec.names`; others are a ValueError.
     """
 
     def __init__(self, shares: TrainingShares, names: tuple[str, ...]):
@@ -35,8 +26,9 @@ class Drift:
                 f"{len(names)} names, {len(shares.edges)} features in the training shares: give "
                 f"the predictor's own, spec.names and training_shares"
             )
-        self.taken = 0
+        self.taken = 0  # events since the beginning
         self._shares, self._names = shares, names
+        # Beyond its limit a feature has left training.
         limit_F = np.maximum(LARGE + shares.chance_F, shares.limit_F)
         self.limits = dict(zip(names, map(float, limit_F), strict=True))
         self._edges_FQ, self._shares_FB = shares.padded()
@@ -56,11 +48,7 @@ class Drift:
         return {"bins": self._bins_WF, "taken": np.array([self.taken], np.int64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a window.
-
-        Raises:
-            ValueError: it is of another shares.
-        """
+        """Take over a window; one of other shares is a ValueError."""
         bins_WF, taken = state["bins"], int(state["taken"][0])
         window, bins = len(self._bins_WF), self._shares_FB.shape[1]
         if bins_WF.shape != self._bins_WF.shape or bins_WF.max(initial=0) >= bins:

@@ -22,14 +22,10 @@ Say = Callable[[Market, Sequence[Prediction]], None]
 
 
 async def follow(market: Market, feed: Feed, say: Say, settle_s: float | None) -> None:
-    """Follow one market until its feed ends.
+    """Follow one market until its feed ends; each prediction is said after its commit.
 
-    Args:
-        market: takes the trades.
-        feed: gives them.
-        say: is given the predictions, each after the commit that holds it.
-        settle_s: so long after the last message an event counts as finished; None to wait for the
-            next message, however long that takes.
+    So long (`settle_s`) after the last message an event counts as finished; None waits for the next
+    message, however long that takes.
     """
 
     def say_any(predictions: Sequence[Prediction]) -> None:
@@ -68,16 +64,9 @@ async def run(
     settle_s: float | None,
     beside: Sequence[Coroutine[Any, Any, None]] = (),
 ) -> bool:
-    """Follow markets until their feeds end, or SIGINT or SIGTERM comes.
+    """Follow markets until their feeds end, or a signal (SIGINT, SIGTERM) comes; True if it came.
 
-    Args:
-        markets: each with its feed.
-        say: as for `follow`.
-        settle_s: likewise.
-        beside: what runs meanwhile: the page.
-
-    Returns:
-        Whether it was stopped by a signal.
+    What stands `beside` runs meanwhile: the page.
 
     Raises:
         SourceError: a venue refuses; the other markets end too, as if they had been stopped.
@@ -96,7 +85,19 @@ async def run(
             for market, _ in markets:
                 market.report()
 
-    following = asyncio.ensure_future(_follow_all(markets, say, settle_s))
+    async def follow_all() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for market, feed in markets:
+                    group.create_task(follow(market, feed, say, settle_s))
+        except BaseExceptionGroup as errors:
+            # The first is the cause; those of markets stopped for it are not to be lost.
+            first, *others = errors.exceptions
+            for other in others:
+                _log.error("%s", other)
+            raise first from None
+
+    following = asyncio.ensure_future(follow_all())
     others = [asyncio.ensure_future(one) for one in (*beside, report())]
     for which in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(which, stop)
@@ -112,18 +113,3 @@ async def run(
             task.cancel()
         await asyncio.gather(following, *others, return_exceptions=True)
     return stopped
-
-
-async def _follow_all(
-    markets: Sequence[tuple[Market, Feed]], say: Say, settle_s: float | None
-) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            for market, feed in markets:
-                group.create_task(follow(market, feed, say, settle_s))
-    except BaseExceptionGroup as errors:
-        # The first is the cause; those of markets that were stopped for it are not to be lost.
-        first, *others = errors.exceptions
-        for other in others:
-            _log.error("%s", other)
-        raise first from None

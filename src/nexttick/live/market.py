@@ -19,12 +19,11 @@ from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.stepper import Stepper
 from nexttick.live.drift import Drift
 from nexttick.live.journal.journal import Journal
-from nexttick.live.journal.reading import Resumed
 from nexttick.live.merging import Event, Merger
 from nexttick.live.outcomes import OutcomeTracker
 from nexttick.live.page.board import Board, Skill
 from nexttick.live.promises import Band, Promise
-from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
+from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset, Resumed
 from nexttick.live.scoring import LiveScores
 from nexttick.options import LabelOptions
 from nexttick.venues.messages import Gap, Message, Trade
@@ -44,27 +43,16 @@ class _Batch:
 
 
 class Market:
-    """A predictor that follows one market.
+    """A predictor that follows one market, and takes up what its journal, open for writing, holds.
 
-    Args:
-        predictor: predicts.
-        promises: what its test promised, by horizon.
-        journal: open for writing; what it holds is taken up.
-        board: what pages show.
-
-    Attributes:
-        last_trade: the last one known, for the feed to go on from.
+    Promises are by horizon. `last_trade` is the last one known, for the feed to go on from.
 
     Raises:
         ValueError: the journal does not fit the predictor.
     """
 
     def __init__(
-        self,
-        predictor: Predictor,
-        promises: dict[str, Promise],
-        journal: Journal,
-        board: Board,
+        self, predictor: Predictor, promises: dict[str, Promise], journal: Journal, board: Board
     ):
         identity = journal.identity
         horizons = tuple(name.removeprefix("rise@") for name in identity.horizons)
@@ -87,10 +75,7 @@ class Market:
     # --- the newest messages
 
     def take(self, messages: Sequence[Message]) -> list[Prediction]:
-        """Take messages in and commit what follows from them.
-
-        Returns:
-            The predictions of the events that are finished now; they may be said.
+        """Take messages in and commit what follows; gives the predictions that may be said now.
 
         Raises:
             OSError: the journal cannot be written; nothing of the batch is kept or said.
@@ -128,20 +113,12 @@ class Market:
 
     def report(self) -> None:
         """Bring scores, drift and warnings to the board, and log that warnings begin or end."""
-        nan = float("nan")
-        skill = {}
+        skill, unknown = {}, Band(*[float("nan")] * 3)
         for name, both in self._scores.scores().items():
-            scores = both["window"] or both["all"]
-            if scores:
-                band = self.promises[name].bands.get("bits", Band(nan, nan, nan))
-                skill[name] = Skill(
-                    scores["bits"],
-                    band.low,
-                    band.high,
-                    scores["log_loss"],
-                    int(scores["n"]),
-                    scores["auc"],
-                )
+            if scores := both["window"] or both["all"]:
+                bits, loss, auc = (scores[key] for key in ("bits", "log_loss", "auc"))
+                band = self.promises[name].bands.get("bits", unknown)
+                skill[name] = Skill(bits, band.low, band.high, loss, int(scores["n"]), auc)
         self.board.scored(skill)
         warnings = self._scores.warnings()
         if self._drift is not None:
@@ -202,9 +179,9 @@ class Market:
 
     # --- what the journal holds
 
-    def _resume(self) -> None:
+    def _resume(self, *, older: bool = False) -> None:
         """Take up where the last process stopped, by the journal alone."""
-        resumed = self.journal.resume()
+        resumed = self.journal.resume(older=older)
         if resumed.checkpoint is not None:
             self._included, self._kept_events, state = resumed.checkpoint
             try:
@@ -212,6 +189,16 @@ class Market:
                 if self._drift is not None and window:
                     self._drift.load(window)
             except ValueError as error:
+                if not older and self.journal.resume(older=True).checkpoint is not None:
+                    _log.warning(
+                        "%s: its newest state cannot be taken up (%s): going on from the one "
+                        "before it, by the trades since",
+                        self.journal.path,
+                        error,
+                    )
+                    # The journal leads from there to just where the newest one stood.
+                    self._resume(older=True)
+                    return
                 raise ValueError(
                     f"{self.journal.path}: its state cannot be taken up ({error}): go on with the "
                     f"version of nexttick that wrote it, or begin another with --journal FOLDER"

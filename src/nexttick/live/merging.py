@@ -11,28 +11,18 @@ from nexttick.venues.messages import Trade
 
 
 class Event(NamedTuple):
-    """A finished event.
+    """A finished event."""
 
-    Attributes:
-        values: what `features.update` takes, as named in `features.EVENT`.
-        trade: the number of its last trade.
-    """
-
-    values: tuple[int, float, float, float, float, int, int]
-    trade: int
+    values: tuple[int, float, float, float, float, int, int]  # as named in `features.EVENT`
+    trade: int  # the number of its last one
 
 
 class Merger:
     """Holds the trades of the newest time stamp until another one, or a call, ends the event.
 
-    Args:
-        raw_ticks: make every trade an event of its own.
-
-    Attributes:
-        last_ns: time of the newest trade.
-        split: events that had been ended before their last trade came; it became one of its own.
-        stepped_back: trades older than the one before, which count as of its time. Sorting them
-            in would change what has been said.
+    With `raw_ticks` every trade is an event of its own. A trade older than the one before counts as
+    of its time (`stepped_back`): sorting it in would change what has been said. `split` counts the
+    events that had been ended before their last trade came; it became one of its own.
     """
 
     def __init__(self, raw_ticks: bool = False):

@@ -19,7 +19,6 @@ from nexttick.prepare.labels import MISSING, ROUNDING
 
 NEVER_NS = np.iinfo(np.int64).max  # as labels have it
 
-
 Settled = tuple[Prediction, int, float]  # who, when it was known, the price at the horizon
 
 
@@ -35,12 +34,7 @@ class _Horizon(ABC):
 
 
 class OutcomeTracker:
-    """Outcomes of a stream of events at H horizons.
-
-    Args:
-        options: the horizons, ties and smoothing of the predictor.
-        max_gap_ns: a longer pause ends a segment, and no horizon goes across.
-    """
+    """Outcomes of a stream of events at H horizons; none goes across a pause beyond the longest."""
 
     def __init__(self, options: LabelOptions, max_gap_ns: int):
         self._horizons: list[_Horizon] = []
@@ -64,8 +58,7 @@ class OutcomeTracker:
     def take(self, said: Prediction) -> list[Outcome]:
         """Take an event in, not older than the last one, with what was said of it.
 
-        Returns:
-            What is known by it: outcomes of earlier events, missing where a pause came between.
+        Gives what is known by it: outcomes of earlier ones, missing where a pause came between.
         """
         time_ns, price = said.time_ns, said.price
         paused = self._last_ns is not None and time_ns - self._last_ns > self._max_gap_ns
@@ -94,13 +87,8 @@ class OutcomeTracker:
     def rebuild(self, waiting: Iterable[Prediction], known_H: Sequence[int]) -> list[Outcome]:
         """Take in again, after a restart, the events from the first that waits on.
 
-        Args:
-            waiting: from `Journal.resume`.
-            known_H: likewise; events below this number have their outcome at each horizon.
-
-        Returns:
-            Outcomes that are known by these events and that the journal lacks; there are none
-            where each batch was appended with its outcomes.
+        Both are as `Resumed` has them. Gives outcomes that are known by these events and that the
+        journal lacks: none where each batch was appended with its outcomes.
         """
         outcomes = [one for said in waiting for one in self.take(said)]
         return [one for one in outcomes if one.event >= known_H[one.horizon]]

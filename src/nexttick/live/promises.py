@@ -39,15 +39,10 @@ _BANDED = (*_MEANS, "auc", "ece")
 
 @dataclass(frozen=True)
 class Band:
-    """A score that was promised, and what a stretch of W events may make of it.
+    """A score that was promised, and between what a stretch of W events may have it."""
 
-    Attributes:
-        value: the test's; of the calibration error and the AUC the mean of stretches as long,
-            since chance adds to the one, and the other mixes stretches.
-        low: the least that is expected.
-        high: the most.
-    """
-
+    # The test's; of the calibration error and the AUC the mean of stretches as long, since chance
+    # adds to the one, and the other mixes stretches.
     value: float
     low: float
     high: float
@@ -55,27 +50,18 @@ class Band:
 
 @dataclass(frozen=True)
 class Promise:
-    """What was promised of one horizon.
+    """What was promised of one horizon."""
 
-    Attributes:
-        base_rate: share of rises in the training part, over which bits are gained.
-        window: W, the events of a stretch.
-        bands: by score: log_loss, bits, brier, auc, ece; none where the run was never tested.
-    """
-
-    base_rate: float
-    window: int = WINDOW
+    base_rate: float  # share of rises in the training part, over which bits are gained
+    window: int = WINDOW  # W, the events of a stretch
+    # By score: log_loss, bits, brier, auc, ece; none where the run was never tested.
     bands: Mapping[str, Band] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, y: NDArray[np.integer], p: NDArray[np.floating], base_rate: float, window: int = WINDOW
     ) -> Promise:
-        """From a test's answers and probabilities, in time order.
-
-        Raises:
-            ValueError: there is no event.
-        """
+        """From a test's answers and probabilities, one event at least, in time order."""
         n, bands = len(y), {}
         whole = score_over(y, p, base_rate)
         # Stretches of blocks of neighbours; the last block is cut where it goes beyond the window.
@@ -108,13 +94,7 @@ def score_over(
 def read_promises(
     run: Path, predictor: Predictor, fitted: Fitted, window: int = WINDOW
 ) -> dict[str, Promise]:
-    """What the test of a run promised, by horizon.
-
-    Args:
-        run: the run folder.
-        predictor: from `run_folder.load_trained`.
-        fitted: likewise, for the base rates of training.
-        window: W.
+    """What the test of a run promised, by horizon, with the base rates of its training.
 
     Raises:
         ValueError: the files of the test are damaged, or do not belong to each other.

@@ -5,72 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nexttick.venues.messages import Trade
+
 
 class Prediction(NamedTuple):
-    """An event, and what was said of it.
+    """An event, and what was said of it."""
 
-    Attributes:
-        event: its number, from 0.
-        time_ns: of the event, ns since 1970, UTC.
-        price: the last one of the event.
-        trade: the number of its last trade, from 0: this says which trades make up the event.
-        said_ns: when the probabilities were ready, ns since 1970.
-        p_H: probabilities of a rise; NaN where there is less history than the context.
-    """
-
-    event: int
-    time_ns: int
-    price: float
-    trade: int
-    said_ns: int
-    p_H: Sequence[float]
+    event: int  # its number, from 0
+    time_ns: int  # of the event, ns since 1970, UTC
+    price: float  # the last one of the event
+    trade: int  # number of its last trade, from 0: this says which trades make up the event
+    said_ns: int  # when the probabilities were ready, ns since 1970
+    p_H: Sequence[float]  # of a rise; NaN where there is less history than the context
 
 
 class Outcome(NamedTuple):
-    """What came true of an event at one horizon.
+    """What came true of an event at one horizon."""
 
-    Attributes:
-        event: its number.
-        horizon: the number of the horizon, from 0.
-        y: 1 a rise, 0 none, `labels.MISSING` where there is no answer.
-        tie: whether the price at the horizon equals the price of the event.
-        known_ns: when it was known, as `labels.Labels.known_ns_NH` has it.
-        p: what had been said; NaN where nothing was.
-    """
-
-    event: int
-    horizon: int
-    y: int
-    tie: bool
-    known_ns: int
-    p: float
+    event: int  # its number
+    horizon: int  # the number of the horizon, from 0
+    y: int  # 1 a rise, 0 none, `labels.MISSING` where there is no answer
+    tie: bool  # whether the price at the horizon equals the price of the event
+    known_ns: int  # when it was known, as `labels.Labels.known_ns_NH` has it
+    p: float  # what had been said; NaN where nothing was
 
 
 class Reset(NamedTuple):
-    """The predictor's state was begun anew; no horizon goes across.
+    """The predictor's state was begun anew; no horizon goes across."""
 
-    Attributes:
-        trade: trades before it, which is the number of the first one after it.
-        event: events before it.
-        time_ns: when, on the exchange's clock.
-        reason: in words.
-    """
-
-    trade: int
-    event: int
-    time_ns: int
+    trade: int  # trades before it, which is the number of the first one after it
+    event: int  # events before it
+    time_ns: int  # on the exchange's clock
     reason: str
 
 
 class Checkpoint(NamedTuple):
-    """The state of the stepper, to go on from.
+    """The state of the stepper, to go on from."""
 
-    Attributes:
-        trades: how many trades it includes.
-        events: how many events had been predicted by then.
-        state: as the stepper gives it.
-    """
+    trades: int  # how many it includes
+    events: int  # how many had been predicted by then
+    state: bytes  # `Stepper.snapshot`
 
-    trades: int
-    events: int
-    state: bytes
+
+class Resumed(NamedTuple):
+    """Where an earlier process stopped; without a checkpoint all trades are taken in again."""
+
+    last_trade: Trade | None  # to ask the feed for what came after it
+    checkpoint: Checkpoint | None  # to go on from
+    last_event_ns: int  # time of the last event that the checkpoint includes, 0 where there is none
+    trades: list[Trade]  # those that the checkpoint does not include, to be taken in again
+    predictions: list[Prediction]  # of the events that end with these trades, not to be said again
+    resets: list[Reset]  # those after the checkpoint, to be repeated
+    waiting: list[Prediction]  # events from the first that waits for an outcome on
+    known_H: tuple[int, ...]  # how many events have their outcome at each horizon, the first ones

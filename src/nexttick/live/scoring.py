@@ -25,11 +25,7 @@ _SHOWN = ("n", "base_rate", "log_loss", "bits", "auc", "brier", "ece")
 
 
 class LiveScores:
-    """How good what was said has been.
-
-    Args:
-        promises: by horizon, in the predictor's order.
-    """
+    """How good what was said has been; promises come in the predictor's order of horizons."""
 
     def __init__(self, promises: Mapping[str, Promise]):
         self._running = [_Running(name, promise) for name, promise in promises.items()]

@@ -22,6 +22,7 @@ One market has one journal.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -31,7 +32,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nexttick.live.journal.reading import Resumed, next_number
 from nexttick.live.journal.schema import (
     PAGE_BYTES,
     Identity,
@@ -42,8 +42,8 @@ from nexttick.live.journal.schema import (
     identity_of,
     read_meta,
 )
-from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset
-from nexttick.venues.messages import Gap, Message
+from nexttick.live.records import Checkpoint, Outcome, Prediction, Reset, Resumed
+from nexttick.venues.messages import Gap, Message, Trade
 
 SYNC_S = 0.5
 LOG_BYTES = 64 * 2**20
@@ -51,17 +51,9 @@ _ROWS = 100_000  # read together
 
 
 class Journal(AbstractContextManager["Journal"]):
-    """The journal of one market, open for writing.
+    """The journal of one market, open for writing; a file is made where there is none.
 
-    Args:
-        path: of the file; it is made where there is none.
-        identity: whose it is.
-        sync_s: seconds between two syncs to disk.
-        log_bytes: size from which the log begins anew.
-
-    Attributes:
-        trades: how many it holds: the next one's number.
-        events: likewise.
+    `trades` and `events` are how many it holds: the next one's number.
 
     Raises:
         ValueError: it is another run's, no journal, or damaged.
@@ -106,7 +98,7 @@ class Journal(AbstractContextManager["Journal"]):
                 create_tables(db, identity, time.time_ns())
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.trades, self.events = (
-                next_number(db, f"SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1")
+                _next_number(db, f"SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1")
                 for table in ("trades", "events")
             )
             undone.pop_all()
@@ -127,14 +119,9 @@ class Journal(AbstractContextManager["Journal"]):
     ) -> None:
         """Add all of a batch, or, where something is wrong, nothing of it.
 
-        After it has returned, a kill loses nothing of it.
-
-        Args:
-            messages: trades and gaps in order, as a feed gives them.
-            predictions: of the events that these trades complete.
-            outcomes: that these events settle.
-            resets: of the predictor's state.
-            checkpoint: a state to go on from; the newest two are kept.
+        After it has returned, a kill loses nothing of it. Trades and gaps come in order, as a feed
+        gives them, with the predictions of the events that they complete and the outcomes that
+        these settle. The newest two checkpoints are kept.
 
         Raises:
             TickError: a trade's id, an event or an outcome is there already.
@@ -173,13 +160,43 @@ class Journal(AbstractContextManager["Journal"]):
         self._syncing.due = True
 
     def resume(self, *, older: bool = False) -> Resumed:
-        """Where the last process stopped.
+        """Where the last process stopped; `older` goes on from the last checkpoint but one."""
+        db, horizons = self._db, self.identity.horizons
+        columns = ", ".join(map(column, horizons))
 
-        Args:
-            older: go on from the last checkpoint but one, where the last cannot be used.
-        """
+        def predictions(first: int) -> list[Prediction]:
+            rows = db.execute(
+                f"SELECT seq, time_ns, price, trade, said_ns, {columns} FROM events "
+                "WHERE seq >= ? ORDER BY seq",
+                (first,),
+            )
+            return [
+                Prediction._make((*row[:5], tuple(math.nan if p is None else p for p in row[5:])))
+                for row in rows
+            ]
+
         with explaining(self.path):
-            return Resumed.read(self._db, self.identity, older=older)
+            newest_first = "SELECT * FROM checkpoints ORDER BY trades DESC LIMIT 1 OFFSET ?"
+            row = db.execute(newest_first, (int(older),)).fetchone()
+            checkpoint = None if row is None else Checkpoint(*row)
+            trades, events = (checkpoint.trades, checkpoint.events) if checkpoint else (0, 0)
+            time = db.execute("SELECT time_ns FROM events WHERE seq = ?", (events - 1,)).fetchone()
+            select = f"SELECT {', '.join(Trade._fields)} FROM trades"
+            last = db.execute(f"{select} ORDER BY seq DESC LIMIT 1").fetchone()
+            resets = "SELECT * FROM resets WHERE trade >= ? ORDER BY rowid"
+            # Sorted by the key from its end, the newest outcome of a horizon is found at once.
+            newest = "SELECT event FROM outcomes WHERE horizon = ? ORDER BY event DESC LIMIT 1"
+            known_H = tuple(_next_number(db, newest, h) for h in range(len(horizons)))
+            return Resumed(
+                None if last is None else Trade(*last),
+                checkpoint,
+                0 if time is None else int(time[0]),
+                [Trade(*r) for r in db.execute(f"{select} WHERE seq >= ? ORDER BY seq", (trades,))],
+                predictions(events),
+                [Reset(*r) for r in db.execute(resets, (trades,))],
+                predictions(min(known_H)),
+                known_H,
+            )
 
     def scored(self, horizon: int) -> Iterator[tuple[list[int], list[float]]]:
         """Answers and what was said at the h-th horizon, in pieces, for `LiveScores.add_many`."""
@@ -207,15 +224,17 @@ class Journal(AbstractContextManager["Journal"]):
             self._lock.release()
 
 
-class Syncing:
-    """The thread that brings commits to the disk.
+def _next_number(db: sqlite3.Connection, newest: str, *values: int) -> int:
+    """What comes after the number that a query for the newest one gives; 0 where it gives none."""
+    row = db.execute(newest, values).fetchone()
+    return 0 if row is None else int(row[0]) + 1
 
-    Attributes:
-        due: whether there is something to bring.
-    """
+
+class Syncing:
+    """The thread that brings commits to the disk."""
 
     def __init__(self, path: Path, every_s: float):
-        self.due = False
+        self.due = False  # whether there is something to bring
         self._path, self._every_s = path, every_s
         self._ended = threading.Event()
         self._error: sqlite3.Error | None = None

@@ -45,38 +45,21 @@ _SYSTEM_ERRORS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose trades and predictions a journal holds; another one's are refused.
+    """Whose trades and predictions a journal holds; another one's are refused."""
 
-    Attributes:
-        fingerprint: of the predictor, from `Predictor.fingerprint`.
-        source: where the trades come from, e.g. `binance`.
-        symbol: as ccxt writes it.
-        horizons: H names, `rise@h`.
-        ties: `down` or `skip`, as the labels have it.
-        smooth: likewise.
-        max_gap_ns: a longer pause ends a segment.
-        raw_ticks: whether each tick is an event of its own.
-        base_rates: share of rises in the training part at each horizon.
-        run: the run folder, which may move.
-    """
-
-    fingerprint: str
-    source: str
-    symbol: str
-    horizons: tuple[str, ...]
-    ties: str
+    fingerprint: str  # of the predictor
+    source: str  # where the trades come from, e.g. `binance`
+    symbol: str  # as ccxt writes it
+    horizons: tuple[str, ...]  # H names, `rise@h`
+    ties: str  # `down` or `skip`
     smooth: bool
-    max_gap_ns: int
-    raw_ticks: bool
-    base_rates: tuple[float, ...]
-    run: str = field(default="", compare=False)
+    max_gap_ns: int  # a longer pause ends a segment
+    raw_ticks: bool  # whether each tick is an event of its own
+    base_rates: tuple[float, ...]  # share of rises in the training part at each horizon
+    run: str = field(default="", compare=False)  # the run folder, which may move
 
     def check(self, found: Identity, path: Path) -> None:
-        """Refuse the journal of another predictor, source or symbol.
-
-        Raises:
-            ValueError: names all that differs.
-        """
+        """Refuse the journal of another predictor, source or symbol, naming all that differs."""
         differing = [
             f"{one.name.replace('_', ' ')} {getattr(found, one.name)!r}, not "
             f"{getattr(self, one.name)!r}"
@@ -118,11 +101,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def read_meta(db: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
-    """What a journal says of itself; None where the file is new.
-
-    Raises:
-        ValueError: it is a database of something else, or a journal of another format.
-    """
+    """What a journal says of itself, None where the file is new; another format is refused."""
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
     if not names:
         return None

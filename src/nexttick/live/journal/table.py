@@ -24,15 +24,10 @@ _ENOUGH = 500  # events for an interval
 
 @dataclass(frozen=True)
 class View:
-    """A journal as it stood at one instant.
+    """A journal as it stood at one instant."""
 
-    Attributes:
-        db: a connection that sees that instant.
-        meta: what the journal says of itself.
-    """
-
-    db: sqlite3.Connection
-    meta: dict[str, Any]
+    db: sqlite3.Connection  # that sees that instant
+    meta: dict[str, Any]  # what the journal says of itself
 
     @property
     def identity(self) -> Identity:
@@ -53,12 +48,9 @@ class View:
 
         ticks, first_ns, last_ns = one("SELECT count(*), min(time_ns), max(time_ns) FROM trades")
         said = " OR ".join(f"{column(name)} IS NOT NULL" for name in self.meta["horizons"])
+        kept = ("source", "symbol", "fingerprint", "run", "horizons", "started_ns")
         return {
-            **{
-                key: self.meta[key]
-                for key in ("source", "symbol", "fingerprint", "run", "horizons")
-            },
-            "started_ns": self.meta["started_ns"],
+            **{key: self.meta[key] for key in kept},
             "ticks": ticks,
             "first_ns": first_ns,
             "last_ns": last_ns,
@@ -96,12 +88,7 @@ class View:
 
 @contextmanager
 def reading(path: Path) -> Iterator[View]:
-    """A journal as it stands now, whatever is written meanwhile.
-
-    Raises:
-        ValueError: there is no such file, or it is no journal.
-        OSError: it cannot be read.
-    """
+    """A journal as it stands now, whatever is written meanwhile; what is none is a ValueError."""
     if not path.is_file():
         raise ValueError(f"{path} is no file: name a journal made by nexttick live")
     # A journal that nobody can write to is read without the files that readers else share.

@@ -39,11 +39,9 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, token: str | None) -> None:
-    """Refuse an address that others can reach unless a token is asked for.
+    """Refuse, by a ValueError, an address that others can reach unless a token is asked for.
 
-    Raises:
-        ValueError: such an address without a token, or a token that is easily guessed or that no
-            header can carry.
+    A token that is easily guessed or that no header can carry is refused too.
     """
     if token is None:
         if not is_loopback(host):
@@ -65,10 +63,6 @@ class Guard:
     cookie that such a request is given. Without one, the `Host` has to be this machine's own, so
     that no foreign name can be made to point here (DNS rebinding). A browser's websocket has to
     come from a page of this same host and port.
-
-    Args:
-        app: what is guarded.
-        token: that is asked for, or None.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None):

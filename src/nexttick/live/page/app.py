@@ -74,14 +74,29 @@ async def _updates(websocket: WebSocket) -> None:
         await websocket.close(_NO_SUCH_MARKET, "no such market")
         return
 
+    async def send(message: bytes) -> None:
+        await asyncio.wait_for(websocket.send_text(message.decode()), _SEND_S)
+
+    async def update() -> None:
+        loop, board, cursor = asyncio.get_running_loop(), boards[market], None
+        with contextlib.suppress(WebSocketDisconnect, TimeoutError):
+            await send(orjson.dumps({"markets": list(boards), "version": version("nexttick")}))
+            while True:
+                # Made only when the socket has taken the last one: for a slow page there are
+                # fewer, and none is kept for it.
+                message, cursor = board.since(cursor)
+                changes, due_s = board.changes, loop.time() + _HEARTBEAT_S
+                await send(message)
+                await asyncio.sleep(_UPDATE_S)
+                while board.changes == changes and loop.time() < due_s:
+                    await asyncio.sleep(_UPDATE_S)
+
     async def leave() -> None:
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await websocket.receive_text()
 
-    updating = asyncio.create_task(
-        _update(websocket, list(boards), boards[market]), name=f"updating {market}"
-    )
+    updating = asyncio.create_task(update(), name=f"updating {market}")
     leaving = asyncio.create_task(leave())
     try:
         done, _ = await asyncio.wait({updating, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,26 +106,6 @@ async def _updates(websocket: WebSocket) -> None:
         await asyncio.gather(updating, leaving, return_exceptions=True)
     for task in done:
         _ = task.result()
-
-
-async def _update(websocket: WebSocket, markets: list[str], board: Board) -> None:
-    """Send update after update."""
-    loop, cursor = asyncio.get_running_loop(), None
-
-    async def send(message: bytes) -> None:
-        await asyncio.wait_for(websocket.send_text(message.decode()), _SEND_S)
-
-    with contextlib.suppress(WebSocketDisconnect, TimeoutError):
-        await send(orjson.dumps({"markets": markets, "version": version("nexttick")}))
-        while True:
-            # Made only when the socket has taken the last one: for a slow page there are fewer,
-            # and none is kept for it.
-            message, cursor = board.since(cursor)
-            changes, due_s = board.changes, loop.time() + _HEARTBEAT_S
-            await send(message)
-            await asyncio.sleep(_UPDATE_S)
-            while board.changes == changes and loop.time() < due_s:
-                await asyncio.sleep(_UPDATE_S)
 
 
 _ROUTES = [
@@ -123,14 +118,10 @@ _ROUTES = [
 
 
 def build_app(boards: Mapping[str, Board], token: str | None = None) -> Starlette:
-    """The page, its updates, `/healthz` and `/metrics` for some markets.
+    """The page, its updates, `/healthz` and `/metrics` for markets by their name in the selector.
 
-    Args:
-        boards: by the name in the page's selector.
-        token: that is asked for; None to answer this machine alone.
-
-    Raises:
-        ValueError: no board, or a token that `check_binding` refuses.
+    Without a token it answers this machine alone. No board is a ValueError, and so is a token that
+    `check_binding` refuses.
     """
     if not boards:
         raise ValueError("there is no market to show; give build_app one board at least")
@@ -148,13 +139,8 @@ async def serve(
 ) -> None:
     """Serve until cancelled, and then tell the pages, close and free the port.
 
-    Signals are left to the caller.
-
-    Args:
-        app: of `build_app`.
-        host: an address of this machine.
-        port: 0 for any that is free.
-        say: is told, once, where the page is; standard error where it isn't given.
+    Signals are left to the caller. Port 0 is any that is free; `say` is told, once, where the page
+    is, and standard error where it isn't given.
 
     Raises:
         ValueError: an address that others can reach, and no token.

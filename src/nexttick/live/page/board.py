@@ -28,23 +28,14 @@ _SKILL_SLOT_NS, _SKILL_POINTS = 5 * S_NS, 4_320  # six hours
 
 
 class Skill(NamedTuple):
-    """How good the predictions of one horizon have been so far.
+    """How good the predictions of one horizon have been so far."""
 
-    Attributes:
-        bits: gained an event over the base rate, running.
-        low: lower end of the band in which the test lets one expect them.
-        high: upper end.
-        log_loss: running, nats.
-        events: scored.
-        auc: running; NaN where it is not known.
-    """
-
-    bits: float
-    low: float
+    bits: float  # gained an event over the base rate, running
+    low: float  # lower end of the band in which the test lets one expect them
     high: float
-    log_loss: float
-    events: int
-    auc: float = float("nan")
+    log_loss: float  # running, nats
+    events: int  # scored
+    auc: float = float("nan")  # running; NaN where it is not known
 
 
 class Cursor(NamedTuple):
@@ -59,27 +50,10 @@ class Cursor(NamedTuple):
 class Board:
     """All that is known of one market while it is followed.
 
-    It belongs to one thread: the loop's that writes and serves it.
-
-    Args:
-        name: of the market, as shown.
-        horizons: H names.
-        base_rates: H shares of rises in training, where the colours of probabilities change; a
-            half each where they are not known.
-        stale_after_s: without a tick for longer, the market counts as silent.
-        clock: ns that never go back.
-
-    Attributes:
-        latency: of all predictions.
-        resets: how often the predictor's state was.
-        skill: by horizon.
-        drift: population stability index by feature.
-        drift_limits: by feature, beyond which it has left training.
-        warnings: sentences that hold now.
-        feed: the feed's own counts.
-
-    Raises:
-        ValueError: no horizon, or base rates that don't match them.
+    It belongs to one thread: the loop's that writes and serves it. At the base rates, H shares of
+    rises in training, the colours of probabilities change: a half each where they are not known.
+    Without a tick for longer than `stale_after_s` the market counts as silent. The clock gives ns
+    that never go back.
     """
 
     def __init__(
@@ -100,10 +74,10 @@ class Board:
         self.stale_after_s = stale_after_s
         self.latency = LatencyHistogram()
         self.resets = 0
-        self.skill: dict[str, Skill] = {}
-        self.drift: dict[str, float] = {}
-        self.drift_limits: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.skill: dict[str, Skill] = {}  # by horizon
+        self.drift: dict[str, float] = {}  # population stability index by feature
+        self.drift_limits: dict[str, float] = {}  # beyond which it has left training
+        self.warnings: list[str] = []  # that hold now
         self.feed = Health()
         self._clock = clock
         self._fine = Ring(_FINE_POINTS, _FINE_SLOT_NS, len(horizons))

@@ -18,23 +18,14 @@ from numpy.typing import NDArray
 
 
 class Points(NamedTuple):
-    """N points of a series, oldest first.
+    """N points of a series, oldest first."""
 
-    Attributes:
-        time_N: market time of the last thing merged into it, ns.
-        value_N: the last value in it.
-        low_N: the lowest.
-        high_N: the highest.
-        rest_NR: R further values that go with the last one.
-        broken_N: whether something is missing before it.
-    """
-
-    time_N: NDArray[np.int64]
-    value_N: NDArray[np.float64]
+    time_N: NDArray[np.int64]  # market time of the last thing merged into it, ns
+    value_N: NDArray[np.float64]  # the last one in it
     low_N: NDArray[np.float64]
     high_N: NDArray[np.float64]
-    rest_NR: NDArray[np.float32]
-    broken_N: NDArray[np.bool_]
+    rest_NR: NDArray[np.float32]  # R further values that go with the last one
+    broken_N: NDArray[np.bool_]  # whether something is missing before it
 
     def at(self, index: slice | NDArray[np.intp]) -> Points:
         """Some of them; a slice is a view."""
@@ -65,15 +56,9 @@ class Points(NamedTuple):
 
 
 class Ring:
-    """The last `capacity` points of a series.
+    """The last `capacity` points of a series, each with R (`rest`) further values.
 
-    Args:
-        capacity: points kept.
-        slot_ns: wall-clock time that one point covers at least.
-        rest: R, how many further values a point has.
-
-    Attributes:
-        opened: points since the beginning, the last of which is still open.
+    One covers `slot_ns` of wall-clock time at least.
     """
 
     def __init__(self, capacity: int, slot_ns: int, rest: int = 0):
@@ -87,7 +72,7 @@ class Ring:
             np.full((capacity, rest), np.nan, np.float32),
             np.zeros(capacity, np.bool_),
         )
-        self.opened = 0
+        self.opened = 0  # points since the beginning, the last of which is still open
         self._closes_ns: int | None = None
         self._breaks = False
         self._at = 0
@@ -103,18 +88,10 @@ class Ring:
         high: float,
         rest_R: Sequence[float] | NDArray[np.floating],
     ) -> bool:
-        """Merge into the open point, or open the next one.
+        """Merge into the open point, or open the next one; gives whether one was opened.
 
-        Args:
-            now_ns: any clock that never goes back.
-            time_ns: market time; with value and `rest_R` it takes the place of the point's.
-            value: the last one.
-            low: may lower the point's.
-            high: may raise the point's.
-            rest_R: R further values.
-
-        Returns:
-            Whether a point was opened.
+        `now_ns` is of any clock that never goes back. Market time, value and `rest_R` take the
+        place of the point's, low and high may widen its own.
         """
         # Low and high are kept beside the arrays: to read an element takes longer than to compare.
         points = self._points
@@ -172,16 +149,10 @@ EDGES_NS: tuple[int, ...] = tuple(
 
 
 class LatencyHistogram:
-    """Ticks by how long each took to its prediction, since the beginning and in the last minute.
-
-    Attributes:
-        counts: in each bin since the beginning, one more than there are `EDGES_NS`; a bin holds
-            latencies up to and with its edge.
-        total: of the counts.
-        sum_ns: of all latencies.
-    """
+    """Ticks by how long each took to its prediction, since the beginning and in the last minute."""
 
     def __init__(self) -> None:
+        # A bin holds latencies up to and with its edge.
         self.counts = [0] * (len(EDGES_NS) + 1)
         self.total = self.sum_ns = 0
         self._ends: deque[tuple[int, list[int]]] = deque(maxlen=MINUTE_S + 1)  # of whole seconds
@@ -213,10 +184,9 @@ class LatencyHistogram:
 
 
 def quantile_ns(counts: NDArray[np.integer], share: float) -> float:
-    """The latency that so large a share stays under, straight within a bin of the log scale.
+    """The latency in ns that so large a share stays under, straight within a bin of the log scale.
 
-    Returns:
-        ns, at most a bin's width off; the last edge where it lies above; NaN without any count.
+    It is at most a bin's width off; the last edge where it lies above; NaN without any count.
     """
     total = int(counts.sum())
     if total == 0:
