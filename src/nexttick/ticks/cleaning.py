@@ -226,32 +226,26 @@ def _merged(frames: list[pl.DataFrame], ledger: Ledger) -> pl.DataFrame:
     merged: list[pl.DataFrame] = []
     furthest, end = frames[0].clear(), -1
     for later, span in sorted(zip(frames, spans, strict=True), key=lambda pair: pair[1]):
-        overlaps, has_ids = span[0] <= end, "id" in furthest.columns and "id" in later.columns
-        frame = later if has_ids or not overlaps else _after(furthest, later, ledger)
+        frame, start = later, span[0]
+        # The head of a file that is the tail of the one before goes; other overlaps are refused.
+        if start <= end and not ("id" in furthest.columns and "id" in later.columns):
+            frame = later.sort("time", maintain_order=True)
+            tail = furthest.filter(pl.col("time") >= start).sort("time", maintain_order=True)
+            this, that = (ledger.names[int(one["_part"][0])] for one in (furthest, later))
+            if tail.select(CORE).equals(frame.head(len(tail)).select(CORE)):
+                head = pl.int_range(pl.len()) < len(tail)
+                frame = _without(frame, head, f"same rows as the end of {this}", "price", ledger)
+            # Files that share no more than an instant may have cut a burst of trades in two.
+            elif start < end:
+                raise TickError(
+                    f"{that} starts at {_iso(start)}, before {this} ends at {_iso(end)}, and "
+                    "without ids nobody can tell which rows are the same trades; give files that "
+                    "do not overlap, of one market only"
+                )
         merged.append(frame)
         if span[1] >= end:
             furthest, end = later, span[1]
     return pl.concat(merged, how="diagonal", rechunk=False) if len(merged) > 1 else merged[0]
-
-
-def _after(earlier: pl.DataFrame, later: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
-    """Drop the head of `later` that is the tail of `earlier`; refuse any other overlap."""
-    later = later.sort("time", maintain_order=True)
-    start = later["time"][0]
-    tail = earlier.filter(pl.col("time") >= start).sort("time", maintain_order=True)
-    this, that = (ledger.names[int(frame["_part"][0])] for frame in (earlier, later))
-    if tail.select(CORE).equals(later.head(len(tail)).select(CORE)):
-        head = pl.int_range(pl.len()) < len(tail)
-        return _without(later, head, f"same rows as the end of {this}", "price", ledger)
-    end = tail["time"][-1]
-    # Files that share no more than an instant may have cut a burst of trades in two.
-    if start < end:
-        raise TickError(
-            f"{that} starts at {_iso(start)}, before {this} ends at {_iso(end)}, and without ids "
-            "nobody can tell which rows are the same trades; give files that do not overlap, of "
-            "one market only"
-        )
-    return later
 
 
 def sorted_by_time(frame: pl.DataFrame) -> pl.DataFrame:

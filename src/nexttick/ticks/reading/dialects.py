@@ -46,6 +46,7 @@ _ROLE_OF = {name.replace("_", ""): role for role, names in NAMES.items() for nam
 
 # Headerless layouts by the kinds of their columns: n a number, i an integer, t a time, b a
 # boolean, x text or blank. Binance's trades and aggregated trades, spot and futures, differ so.
+_LETTERS = {"int": "i", "float": "n", "bool": "b", "iso": "t", "text": "x", "blank": "x"}
 _BY_KINDS: tuple[tuple[str, dict[str, int]], ...] = (
     (r"t[ni][ni]", {"time": 0, "price": 1, "amount": 2}),
     (r"t[ni][ni]x", {"time": 0, "price": 1, "amount": 2, "side": 3}),
@@ -113,6 +114,7 @@ def recognise(
     if has_header:
         names = tuple(name.strip() for name in first)
         return Layout(roles_by_name(names, given, file, seen), names, kinds, has_header=True)
+    names = tuple(f"column {number}" for number in range(1, width + 1))
     if given:
         wrong = [
             f"there is no header, so {role} takes a column number from 1 to {width}, not {name!r}"
@@ -123,10 +125,24 @@ def recognise(
         if wrong:
             _fail(file, "; ".join(wrong), seen)
         roles = {role: int(name) - 1 for role, name in given.items()}
-    else:
-        roles = _roles_by_kinds(rows, kinds, time_unit, file, seen)
-    names = tuple(f"column {number}" for number in range(1, width + 1))
-    return Layout(roles, names, kinds, has_header=False)
+        return Layout(roles, names, kinds, has_header=False)
+    kind_text = "".join(_LETTERS[kind] for kind in kinds)
+    matches = []
+    for pattern, roles in _BY_KINDS:
+        k = roles["time"]
+        with_time = kind_text[:k] + "t" + kind_text[k + 1 :]
+        is_time = k < width and (kinds[k] == "iso" or sample_unit(rows, k, time_unit))
+        if is_time and re.fullmatch(pattern, with_time):
+            matches.append(roles)
+    if len(matches) == 1:
+        return Layout(dict(matches[0]), names, kinds, has_header=False)
+    what = f"there is no header, and {width} columns of {', '.join(kinds)} are no known layout"
+    middle = _middle(rows, 0)
+    if middle is not None and not sample_unit(rows, 0, time_unit):
+        earliest = GIVEN_FROM if time_unit else INFERRED_FROM
+        what += f": column 1 has no times from {earliest} to two years from now"
+        what += f" ({dates_by_unit(middle)})"
+    _fail(file, what, seen)
 
 
 def _plain(name: str) -> str:
@@ -163,29 +179,6 @@ def roles_by_name(
     if {"side", "buyer_maker"} <= roles.keys():
         del roles["side" if "buyer_maker" in given else "buyer_maker"]
     return roles
-
-
-def _roles_by_kinds(
-    rows: list[list[str]], kinds: tuple[str, ...], time_unit: str | None, file: str, seen: str
-) -> dict[str, int]:
-    letters = {"int": "i", "float": "n", "bool": "b", "iso": "t", "text": "x", "blank": "x"}
-    kind_text = "".join(letters[kind] for kind in kinds)
-    matches = []
-    for pattern, roles in _BY_KINDS:
-        k = roles["time"]
-        if k < len(kinds) and (kinds[k] == "iso" or sample_unit(rows, k, time_unit)):
-            with_time = kind_text[:k] + "t" + kind_text[k + 1 :]
-            if re.fullmatch(pattern, with_time):
-                matches.append(roles)
-    if len(matches) == 1:
-        return dict(matches[0])
-    what = f"there is no header, and {len(kinds)} columns of {', '.join(kinds)} are no known layout"
-    middle = _middle(rows, 0)
-    if middle is not None and not sample_unit(rows, 0, time_unit):
-        earliest = GIVEN_FROM if time_unit else INFERRED_FROM
-        what += f": column 1 has no times from {earliest} to two years from now"
-        what += f" ({dates_by_unit(middle)})"
-    _fail(file, what, seen)
 
 
 def _middle(rows: list[list[str]], k: int) -> float | None:

@@ -80,26 +80,21 @@ def expand(path: str | Path, skipped: list[str]) -> list[Path]:
     `skipped` takes the names of the others.
     """
     where = Path(path).expanduser()
-    if where.is_dir():
-        return _in_folder(where, skipped)
-    if where.exists():
-        return [where]
-    if glob.has_magic(str(path)):
+    if not where.exists() and glob.has_magic(str(path)):
         found = [Path(name) for name in sorted(glob.glob(str(where), recursive=True))]  # noqa: PTH207
         if files := [name for name in found if name.is_file()]:
             return files
         raise TickError(f"{path}: no file matches this pattern; check the folder and the pattern")
-    if not where.parent.is_dir():
+    if not where.exists():
         cure = f", nor the folder {where.parent}; check the path"
-    else:
-        names = [name.name for name in where.parent.iterdir()]
-        close = difflib.get_close_matches(where.name, names, n=1)
-        cure = f"; did you mean {where.parent / close[0]}?" if close else "; check the path"
-    raise TickError(f"{path}: there is no such file{cure}")
-
-
-def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
-    files = sorted(name for name in folder.iterdir() if name.is_file())
+        if where.parent.is_dir():
+            names = [name.name for name in where.parent.iterdir()]
+            close = difflib.get_close_matches(where.name, names, n=1)
+            cure = f"; did you mean {where.parent / close[0]}?" if close else "; check the path"
+        raise TickError(f"{path}: there is no such file{cure}")
+    if not where.is_dir():
+        return [where]
+    files = sorted(name for name in where.iterdir() if name.is_file())
     # What a store keeps beside the days of a series: the manifest, the lock, a temporary file.
     stores = [one for one in files if one.name == "manifest.json" or one.name.startswith(".")]
     days = [name for name in files if _DAY_FILE.fullmatch(name.name)]
@@ -110,10 +105,10 @@ def _in_folder(folder: Path, skipped: list[str]) -> list[Path]:
     skipped += [str(name) for name in files if name not in found]
     if not found:
         deep = ("*/*/*/", "*/*/", "*/")  # a store, a venue's folder, a symbol's
-        found_in = (day.parent for up in deep for day in folder.glob(f"{up}????-??-??.parquet"))
+        found_in = (day.parent for up in deep for day in where.glob(f"{up}????-??-??.parquet"))
         stored = next(found_in, None)
         cure = f"; name a series of this store, such as {stored}" if stored else ""
-        raise TickError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}{cure}")
+        raise TickError(f"{where}: no file in this folder ends in {', '.join(SUFFIXES)}{cure}")
     return found
 
 

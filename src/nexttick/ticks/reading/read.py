@@ -24,7 +24,7 @@ import polars as pl
 from nexttick.ticks.cleaning import clean_parts
 from nexttick.ticks.reading.delimited import read_delimited
 from nexttick.ticks.reading.dialects import check_time_unit, parse_columns, roles_by_name
-from nexttick.ticks.reading.files import PARQUET, Opened, expand, open_file
+from nexttick.ticks.reading.files import PARQUET, expand, open_file
 from nexttick.ticks.reading.values import Origin, Raw
 from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError
 
@@ -108,9 +108,35 @@ class _Reading:
                 raise TickError(
                     f"{name}: truncated or corrupt Parquet ({reason}); fetch it again"
                 ) from error
-        if opened.head.lstrip()[:1] in (b"[", b"{"):
-            return self.by_role(_read_json(opened).lazy(), name)
-        return read_delimited(opened, self.given, self.time_unit, self.ledger)
+        if opened.head.lstrip()[:1] not in (b"[", b"{"):
+            return read_delimited(opened, self.given, self.time_unit, self.ledger)
+        body = opened.body if isinstance(opened.body, bytes) else opened.body.read_bytes()
+        try:
+            rows = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise TickError(
+                f"{name}, line {error.lineno}, column {error.colno}: no valid JSON "
+                f"({error.msg}); fetch it again, or unpack it"
+            ) from error
+        if isinstance(rows, list) and rows:
+            if all(isinstance(row, dict) for row in rows):
+                return self.by_role(pl.from_dicts(rows, infer_schema_length=None).lazy(), name)
+            if all(isinstance(row, list) and len(row) == len(_FREQTRADE) for row in rows):
+                table = dict(zip(_FREQTRADE, zip(*rows, strict=True), strict=True))
+                del table["type"]
+                try:
+                    frame = pl.DataFrame(table)
+                except (TypeError, pl.exceptions.PolarsError) as error:
+                    reason = str(error).split("\n")[0]
+                    raise TickError(
+                        f"{name}: the lists are no {', '.join(_FREQTRADE)} ({reason}); "
+                        "correct the rows"
+                    ) from error
+                return self.by_role(frame.lazy(), name)
+        raise TickError(
+            f"{name}: {body[:80]!r} starts no list of trades that is known; expected a list "
+            f"of objects, or of lists of {', '.join(_FREQTRADE)}"
+        )
 
     def by_role(self, lazy: pl.LazyFrame, name: str) -> Raw:
         """Pick a frame's columns by their names; its rows count from 0."""
@@ -145,34 +171,6 @@ class _Reading:
             example = raw.frame["id" if remark.startswith("ids") else "time"].drop_nulls()[0]
             self.ledger.note(file, remark, len(record), first_line, example, kept=True)
         self.parts.append(Part(file, record, first_line, earliest_ns))
-
-
-def _read_json(opened: Opened) -> pl.DataFrame:
-    file = opened.name
-    body = opened.body if isinstance(opened.body, bytes) else opened.body.read_bytes()
-    try:
-        rows = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise TickError(
-            f"{file}, line {error.lineno}, column {error.colno}: no valid JSON "
-            f"({error.msg}); fetch it again, or unpack it"
-        ) from error
-    if isinstance(rows, list) and rows:
-        if all(isinstance(row, dict) for row in rows):
-            return pl.from_dicts(rows, infer_schema_length=None)
-        if all(isinstance(row, list) and len(row) == len(_FREQTRADE) for row in rows):
-            try:
-                table = dict(zip(_FREQTRADE, zip(*rows, strict=True), strict=True))
-                return pl.DataFrame({name: table[name] for name in _FREQTRADE if name != "type"})
-            except (TypeError, pl.exceptions.PolarsError) as error:
-                reason = str(error).split("\n")[0]
-                raise TickError(
-                    f"{file}: the lists are no {', '.join(_FREQTRADE)} ({reason}); correct the rows"
-                ) from error
-    raise TickError(
-        f"{file}: {body[:80]!r} starts no list of trades that is known; expected a list "
-        f"of objects, or of lists of {', '.join(_FREQTRADE)}"
-    )
 
 
 # --- pandas in and out
