@@ -407,3 +407,23 @@ def test_the_lectures_file_runs(kind: str, data_dir: Path, here: Path) -> None:
     assert 0 < told["test"]["rise@1"]["base_rate"] < 1
     done("test", run, file, "--out", "tested")
     assert metrics(Path("tested"))["test"].keys() == told["test"].keys()
+
+
+RAISED_TWICE = """
+import _thread, asyncio, operator, sys
+from nexttick.cli import main
+
+def ticks():
+    raised = asyncio.new_event_loop().create_future()
+    raised.set_exception(KeyboardInterrupt())
+    list(map(operator.call, [_thread.interrupt_main, raised.result]))
+
+main.GROUPS["Data"]["ticks"] = ticks
+sys.exit(main.main(["ticks"]))
+"""
+
+
+def test_ctrl_c_that_is_raised_twice_is_told_once(tmp_path: Path) -> None:
+    """As one that meets polars is: by compiled code, and at the next step by Python."""
+    said = python("-W", "ignore::ResourceWarning", "-c", RAISED_TWICE, cwd=tmp_path)
+    assert (said.code, said.out, said.err) == (130, "", "nexttick: stopped\n")

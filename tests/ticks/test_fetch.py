@@ -12,6 +12,7 @@ import time
 from itertools import pairwise
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,7 +40,7 @@ from nexttick.ticks.store import Store
 from nexttick.ticks.store.checking import check
 from nexttick.ticks.store.fetch import Progress, fetch
 from nexttick.ticks.store.folders import LockedError
-from nexttick.ticks.store.writer import writing
+from nexttick.ticks.store.writer import SeriesWriter, writing
 
 STOP_NS = FIRST_NS + 3 * DAY_NS
 KILLS = 50
@@ -222,6 +223,25 @@ def test_ctrl_c_commits_what_is_complete(tmp_path: Path) -> None:
     source = Recorded(ticks, events={5: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
         whole(source, tmp_path)
+    assert_frame_equal(stored(tmp_path), ticks.filter(pl.col("time") < ticks["time"][499]))
+
+
+def test_ctrl_c_that_is_raised_twice_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that meets polars is: by polars, and by Python in the commit that follows."""
+    ticks, write, interrupted = market(1), SeriesWriter.write, []
+
+    def write_at_second_try(*args: Any) -> Any:
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return write(*args)
+
+    monkeypatch.setattr(SeriesWriter, "write", write_at_second_try)
+    with pytest.raises(KeyboardInterrupt):
+        whole(Recorded(ticks, events={5: KeyboardInterrupt()}), tmp_path)
+    assert interrupted
     assert_frame_equal(stored(tmp_path), ticks.filter(pl.col("time") < ticks["time"][499]))
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +89,12 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"nexttick: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        # One that meets polars is raised by polars, and by Python at the next step, which may lie
+        # in the code of `suppress` itself.
+        try:  # noqa: SIM105
+            time.sleep(0)
+        except KeyboardInterrupt:
+            pass
         print("nexttick: stopped", file=sys.stderr)
         return 130
     return code

@@ -202,9 +202,14 @@ class _Fetch:
                 f"{source.name}, {source.series}, {day}: {error}; what came before is "
                 "kept, and fetching again goes on there"
             ) from error
-        # Ctrl-C comes here too: what is complete is kept.
+        # Ctrl-C comes here too: what is complete is kept. One that meets polars is raised twice, by
+        # polars and then by Python, amid the commit.
         finally:
-            self._commit(self._pending.until_ns)
+            try:
+                self._commit(self._pending.until_ns)
+            except KeyboardInterrupt:
+                self._commit(self._pending.until_ns)
+                raise
         if self._pending.until_ns < stop_ns:
             reason = f"{source.name} gave nothing beyond {readable(self._pending.until_ns)}"
             fault = stop_ns < self._now_ns
