@@ -13,6 +13,7 @@ import polars as pl
 from nexttick.learn import run_folder
 from nexttick.options import Recipe
 from nexttick.prepare.labels import MISSING, make_labels
+from nexttick.scores.bootstrap import Estimate
 from nexttick.scores.intervals import evaluate
 from nexttick.ticks.writing import with_nulls
 
@@ -37,13 +38,8 @@ class NetworkAnswers:
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     """Score all networks of some runs on the events that all of them speak of.
 
-    Returns:
-        By horizon that all were asked about: `n`, `scores` of each network with intervals, and
-        `differences` of each to the first one.
-
-    Raises:
-        ValueError: there is one network only, a folder holds no predictions, or the runs have no
-            event or no horizon in common, or call different things a rise.
+    By horizon that all were asked about: `n`, `scores` of each network with intervals, and
+    `differences` of each to the first one. Runs that cannot be compared are a `ValueError`.
     """
     answers = [one for folder in folders for one in read_answers(folder)]
     if len(answers) < 2:
@@ -71,11 +67,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def read_answers(folder: Path) -> Iterator[NetworkAnswers]:
-    """The networks of a run or of an evaluation, and what they said of its test part.
-
-    Raises:
-        ValueError: it is no finished run.
-    """
+    """The networks of a run or of an evaluation, and what they said of its test part."""
     config = run_folder.read_config(folder)
     try:
         table = pl.read_parquet(folder / "predictions.parquet")
@@ -104,18 +96,17 @@ def _compare_at(table: pl.DataFrame, horizon: str, names: Sequence[str]) -> dict
     y = rows[f"y_{horizon}"].to_numpy()
     p_by = {name: rows[column].to_numpy() for name, column in zip(names, columns, strict=True)}
     scored = evaluate(y, p_by | {_BASE: np.full(len(y), y.mean())}, base=_BASE)
-    scores = {name: scored.intervals(name) for name in names}
-    differences = {name: scored.differences(name, names[0]) for name in names[1:]}
+
+    def shown(estimates: dict[str, Estimate]) -> dict[str, list[float]]:
+        return {key: list(estimates[key]) for key in _KEYS}
+
     return with_nulls(
         {
             "n": len(y),
             "base_rate": float(y.mean()),
-            **{
-                part: {
-                    name: {key: list(estimates[key]) for key in _KEYS}
-                    for name, estimates in by_name.items()
-                }
-                for part, by_name in (("scores", scores), ("differences", differences))
+            "scores": {name: shown(scored.intervals(name)) for name in names},
+            "differences": {
+                other: shown(scored.differences(other, names[0])) for other in names[1:]
             },
         }
     )

@@ -45,11 +45,8 @@ def judge(
 ) -> Tested:
     """Score the network and the baselines on the events from `begin` on.
 
-    All are scored on the same events: those with a known label and enough history. `files` are
-    what the ticks come from, for the record.
-
-    Raises:
-        TickError: there is no such event.
+    All are scored on the same events: those with a known label and enough history; none is a
+    `TickError`. `files` are what the ticks come from, for the record.
     """
     rows, split = np.arange(begin, len(prepared.events)), prepared.split
     said = ask_network(predictor, prepared, rows)

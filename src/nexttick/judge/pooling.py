@@ -68,8 +68,7 @@ class Pooled:
     def rows(self, horizon: str) -> pl.DataFrame:
         """Events whose label is known and of which every contestant says something.
 
-        Returns:
-            `event`, `fold`, `y`, `tie`, a column of each contestant and `raw_<network>`.
+        Columns are `event`, `fold`, `y`, `tie`, each contestant and `raw_<network>`.
         """
         raw = [f"raw_{name}" for name in self.networks]
         names = ("y", "tie", *self.contestants, *raw)
@@ -99,11 +98,9 @@ def ask_baselines(
     columns: dict[str, NDArray[np.generic]] = {}
     labels = prepared.labels
     for h, horizon in enumerate(labels.names):
+        columns[f"y_{horizon}"] = labels.y_NH[rows, h]
+        columns[f"tie_{horizon}"] = labels.tie_NH[rows, h]
         seen = Seen.of(prepared, h)
-        columns[f"y_{horizon}"], columns[f"tie_{horizon}"] = (
-            labels.y_NH[rows, h],
-            labels.tie_NH[rows, h],
-        )
         for name, ones in fitted.items():
             columns[f"{name}_{horizon}"] = ones[h].predict_all(seen, rows)
     return columns
@@ -113,10 +110,7 @@ def report(pooled: Pooled, events: pl.DataFrame, resamples: int = 1000) -> dict[
     """What `metrics.json` says of the answers; `report_data` says the rest.
 
     No costs and no audit are asked for here: `backtest` and `audit` say so. `events` are all of
-    them, in which the answers' `event` counts.
-
-    Raises:
-        TickError: there is a horizon at which no event can be scored.
+    them, in which the answers' `event` counts. A horizon without an event is a `TickError`.
     """
     # Horizon by horizon, so that the rows of one only are held beside the table.
     at = {horizon: _report_horizon(pooled, horizon, resamples) for horizon in pooled.horizons}
@@ -180,13 +174,11 @@ def _report_horizon(pooled: Pooled, horizon: str, resamples: int) -> dict[str, A
         means = {name: float(loss[own].mean()) for name, loss in losses.items() if own.any()}
         bits[number] = {name: (means["base_rate"] - x) / math.log(2) for name, x in means.items()}
     grid = np.linspace(0, 1, ROC_POINTS)
-    roc = {"false_positive_rate": grid.tolist()}
-    for name, p in p_by.items():
-        # Every threshold, or the curve would be cut short between those that are kept.
-        curve = roc_curve(y, p, drop_intermediate=False) if 0 < y.mean() < 1 else None
-        roc[name] = (
-            [math.nan] * ROC_POINTS if curve is None else np.interp(grid, *curve[:2]).tolist()
-        )
+    # Of one class there is no curve. Of two all thresholds are kept, or it would be cut short.
+    roc = {name: np.full(ROC_POINTS, math.nan) for name in p_by}
+    if 0 < y.mean() < 1:
+        for name, p in p_by.items():
+            roc[name] = np.interp(grid, *roc_curve(y, p, drop_intermediate=False)[:2])
     return {
         "scores": scores,
         "differences": differences,
@@ -197,17 +189,16 @@ def _report_horizon(pooled: Pooled, horizon: str, resamples: int) -> dict[str, A
         },
         "bits": bits,
         "reliability": reliability,
-        "roc": roc,
+        "roc": {k: curve.tolist() for k, curve in {"false_positive_rate": grid, **roc}.items()},
     }
 
 
 def _report_truth(pooled: Pooled, events: pl.DataFrame, resamples: int) -> dict[str, Any]:
     """On a simulated market, how much of what can be known of the next price each one knows.
 
-    Returns:
-        `truth`: by contestant the `share` of the attainable information, (loss of base rate -
-        loss) / (loss of base rate - loss of truth), and `bits_over_truth` with its interval.
-        Nothing where the market gives no true probabilities, or they answer another question.
+    By contestant the `share` of the attainable information, (loss of base rate - loss) / (loss of
+    base rate - loss of truth), and `bits_over_truth` with its interval. Nothing where the market
+    gives no true probabilities, or they answer another question.
     """
     asked, table = "rise@1", pooled.table
     if "truth" not in events.columns or asked not in pooled.horizons:

@@ -53,17 +53,11 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Resampler:
-    """Which blocks of N consecutive events are drawn, and how often.
+    """Which blocks of N consecutive events are drawn, and how often."""
 
-    Attributes:
-        bounds: B + 1 indices; block b is the events [bounds[b], bounds[b + 1]).
-        weights_RB: how often each block is drawn in each resample.
-        optimal: events that a block should have, by the rule at the top of this module.
-    """
-
-    bounds: NDArray[np.int64]
-    weights_RB: NDArray[np.float32]
-    optimal: float
+    bounds: NDArray[np.int64]  # B + 1 indices; block b is the events [bounds[b], bounds[b + 1])
+    weights_RB: NDArray[np.float32]  # how often each block is drawn in each resample
+    optimal: float  # events that a block should have, by the rule at the top of this module
 
     @classmethod
     def fit(
@@ -74,18 +68,11 @@ class Resampler:
         resamples: int = 1000,
         seed: int = 0,
     ) -> Resampler:
-        """Choose the blocks from the data, and draw.
+        """Choose the blocks from the data, at least one series of one event, and draw.
 
-        Args:
-            series: what decides the length, in time order: each one value an event, or the mean
-                of each of G groups of consecutive events.
-            bounds: G + 1 indices of the groups, nearly all of one length; blocks are made of whole
-                ones. By default each event is one.
-            resamples: R.
-            seed: of the draws.
-
-        Raises:
-            ValueError: there is no series or no event.
+        A series, in time order, is one value an event, or the mean of each of G groups of
+        consecutive events. `bounds` are then G + 1 indices of groups nearly all of one length;
+        blocks are made of whole ones.
         """
         groups = len(series[0]) if series else 0
         if groups == 0:
@@ -130,14 +117,11 @@ class Resampler:
         resampled: Mapping[str, NDArray[np.float64]],
         biased: Collection[str] = (),
     ) -> dict[str, Estimate]:
-        """Values with their intervals.
+        """Values with their intervals, from R resamples of each.
 
-        Args:
-            values: by name.
-            resampled: R resamples of each, by the same names.
-            biased: names of those to which chance alone adds, once in the events and once more in
-                each resample. Reverse percentiles take this off again (Davison & Hinkley 1997,
-                section 5.2); they are widened to the value where it lies beyond.
+        To those named `biased` chance alone adds, once in the events and once more in each
+        resample. Reverse percentiles take this off again (Davison & Hinkley 1997, section 5.2);
+        they are widened to the value where it lies beyond.
         """
         rows = np.stack([resampled[key] for key in values])
         bounds = zip(*self._quantiles(rows, self._tail((1 + _LEVEL) / 2)), strict=True)

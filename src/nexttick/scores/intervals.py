@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,18 +34,12 @@ _BIASED = ("reliability", "resolution", "ece")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of all contestants at one horizon, with intervals.
-
-    Attributes:
-        scores: by contestant, then by score.
-        resampler: the blocks.
-        resampled: the scores of each resample.
-        ece_errors: by contestant, how far the parts of the calibration error are off in each.
-    """
+    """Scores of all contestants at one horizon, by contestant and score, with intervals."""
 
     scores: dict[str, dict[str, float]]
     resampler: Resampler
     resampled: dict[str, dict[str, NDArray[np.float64]]] = field(repr=False)
+    # How far the parts of the calibration error are off in each resample, by contestant.
     ece_errors: dict[str, NDArray[np.float64]] = field(repr=False)
 
     def intervals(self, name: str) -> dict[str, Estimate]:
@@ -78,18 +73,12 @@ def evaluate(
     seed: int = 0,
     threads: int = 1,
 ) -> Evaluation:
-    """Score contestants on the same events of one horizon, with intervals.
+    """Score contestants on the same events of one horizon in time order, with intervals.
 
-    Args:
-        y: whether the price rose, 0 or 1, in time order.
-        p_by: probabilities of each contestant, the one that is judged first; taken in single
-            precision, as networks give them.
-        base: the contestant over which `bits`, `bits_moves` and `bits_direction` are gained.
-        sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
-        threshold: above it p says "rise".
-        resamples: how many.
-        seed: of the resamples.
-        threads: that share the contestants.
+    The first contestant is the one that is judged. Probabilities are taken in single precision,
+    as networks give them; above `threshold` they say "rise". `bits`, `bits_moves` and
+    `bits_direction` are gained over the contestant `base`. The sign of the price change, -1, 0 or
+    1, adds the scores that tell ties from falls. Threads share the contestants.
 
     Raises:
         ValueError: there is no event or no base, a p is no probability, or y and sign disagree.
@@ -104,13 +93,8 @@ def evaluate(
         means = [one.means() for one in losses]
         series = means + [means[0] - other for other in means[1:]]
         resampler = Resampler.fit(series, bounds=groups, resamples=resamples, seed=seed)
-        tallies = [
-            *pool.map(
-                lambda p, loss: tally(outcomes, p, resampler.bounds, threshold, loss),
-                p_by.values(),
-                losses,
-            )
-        ]
+        add_up = partial(tally, outcomes, bounds=resampler.bounds, threshold=threshold)
+        tallies = [*pool.map(lambda p, loss: add_up(p, losses=loss), p_by.values(), losses)]
     # A single matrix product resamples all contestants: its threads meet only once.
     sums_BM = [one.sums_BM.astype(np.float32) for one in tallies]
     sums_RM = resampler.weights_RB @ np.concatenate(sums_BM, axis=1)

@@ -65,21 +65,15 @@ def score(
 ) -> dict[str, float]:
     """All scores of one horizon.
 
-    Args:
-        y: whether the price rose, 0 or 1.
-        p: the probability that was given.
-        base_log_loss: log loss on the same events of the training part's base rate.
-        sign: of the price change: -1, 0 or 1; adds the scores that tell ties from falls.
-        threshold: above it p says "rise".
-
     Returns:
-        `n`; `base_rate`, the share of rises; `log_loss` in nats; `bits` an event gained over the
-        base rate; `auc`; `brier` and its parts `reliability`, `resolution` and `uncertainty`;
-        `ece`, the expected calibration error over the same bins; `accuracy`, `mcc`, `precision`
-        (positive predictive value) and `npv` (negative predictive value) at the threshold. With
-        signs also `tie_rate`, `auc_moves`, `auc_direction`, `log_loss_moves` and
-        `log_loss_direction`. NaN where a score is not defined; only the MCC is then 0, as
-        scikit-learn has it.
+        `n`; `base_rate`, the share of rises; `log_loss` in nats; `bits` an event gained over
+        `base_log_loss`, that of the training part's base rate on the same events; `auc`; `brier`
+        and its parts `reliability`, `resolution` and `uncertainty`; `ece`, the expected
+        calibration error over the same bins; `accuracy`, `mcc`, `precision` (positive predictive
+        value) and `npv` (negative predictive value) where p says "rise" above the threshold. With
+        the sign of the price change, -1, 0 or 1, also `tie_rate`, `auc_moves`, `auc_direction`,
+        `log_loss_moves` and `log_loss_direction`. NaN where a score is not defined; only the MCC
+        is then 0, as scikit-learn has it.
 
     Raises:
         ValueError: there is no event, a p is no probability, or y and sign disagree.
@@ -92,16 +86,11 @@ def score(
 
 
 def scores_of(sums: Tally, weights_RB: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Scores of R weighted sums of blocks, R values each.
+    """Scores of R weighted sums of blocks, R values each; weights of 1 give them unweighted.
 
-    Args:
-        sums: from `tally`.
-        weights_RB: how often each block counts; a row of ones gives the scores themselves. As
-            float32 they are faster, with six digits and counts exact up to 2**24.
-
-    Returns:
-        As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part
-        of each in `ece` is from that of all events.
+    As `score`, without `n` and `bits`; and `ece_error`, the sum over bins of how far the part of
+    each in `ece` is from that of all events. Weights in float32 are faster, with six digits and
+    counts exact up to 2**24.
     """
     return scores_of_sums(sums, weights_RB @ sums.sums_BM.astype(weights_RB.dtype))
 

@@ -15,11 +15,8 @@ def reliability_curve(
 ) -> pl.DataFrame:
     """How often the price rose where a probability was given, over bins of equal mass.
 
-    Args:
-        y: whether the price rose, 0 or 1, in time order.
-        p: the probability that was given.
-        resampler: of the same events.
-        bins: at the most; equal probabilities are never parted.
+    Events are in time order, the resampler is of the same. Equal probabilities are never parted,
+    so there may be fewer bins.
 
     Returns:
         A row a bin: `p`, the mean probability; `rate`, the share of rises, with its 95 % interval

@@ -30,29 +30,17 @@ _FAST = {"reassoc", "contract", "nsz"}  # sums and products in any order: no NaN
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What happened at N events: the same for all contestants.
+    """What happened at N events: the same for all contestants."""
 
-    Attributes:
-        of_N: `FALL`, `TIE` or `RISE`; without signs every non-rise is a fall.
-        rise_N: 1 at a rise, else 0.
-        tie_N: 1 at a tie, else 0.
-        tie_share: share of ties among non-rises.
-        signed: whether falls and ties were told apart.
-    """
-
-    of_N: NDArray[np.int8]
-    rise_N: NDArray[np.float32]
+    of_N: NDArray[np.int8]  # `FALL`, `TIE` or `RISE`; without signs every non-rise is a fall
+    rise_N: NDArray[np.float32]  # 1 at a rise, else 0
     tie_N: NDArray[np.float32]
-    tie_share: float
-    signed: bool
+    tie_share: float  # among non-rises
+    signed: bool  # whether falls and ties were told apart
 
     @classmethod
     def of(cls, y: NDArray[np.integer], sign: NDArray[np.integer] | None = None) -> Outcomes:
-        """From y, 0 or 1, and the signs of the price changes where they are known.
-
-        Raises:
-            ValueError: there is no event, or y and sign disagree.
-        """
+        """From y, 0 or 1, and the signs of the price changes where they are known."""
         if len(y) == 0:
             raise ValueError("there is no event to score")
         rise = y == 1
@@ -66,27 +54,16 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one contestant, summed over G groups of consecutive events.
+    """Losses of one contestant, summed over G groups of consecutive events."""
 
-    Attributes:
-        bounds: G + 1 indices; group g is [bounds[g], bounds[g + 1]).
-        sums_GL: log loss, squared error, and the log losses of P(rise | no fall) and
-            P(rise | move).
-    """
-
-    bounds: NDArray[np.int64]
-    sums_GL: NDArray[np.float64]
+    bounds: NDArray[np.int64]  # G + 1 indices; group g is [bounds[g], bounds[g + 1])
+    sums_GL: NDArray[np.float64]  # as `Sums.losses_RL`
 
     @classmethod
     def of(cls, outcomes: Outcomes, p: Array, bounds: NDArray[np.int64]) -> Losses:
-        """Add the losses up.
-
-        Raises:
-            ValueError: there is not one p an event, or one is no probability.
-        """
-        p = probabilities(p, len(outcomes.of_N))
-        sums_GL, tie_share = np.zeros((len(bounds) - 1, 4)), outcomes.tie_share
-        tie_share = min(max(tie_share, EPS), 1 - EPS)
+        """Add the losses up."""
+        p, sums_GL = probabilities(p, len(outcomes.of_N)), np.zeros((len(bounds) - 1, 4))
+        tie_share = min(max(outcomes.tie_share, EPS), 1 - EPS)
         _add_losses(outcomes.rise_N, outcomes.tie_N, p, bounds, tie_share, sums_GL)
         return cls(bounds, sums_GL)
 
@@ -101,23 +78,14 @@ class Losses:
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over B blocks of events, from which all scores of one contestant follow.
+    """Sums over B blocks of events, from which all scores of one contestant follow."""
 
-    Attributes:
-        sums_BM: the columns that `Sums` names, one after the other.
-        bin_starts: the first of the J fine bins of each of the K bins, and J.
-        wins_excess: pairs that binning gives the rises too many, over falls and over ties, as a
-            share of pairs.
-        off_K: by how much the probabilities of each bin exceed its rises, all events counted, as a
-            share of events.
-        signed: whether falls and ties were told apart.
-    """
-
-    sums_BM: NDArray[np.float64]
-    bin_starts: NDArray[np.int64]
+    sums_BM: NDArray[np.float64]  # the columns that `Sums` names, one after the other
+    bin_starts: NDArray[np.int64]  # the first of the J fine bins of each of the K bins, and J
+    # Pairs that binning gives the rises too many, over falls and over ties, as a share of pairs.
     wins_excess: NDArray[np.float64]
-    off_K: NDArray[np.float64]
-    signed: bool
+    off_K: NDArray[np.float64]  # as `Sums.off_RK` of all events, as a share of them
+    signed: bool  # whether falls and ties were told apart
 
 
 def tally(
@@ -127,17 +95,10 @@ def tally(
     threshold: float = 0.5,
     losses: Losses | None = None,
 ) -> Tally:
-    """Add up what the scores need, block by block.
+    """Add up what the scores need, block by block; block b is [bounds[b], bounds[b + 1]).
 
-    Args:
-        outcomes: of N events.
-        p: the probability of a rise that was given with each.
-        bounds: B + 1 indices; block b is [bounds[b], bounds[b + 1]).
-        threshold: above it p says "rise".
-        losses: of the same, if they are known, over groups that the blocks are made of.
-
-    Raises:
-        ValueError: there is not one p an event, or one is no probability.
+    Above `threshold` p says "rise". Where the losses are known already, they are over groups that
+    the blocks are made of.
     """
     p = probabilities(p, len(outcomes.of_N))
     ranked = ranking(p, outcomes.of_N)
@@ -159,25 +120,17 @@ def tally(
 
 @dataclass(frozen=True)
 class Sums:
-    """R sums over blocks, and what follows from their bins.
+    """R sums over blocks, and what follows from their bins."""
 
-    Attributes:
-        losses_RL: log loss, squared error, and the log losses of P(rise | no fall) and of
-            P(rise | move).
-        answers_RA: events, true positives, positives.
-        of_RC: falls, ties, rises.
-        wins_R2: pairs in which a rise lies in a higher fine bin than a fall, and than a tie; half
-            of those in the same one.
-        reliability_R: Murphy's, times the number of events.
-        off_RK: by how much the probabilities of each bin exceed its rises.
-    """
-
+    # Log loss, squared error, and the log losses of P(rise | no fall) and of P(rise | move).
     losses_RL: Array
-    answers_RA: Array
-    of_RC: NDArray[np.float64]
+    answers_RA: Array  # events, true positives, positives
+    of_RC: NDArray[np.float64]  # falls, ties, rises
+    # Pairs in which a rise lies in a higher fine bin than a fall, and than a tie; half of those in
+    # the same one.
     wins_R2: NDArray[np.float64]
-    reliability_R: NDArray[np.float64]
-    off_RK: NDArray[np.float64]
+    reliability_R: NDArray[np.float64]  # Murphy's, times the number of events
+    off_RK: NDArray[np.float64]  # by how much the probabilities of each bin exceed its rises
 
     @classmethod
     def of(cls, sums_RM: Array, starts: NDArray[np.int64]) -> Sums:

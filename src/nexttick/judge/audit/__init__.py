@@ -29,16 +29,11 @@ from nexttick.ticks.record import fingerprint
 class AuditOptions:
     """How thorough an audit is."""
 
-    seed: int = 0
-    """Seed of the cuts, the samples and the placebo."""
-    cuts: int = 3
-    """Cuts behind which ticks are tampered with."""
-    labels: int = 2000
-    """Events whose labels are counted anew at each horizon."""
-    placebo_events: int = 100_000
-    """The most events that a placebo is made from."""
-    placebo_epochs: int = 4
-    """The most epochs that are trained on the placebo."""
+    seed: int = 0  # of the cuts, the samples and the placebo
+    cuts: int = 3  # behind which ticks are tampered with
+    labels: int = 2000  # events of each horizon whose labels are counted anew
+    placebo_events: int = 100_000  # that it is made from, at the most
+    placebo_epochs: int = 4  # that are trained on it, at the most
 
 
 def audit(

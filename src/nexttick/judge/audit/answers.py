@@ -35,34 +35,30 @@ def check_labels(
 ) -> AuditFinding:
     """Labels of randomly chosen events, half of them near a segment's end, must be the same."""
     rows, labels = _sample(prepared, rng, sample), prepared.labels
+    max_gap_ns = prepared.spec.max_gap_ns
     time, price = (prepared.events[name].to_numpy() for name in ("time", "price"))
     given = (labels.y_NH, labels.known_at_NH, labels.known_ns_NH, labels.tie_NH)
-    wrong: dict[str, list[int]] = {}
+    wrong: list[tuple[str, int]] = []
     checked = 0
     for h, horizon in enumerate(options.horizon):
         steps = 0
         for i in rows:
-            answer, walked = plain_answer(
-                time, price, i, horizon, options, prepared.spec.max_gap_ns
-            )
+            answer, walked = plain_answer(time, price, i, horizon, options, max_gap_ns)
             if answer != tuple(column[i, h] for column in given):
-                wrong.setdefault(labels.names[h], []).append(i)
+                wrong.append((labels.names[h], i))
             checked += 1
             steps += walked
             if steps > _STEPS:
                 break
-    count = sum(map(len, wrong.values()))
+    sentence = f"{checked:,} labels and when they are known are right, counted anew."
     if wrong:
-        name, bad = next(iter(wrong.items()))
+        name, i = wrong[0]
         sentence = (
-            f"{count:,} of {checked:,} labels, or when they are known, are wrong: the first is "
-            f"{name} of event {bad[0]}."
+            f"{len(wrong):,} of {checked:,} labels, or when they are known, are wrong: the first "
+            f"is {name} of event {i}."
         )
-    else:
-        sentence = f"{checked:,} labels and when they are known are right, counted anew."
-    return AuditFinding(
-        "labels counted anew", not wrong, sentence, {"labels": checked, "wrong": count}
-    )
+    numbers = {"labels": checked, "wrong": len(wrong)}
+    return AuditFinding("labels counted anew", not wrong, sentence, numbers)
 
 
 def plain_answer(

@@ -35,7 +35,6 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> AuditFinding:
     recipe = predictor.provenance.get("recipe", {})
     curves = calibrate(predictor, prepared, recipe.get("train", {}).get("calibration", "none"))
     grid = np.linspace(0.01, 0.99, 99)
-    alike = len(curves) == len(predictor.calibration)
     distances = {
         # In scales, and relative to them: features have units of their own.
         "scaling": _largest(
@@ -47,20 +46,19 @@ def check_fitted(predictor: Predictor, prepared: Prepared) -> AuditFinding:
             (a - b) / (1 + np.abs(a))
             for a, b in ((a.cpu().numpy(), b.cpu().numpy()) for a, b in states)
         ),
-        "calibration": _largest(
+        "calibration": math.inf,
+    }
+    if len(curves) == len(predictor.calibration):
+        distances["calibration"] = _largest(
             a(grid) - b(grid) for a, b in zip(curves, predictor.calibration, strict=True)
         )
-        if alike
-        else math.inf,
-    }
     wrong = [what for what, distance in distances.items() if not distance <= _ROUNDING]
+    sentence = (
+        f"Scaling and encoding are those of the {split.train_stop:,} training events alone, "
+        f"calibration that of the {split.valid_stop - split.valid:,} validation events."
+    )
     if wrong:
         sentence = f"The {' and the '.join(wrong)} is not that of its own part: it saw other rows."
-    else:
-        sentence = (
-            f"Scaling and encoding are those of the {split.train_stop:,} training events alone, "
-            f"calibration that of the {split.valid_stop - split.valid:,} validation events."
-        )
     numbers = {f"{what}_distance": distance for what, distance in distances.items()}
     return AuditFinding(name, not wrong, sentence, numbers)
 

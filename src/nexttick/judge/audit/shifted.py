@@ -49,19 +49,12 @@ _FEWEST = 100  # events: fewer say nothing
 
 @dataclass(frozen=True)
 class Said:
-    """What was said of N events at one horizon, and what came.
-
-    Attributes:
-        horizon: `rise@h`.
-        y_N: labels; `MISSING` where there is none.
-        p_N: the network's probabilities; NaN where there is none.
-        honest: those of each honest baseline.
-    """
+    """What was said of N events at one horizon, and what came."""
 
     horizon: str
-    y_N: NDArray[np.int8]
-    p_N: NDArray[np.floating]
-    honest: Sequence[NDArray[np.floating]]
+    y_N: NDArray[np.int8]  # labels; `MISSING` where there is none
+    p_N: NDArray[np.floating]  # the network's probabilities; NaN where there is none
+    honest: Sequence[NDArray[np.floating]]  # those of each honest baseline
 
 
 def check_shifted_labels(predictor: Predictor, fitted: Fitted, prepared: Prepared) -> AuditFinding:

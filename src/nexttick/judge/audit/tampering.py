@@ -43,21 +43,18 @@ def check_features(
             events, state = merge_events(other, raw_ticks=raw_ticks), spec.initial_state()
             for begin in range(0, cut, _CHUNK):
                 rows = slice(begin, min(begin + _CHUNK, cut))
-                again, given = (
-                    compute_features(events[rows], spec, state),
-                    prepared.features_NF[rows],
-                )
+                again = compute_features(events[rows], spec, state)
+                given = prepared.features_NF[rows]
                 moved_F |= ((again != given) & ~(np.isnan(again) & np.isnan(given))).any(axis=0)
             compared += cut
     moved = sorted(name for name, is_moved in zip(spec.names, moved_F, strict=True) if is_moved)
     name, numbers = "features and the future", {"events": compared, "features_moved": len(moved)}
     if compared == 0:
         return AuditFinding(name, None, "There are too few events to cut.", numbers)
+    sentence = f"No feature of {compared:,} events changed when later ticks did."
     if moved:
         some = ", ".join(moved[:3]) + (" and others" if len(moved) > 3 else "")
         sentence = f"{len(moved)} features change when later ticks do: {some}."
-    else:
-        sentence = f"No feature of {compared:,} events changed when later ticks did."
     return AuditFinding(name, not moved, sentence, numbers)
 
 

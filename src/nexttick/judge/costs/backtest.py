@@ -138,9 +138,6 @@ def choose_thresholds(
     Candidates leave the same share of predictions below the lower and above the upper threshold.
     Of those with at least 30 round trips the one of the highest net result in all is taken, even
     if it loses; where there is none, the one with the most round trips.
-
-    Raises:
-        ValueError: there is no prediction.
     """
     known = p_N[np.isfinite(p_N)]
     if len(known) == 0:
@@ -178,11 +175,7 @@ class Costs:
         first_test: int,
         options: EvaluateOptions,
     ) -> Costs:
-        """Estimate what is not given from the past of the first fold.
-
-        Raises:
-            ValueError: no spread was given and none can be estimated.
-        """
+        """Estimate what is not given from the past of the first fold."""
         past = events[:first_test]
         spread = Spread(options.spread_bps or 0.0, "given")
         if options.spread_bps is None:

@@ -36,12 +36,8 @@ def estimate_spread(events: pl.DataFrame, starts: NDArray[np.int64]) -> Spread:
     """The spread by the sides' own prices where the venue tells sides, else Roll's.
 
     Sides inferred from price changes turn exactly when the price does, so that their own prices
-    would count every move as spread.
-
-    Where a decision hangs on the spread, `events` are those of the past only.
-
-    Raises:
-        ValueError: neither is defined.
+    would count every move as spread. Where a decision hangs on the spread, `events` are those of
+    the past only. It is a `ValueError` where neither is defined.
     """
     price, side = events["price"].to_numpy(), events["side"].to_numpy()
     if (side != 0).mean() >= _KNOWN and (bps := sides_spread_bps(price, side, starts)) > 0:

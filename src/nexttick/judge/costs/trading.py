@@ -50,11 +50,7 @@ class Thresholds(NamedTuple):
     upper: float
 
     def signals(self, p_N: NDArray[np.floating]) -> NDArray[np.int8]:
-        """What predictions say: +1 buy, -1 sell, 0 nothing, as where there is none (NaN).
-
-        Raises:
-            ValueError: the thresholds cross.
-        """
+        """What predictions say: +1 buy, -1 sell, 0 nothing, as where there is none (NaN)."""
         if not self.lower <= self.upper:
             raise ValueError(f"thresholds {self}: the lower one must not exceed the upper one")
         return (p_N > self.upper).astype(np.int8) - (p_N < self.lower).astype(np.int8)
@@ -74,11 +70,7 @@ class MidPrices:
 
     @classmethod
     def of(cls, events: pl.DataFrame, max_gap_ns: int, spread_bps: float) -> MidPrices:
-        """Those of some events, from `merge_events`.
-
-        Raises:
-            ValueError: the spread is negative or not finite.
-        """
+        """Those of some events, from `merge_events`."""
         if not 0 <= spread_bps < math.inf:
             raise ValueError(f"a spread of {spread_bps} bps: give a finite one of 0 or more")
         time_ns = events["time"].to_numpy()
@@ -194,17 +186,10 @@ def trade(
 ) -> Trades:
     """Act on signals by the rules at the top of this module.
 
-    Args:
-        market: N events.
-        signal_N: with each event, from `Thresholds.signals` by thresholds of the past only, e.g.
-            `choose_thresholds` on the validation part.
-        known_at_N: of the same horizon, as indices of the same events: `Labels.known_at_NH[:, h]`,
-            less the first event where only a later part is traded.
-        latency_s: from an event to the execution of the order that answers it.
-        fee_bps: of each execution; negative for a rebate.
-
-    Raises:
-        ValueError: lengths differ, or latency or fee is out of range.
+    Signals come with each of N events, from `Thresholds.signals` by thresholds of the past only,
+    e.g. `choose_thresholds` on the validation part. `known_at_N` are indices of the same events:
+    `Labels.known_at_NH[:, h]`, less the first event where only a later part is traded. The fee is
+    of each execution, negative for a rebate.
     """
     n = len(market.time_ns)
     if not len(signal_N) == len(known_at_N) == n:

@@ -58,7 +58,7 @@ def render(run: Path) -> str:
         metrics=metrics,
         source=source,
         verdict=verdict(source),
-        pictures=[(name, title, draw(name, source)) for name, (title, _) in PICTURES.items()],
+        pictures=[(name, title, draw(name, source)) for name, (title, *_) in PICTURES.items()],
         scores=_SCORES,
         config=json.dumps(config, indent=1),
         version=version("nexttick"),

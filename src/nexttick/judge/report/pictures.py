@@ -7,7 +7,6 @@ and marker as well as by colour, so that black and white will do.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 Metrics = dict[str, Any]
 
@@ -91,15 +91,18 @@ def draw(name: str, source: Results) -> str:
     text = io.StringIO()
     # Ids hang on the salt: pictures of one page must not share them.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = PICTURES[name][1](source)
+        _, height_in, picture = PICTURES[name]
+        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+        picture(source, figure)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     svg = re.sub(r'(?<=id=")|(?<=href="#)|(?<=url\(#)', f"{name}-", svg[svg.index("<svg") :])
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
 
 
-def _figure(height_in: float = 3.3) -> Figure:
-    return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
+    """As an array, with NaN for None."""
+    return np.array(values, np.float64)
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
@@ -107,15 +110,14 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
-def predictability(source: Results) -> Figure:
+def predictability(source: Results, figure: Figure) -> None:
     """Bits an event against horizon; bars are 95 % intervals of the networks."""
-    figure = _figure()
     axes = figure.subplots()
     for name in source.honest:
         scores = source.contestants[name]
-        bits = np.array([_number(scores[h]["bits"]) for h in source.horizons])
+        bits = _floats([scores[h]["bits"] for h in source.horizons])
         if name in source.networks:
-            bounds = np.array([_numbers(scores[h]["intervals"]["bits"]) for h in source.horizons]).T
+            bounds = _floats([scores[h]["intervals"]["bits"] for h in source.horizons]).T
             errors = np.abs(bounds - bits)
             axes.errorbar(source.horizons, bits, errors, **source.style(name), capsize=3)
         else:
@@ -123,16 +125,14 @@ def predictability(source: Results) -> Figure:
     axes.set(xlabel="horizon", ylabel="bits an event over the base rate")
     axes.margins(x=0.15)
     _legend_below(figure, axes)
-    return figure
 
 
-def folds(source: Results) -> Figure:
+def folds(source: Results, figure: Figure) -> None:
     """Skill at the first horizon, fold after fold."""
-    figure, horizon = _figure(), source.horizons[0]
-    axes = figure.subplots()
+    axes, horizon = figure.subplots(), source.horizons[0]
     numbers = [fold["number"] for fold in source.metrics["folds"]]
     for name in source.honest:
-        bits = [_number(fold["bits"][horizon].get(name)) for fold in source.metrics["folds"]]
+        bits = _floats([fold["bits"][horizon].get(name) for fold in source.metrics["folds"]])
         axes.plot(numbers, bits, **source.style(name))
     days = [
         datetime.fromtimestamp(fold["from_ns"] / 1e9, UTC).strftime("%d %b")
@@ -141,45 +141,39 @@ def folds(source: Results) -> Figure:
     axes.set_xticks(numbers, [f"{k}\n{day}" for k, day in zip(numbers, days, strict=True)])
     axes.set(xlabel="fold, and the day it begins", ylabel=f"bits an event, {horizon}")
     _legend_below(figure, axes)
-    return figure
 
 
-def reliability(source: Results) -> Figure:
+def reliability(source: Results, figure: Figure) -> None:
     """How often the price rose where a probability was given, before and after calibration."""
-    figure, horizon = _figure(3.6), source.horizons[0]
-    axes = figure.subplots()
+    axes, horizon = figure.subplots(), source.horizons[0]
     axes.axline((0, 0), slope=1, color="#6b7280", linewidth=0.8, label="perfect")
     for name in source.networks:
         curves = source.metrics["reliability"][name][horizon]
         style = source.style(name)
         before, after = curves["before"], curves["after"]
-        rate = np.array(after["rate"])
-        bounds = np.array([_numbers(after["low"]), _numbers(after["high"])])
+        rate = _floats(after["rate"])
+        bounds = _floats([after["low"], after["high"]])
         axes.errorbar(after["p"], rate, np.abs(bounds - rate), **style, capsize=2)
         faint = {**style, "linestyle": ":", "linewidth": 1, "label": f"{name}, raw"}
         axes.plot(before["p"], before["rate"], **faint, markerfacecolor="none")
     axes.set(xlabel=f"probability given, {horizon}", ylabel="share that rose")
     axes.legend()
-    return figure
 
 
-def roc(source: Results) -> Figure:
+def roc(source: Results, figure: Figure) -> None:
     """ROC curves at the first horizon."""
-    figure, horizon = _figure(3.6), source.horizons[0]
-    axes = figure.subplots()
+    axes, horizon = figure.subplots(), source.horizons[0]
     curves = source.metrics["roc"][horizon]
     for name in source.honest:
-        auc = source.contestants[name][horizon]["auc"]
-        style = {**source.style(name), "marker": "", "label": f"{name} {_number(auc):.3f}"}
-        axes.plot(curves["false_positive_rate"], _numbers(curves[name]), **style)
+        (auc,) = _floats([source.contestants[name][horizon]["auc"]])
+        style = {**source.style(name), "marker": "", "label": f"{name} {auc:.3f}"}
+        axes.plot(curves["false_positive_rate"], _floats(curves[name]), **style)
     axes.set(xlabel="share of non-rises called rises", ylabel="share of rises called rises")
     axes.legend(title=f"AUC, {horizon}", title_fontsize=7.5)
-    return figure
 
 
-def learning(source: Results) -> Figure:
+def learning(source: Results, figure: Figure) -> None:
     """Validation loss of every fold, and the norm of the gradient."""
-    figure = _figure(3.8)
     loss_axes, norm_axes = figure.subplots(2, 1, sharex=True)
     for name in source.networks:
         for number, records in source.logs[name].items():
@@ -192,34 +186,29 @@ def learning(source: Results) -> Figure:
     norm_axes.set_yscale("log")
     norm_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss_axes.legend()
-    return figure
 
 
-def fees(source: Results) -> Figure:
+def fees(source: Results, figure: Figure) -> None:
     """Net result of a round trip against the fee; bands are 95 % intervals."""
-    figure = _figure()
     axes = figure.subplots()
     for name in source.networks:
         curve = source.metrics["backtest"][name][source.horizons[0]]["by_fee"]
-        axes.plot(curve["fee_bps"], _numbers(curve["net_bps"]), **source.style(name))
-        low, high = _numbers(curve["net_low_bps"]), _numbers(curve["net_high_bps"])
+        axes.plot(curve["fee_bps"], _floats(curve["net_bps"]), **source.style(name))
+        low, high = _floats(curve["net_low_bps"]), _floats(curve["net_high_bps"])
         axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
     _finish_costs(axes, curve["fee_bps"], "fee of each trade, bps")
     axes.set_ylabel("net result of a round trip, bps")
-    return figure
 
 
-def latency(source: Results) -> Figure:
+def latency(source: Results, figure: Figure) -> None:
     """Net result of a round trip before fees against the latency."""
-    figure = _figure()
     axes = figure.subplots()
     for name in source.networks:
         curve = source.metrics["backtest"][name][source.horizons[0]]["by_latency"]
-        before_fees = 2 * np.array(_numbers(curve["break_even_fee_bps"]))
+        before_fees = 2 * _floats(curve["break_even_fee_bps"])
         axes.plot(curve["latency_s"], before_fees, **source.style(name))
     _finish_costs(axes, curve["latency_s"], "latency, seconds")
     axes.set_ylabel("result after the spread, bps")
-    return figure
 
 
 def _finish_costs(axes: Axes, costs: Sequence[float], label: str) -> None:
@@ -232,9 +221,9 @@ def _finish_costs(axes: Axes, costs: Sequence[float], label: str) -> None:
     axes.legend()
 
 
-def stretch(source: Results) -> Figure:
+def stretch(source: Results, figure: Figure) -> None:
     """The last events of the last fold: price, and what was said of it."""
-    figure, horizon = _figure(3.8), source.horizons[0]
+    horizon = source.horizons[0]
     price_axes, p_axes = figure.subplots(2, 1, sharex=True)
     last = source.predictions[-_EVENTS:]
     index = np.arange(len(last))
@@ -248,24 +237,16 @@ def stretch(source: Results) -> Figure:
     price_axes.set(ylabel="price")
     p_axes.set(ylabel=f"probability, {horizon}", xlabel=f"the last {len(last)} events")
     p_axes.legend(ncols=3)
-    return figure
 
 
-PICTURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
-    "predictability": ("How much is known", predictability),
-    "folds": ("Skill over time", folds),
-    "reliability": ("Do probabilities mean what they say?", reliability),
-    "roc": ("ROC", roc),
-    "learning": ("Learning curves", learning),
-    "fees": ("What fees leave", fees),
-    "latency": ("What latency leaves", latency),
-    "stretch": ("A stretch of price", stretch),
+# Title, height in inches, and what draws it.
+PICTURES: dict[str, tuple[str, float, Callable[[Results, Figure], None]]] = {
+    "predictability": ("How much is known", 3.3, predictability),
+    "folds": ("Skill over time", 3.3, folds),
+    "reliability": ("Do probabilities mean what they say?", 3.6, reliability),
+    "roc": ("ROC", 3.6, roc),
+    "learning": ("Learning curves", 3.8, learning),
+    "fees": ("What fees leave", 3.3, fees),
+    "latency": ("What latency leaves", 3.3, latency),
+    "stretch": ("A stretch of price", 3.8, stretch),
 }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [_number(value) for value in values]
