@@ -32,23 +32,6 @@ class Call(NamedTuple):
     y: Tensor
 
 
-@dataclass(frozen=True)
-class LayerCost:
-    """One layer with weights, in one pass.
-
-    Attributes:
-        name: where it stands in the network.
-        shape: of its output.
-        multiply_adds: products summed in the pass, without biases, norms and activations.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-
-
 def count_parameters(module: nn.Module) -> int:
     """Numbers that training moves."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
@@ -79,29 +62,13 @@ def calls_of(module: nn.Module, run: Callable[[], object]) -> list[Call]:
 
 
 @torch.no_grad()
-def layer_costs(module: nn.Module, *inputs: object, method: str = "forward") -> list[LayerCost]:
-    """The cost of every layer with weights, in order of the pass: a `method` called with inputs.
-
-    Weights that pruning has zeroed still cost, as long as their layer has not been condensed. The
-    network's mode is kept, and its weights are not touched.
-    """
-    # A module's own forward is reached through the call, which runs hooks.
-    called = module if method == "forward" else getattr(module, method)
-    return [
-        LayerCost(
-            name, _kind(layer), (*y.shape,), count_parameters(layer), products_of(layer, x, y)
-        )
-        for name, layer, x, y in calls_of(module, lambda: called(*inputs))
-    ]
-
-
-def _kind(layer: nn.Module) -> str:
-    return type(layer).__name__.removeprefix("Parametrized")
-
-
 def multiply_adds(module: nn.Module, *inputs: object) -> int:
-    """The sum over all layers of one pass."""
-    return sum(cost.multiply_adds for cost in layer_costs(module, *inputs))
+    """Products summed in one pass, without biases, norms and activations.
+
+    Weights that pruning has zeroed still cost, as long as their layer has not been condensed.
+    """
+    calls = calls_of(module, lambda: module(*inputs))
+    return sum(products_of(layer, x, y) for _, layer, x, y in calls)
 
 
 def products_of(layer: nn.Module, x: Tensor, y: Tensor) -> int:
@@ -122,21 +89,14 @@ def products_of(layer: nn.Module, x: Tensor, y: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with weights.
+    """One layer with weights."""
 
-    Attributes:
-        name: where it stands in the network.
-        channels: numbers that it gives for a tick.
-        multiply_adds: products summed for one live tick.
-        receptive_field: ticks that its newest output looks at; None for all that came before.
-    """
-
-    name: str
+    name: str  # where it stands in the network
     kind: str
-    channels: int
+    channels: int  # numbers that it gives for a tick
     parameters: int
-    multiply_adds: int
-    receptive_field: int | None
+    multiply_adds: int  # for one live tick
+    receptive_field: int | None  # ticks that its newest output looks at; None for all before
 
 
 def describe_model(model: TickModel, num_features: int) -> list[Layer]:
@@ -146,9 +106,11 @@ def describe_model(model: TickModel, num_features: int) -> list[Layer]:
     The model is on the CPU, and its weights are not touched.
     """
     live = model.initial_state(1)
+    with torch.no_grad():
+        stepped = calls_of(model, lambda: model.step(torch.zeros(1, num_features), live))
     work = Counter[str]()
-    for cost in layer_costs(model, torch.zeros(1, num_features), live, method="step"):
-        work[cost.name] += cost.multiply_adds
+    for name, layer, x, y in stepped:
+        work[name] += products_of(layer, x, y)
     ticks = 2 * model.context if model.dense else model.context
     generator = torch.Generator().manual_seed(0)
     x_BTF = torch.randn(_BATCH, ticks, num_features, generator=generator).requires_grad_()
@@ -167,6 +129,7 @@ def describe_model(model: TickModel, num_features: int) -> list[Layer]:
         # A random field steps in another form than it runs, which no hook sees.
         multiply_adds = work[name] or products_of(layer, y, y) // _BATCH
         reaches = seen if seen <= model.context else None
+        kind = type(layer).__name__.removeprefix("Parametrized")
         parameters = count_parameters(layer)
-        layers.append(Layer(name, _kind(layer), y.shape[1], parameters, multiply_adds, reaches))
+        layers.append(Layer(name, kind, y.shape[1], parameters, multiply_adds, reaches))
     return layers
