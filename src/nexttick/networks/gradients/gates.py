@@ -40,8 +40,8 @@ class GateWatch(ABC):
     on its way back.
     """
 
-    _looks_back = True  # until the first stretch has been seen
-    _error_T: Tensor | None = None
+    _looks_back: bool  # until the first stretch has been seen
+    _errors: list[Tensor]
 
     @abstractmethod
     def attach(self) -> list[RemovableHandle]:
@@ -54,14 +54,11 @@ class GateWatch(ABC):
     def _see_error(self, x_BTC: Tensor) -> None:
         """Ask for the gradient of the first input, where it has one."""
         if self._looks_back and x_BTC.requires_grad and x_BTC.dim() == 3:
-            x_BTC.register_hook(self._keep_error)
+            x_BTC.register_hook(lambda grad: self._errors.append(grad.norm(dim=2).mean(dim=0)))
         self._looks_back = False
 
-    def _keep_error(self, grad_BTC: Tensor) -> None:
-        self._error_T = grad_BTC.norm(dim=2).mean(dim=0)
-
     def _error(self) -> dict[str, Any]:
-        return {} if self._error_T is None else {"error_by_tick": by_tick(self._error_T)}
+        return {"error_by_tick": by_tick(self._errors[-1])} if self._errors else {}
 
 
 class CellWatch(GateWatch):
@@ -72,7 +69,7 @@ class CellWatch(GateWatch):
 
     def attach(self) -> list[RemovableHandle]:
         """Hooks on the maps of input and state."""
-        self._looks_back, self._error_T = True, None
+        self._looks_back, self._errors = True, []
         self._inputs: list[Tensor] = []
         self._hiddens: list[Tensor] = []
         return [
@@ -124,7 +121,7 @@ class TorchWatch(GateWatch):
 
     def attach(self) -> list[RemovableHandle]:
         """A hook on what goes in."""
-        self._looks_back, self._error_T = True, None
+        self._looks_back, self._errors = True, []
         self._stretch: tuple[Tensor, Any] | None = None
         return [self._layer.register_forward_pre_hook(self._see, with_kwargs=True)]
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,12 @@ _RECTIFIERS = (nn.ReLU, nn.LeakyReLU, Residual, Bottleneck)
 _SQUASHERS = (nn.Sigmoid, nn.Tanh)
 _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, ChannelNorm, Block)
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase)
+_WATCHED = (*_RECTIFIERS, *_SQUASHERS, *_CHANNELS_FIRST, *_CHANNELS_LAST)
 Weights = dict[str, list[Tensor]]
 
 
 class Monitor:
-    """Looks at every n-th step of an epoch, and says at its end what it saw.
-
-    Args:
-        model: what is trained.
-        every: steps from one look to the next; 0 for no look at all.
-    """
+    """Looks at one step in `every`, at none if it is 0, and says after an epoch what it saw."""
 
     def __init__(self, model: nn.Module, every: int = EVERY):
         self._model, self._every = model, every
@@ -95,19 +91,14 @@ class Monitor:
     ) -> dict[str, Any]:
         """What an epoch was like, in plain numbers and words; the next step begins a new one.
 
-        Args:
-            losses: of every step, nats.
-            norms: of the gradient before clipping, of every step.
-            clip_norm: what gradients were clipped to.
+        Of every step, and there must be one, `losses` are in nats and `norms` are those of the
+        gradient before it was clipped to `clip_norm`.
 
         Returns:
             `verdict`: what is wrong, by name, or `healthy`; `words`: a sentence and a cure for
             each; `looks`: steps looked at; `layers`: by layer, medians over the looks: `grad_norm`
             (before clipping) and `update_ratio` of layers with weights, `dead` of rectifiers,
             `saturated` of tanh, sigmoid and recurrent layers (of which `GateWatch` says more).
-
-        Raises:
-            ValueError: there was no step.
         """
         if np.size(losses) == 0:
             raise ValueError("no step was taken since the last report: nothing can be said of it")
@@ -124,23 +115,19 @@ class Monitor:
 
 
 class Look:
-    """One step looked at, with hooks on the model until `close`.
-
-    Attributes:
-        seen: measures by layer.
-    """
+    """One step looked at, with hooks on the model until `close`."""
 
     def __init__(self, model: nn.Module, weights: Weights, gates: list[GateWatch]):
-        self.seen: Layers = {name: {} for name in weights}
+        self.seen: Layers = {name: {} for name in weights}  # what was measured, by layer
         self._weights, self._gates = weights, gates
         self._before = {name: [w.detach().clone() for w in own] for name, own in weights.items()}
         self._channels = 1  # their axis in what the latest layer gave
         self._dead: dict[str, list[Tensor]] = {}
         self._handles: list[RemovableHandle] = []
         for path, module in model.named_modules():
-            hook = self._hook_for(short_name(path) or type(module).__name__, module)
-            if hook is not None:
-                self._handles.append(module.register_forward_hook(hook))
+            if isinstance(module, _WATCHED):
+                see = partial(self._see, short_name(path) or type(module).__name__)
+                self._handles.append(module.register_forward_hook(see))
         for watch in gates:
             self._handles += watch.attach()
 
@@ -168,29 +155,18 @@ class Look:
         for handle in self._handles:
             handle.remove()
 
-    def _hook_for(self, name: str, module: nn.Module) -> Callable[..., None] | None:
+    def _see(self, name: str, module: nn.Module, _: object, out: Any) -> None:
         if isinstance(module, _RECTIFIERS):
-            return lambda module, args, out: self._see_rectified(name, out)
-        if isinstance(module, _SQUASHERS):
-            return lambda module, args, out: self._see_squashed(name, module, out)
-        if isinstance(module, _CHANNELS_FIRST):
-            return lambda module, args, out: setattr(self, "_channels", 1)
-        if isinstance(module, _CHANNELS_LAST):
-            return lambda module, args, out: setattr(self, "_channels", -1)
-        return None
-
-    def _see_rectified(self, name: str, out: Tensor) -> None:
-        """A unit is dead if it is positive nowhere in the batch; calls count by themselves.
-
-        One ReLU may stand behind several layers, of several widths.
-        """
-        axis = self._channels if out.dim() > 2 else -1
-        largest_C = out.detach().movedim(axis, -1).reshape(-1, out.shape[axis]).amax(dim=0)
-        self._dead.setdefault(name, []).append(~(largest_C > 0))
-
-    def _see_squashed(self, name: str, module: nn.Module, out: Tensor) -> None:
-        share = is_saturated(out.detach(), tanh=isinstance(module, nn.Tanh)).float().mean()
-        self.seen.setdefault(name, {})["saturated"] = share.item()
+            # A unit is dead if it is positive nowhere in the batch. Calls count by themselves: one
+            # ReLU may stand behind several layers, of several widths.
+            axis = self._channels if out.dim() > 2 else -1
+            largest_C = out.detach().movedim(axis, -1).reshape(-1, out.shape[axis]).amax(dim=0)
+            self._dead.setdefault(name, []).append(~(largest_C > 0))
+        elif isinstance(module, _SQUASHERS):
+            saturated = is_saturated(out.detach(), tanh=isinstance(module, nn.Tanh))
+            self.seen.setdefault(name, {})["saturated"] = saturated.float().mean().item()
+        else:
+            self._channels = 1 if isinstance(module, _CHANNELS_FIRST) else -1
 
 
 def layer_weights(model: nn.Module) -> Weights:

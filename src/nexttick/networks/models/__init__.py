@@ -29,8 +29,7 @@ MODELS: dict[str, dict[str, Builder]] = {
 def build_model(options: ModelOptions, num_features: int, num_horizons: int) -> TickModel:
     """A fresh network; its weights follow the seed of `torch.manual_seed`.
 
-    Raises:
-        ValueError: type or architecture are unknown, or the sizes make no network.
+    What is unknown, or makes no network, is a ValueError.
     """
     if options.is_own:
         return build_own(options, num_features, num_horizons)

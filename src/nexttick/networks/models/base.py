@@ -86,14 +86,9 @@ class TickModel(nn.Module, ABC):
     def advance(self, x_TF: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
         """The next ticks of one segment: logits of the last of them, and what to remember.
 
-        This is the form for finite memory: the last `context - 1` ticks are kept, and seen again.
-
-        Args:
-            x_TF: features of the next T ticks.
-            past: from the ticks before; None at the start of a segment.
-
-        Returns:
-            Logits of shape (k, H), of the k ticks that have enough history; empty where none has.
+        `past` is None at the start of a segment; the logits, shape (k, H), are those of the k ticks
+        that have enough history. This is the form for finite memory: the last `context - 1` ticks
+        are kept, and seen again.
         """
         seen = len(x_TF) + (past.seen if past else 0)
         x_TF = torch.cat([past.kept[0], x_TF]) if past else x_TF

@@ -34,19 +34,9 @@ def dilated(channels: int, options: ModelOptions) -> Chain:
 
 
 def _convolutions(channels: int, options: ModelOptions, dilations: list[int]) -> Chain:
-    layers = (
-        ConvBlock(
-            c_in,
-            c_out,
-            options.kernel_size,
-            dilation=dilation,
-            norm=options.norm,
-            dropout=options.dropout,
-            padding="none",
-        )
-        for dilation, (c_in, c_out) in zip(dilations, _widths(channels, options), strict=True)
-    )
-    return Chain(*layers)
+    block = partial(ConvBlock, norm=options.norm, dropout=options.dropout, padding="none")
+    widths = zip(_widths(channels, options), dilations, strict=True)
+    return Chain(*(block(*ends, options.kernel_size, dilation=d) for ends, d in widths))
 
 
 def repeated(
@@ -62,15 +52,7 @@ def repeated(
 
 def dense(channels: int, options: ModelOptions) -> Chain:
     """A dense block of `num_layers` layers, then back to `hidden_size` (Huang et al. 2016)."""
-    block = DenseBlock(
-        channels,
-        _growth(options),
-        options.num_layers,
-        options.kernel_size,
-        norm=options.norm,
-        padding="none",
-    )
-    return _compressed(block, options)
+    return _compressed(DenseBlock, channels, options)
 
 
 def condense(channels: int, options: ModelOptions) -> Chain:
@@ -80,25 +62,15 @@ def condense(channels: int, options: ModelOptions) -> Chain:
             f"--arch condense drops {channels} channels in {_CONDENSED} equal parts: give a "
             f"--hidden-size (and with --bins 0 a number of features) that divides by {_CONDENSED}"
         )
-    block = CondenseBlock(
-        channels,
-        _growth(options),
-        options.num_layers,
-        options.kernel_size,
-        groups=_CONDENSED,
-        factor=_CONDENSED,
-        norm=options.norm,
-        padding="none",
-    )
-    return _compressed(block, options)
+    block = partial(CondenseBlock, groups=_CONDENSED, factor=_CONDENSED)
+    return _compressed(block, channels, options)
 
 
-def _growth(options: ModelOptions) -> int:
-    """Channels that a dense layer adds: near a quarter of the width, in whole groups."""
-    return max(1, options.hidden_size // 16) * _CONDENSED
-
-
-def _compressed(block: Block, options: ModelOptions) -> Chain:
+def _compressed(make: Callable[..., Block], channels: int, options: ModelOptions) -> Chain:
+    # What a dense layer adds is near a quarter of the width, in whole groups.
+    growth = max(1, options.hidden_size // 16) * _CONDENSED
+    sizes = (channels, growth, options.num_layers, options.kernel_size)
+    block = make(*sizes, norm=options.norm, padding="none")
     # A pool of one tick keeps every tick's output its own; the paper's pool of two would not.
     transition = Transition(block.out_channels, options.hidden_size, 1, norm=options.norm)
     return Chain(block, nn.Dropout(options.dropout), transition)

@@ -16,13 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nexttick.checks import too_short
+from nexttick.networks.layers import condensenet
 from nexttick.networks.layers.block import Chain, State
-from nexttick.networks.layers.condensenet import (
-    condense_to,
-    condensed,
-    group_lasso,
-    learned_group_convs,
-)
 from nexttick.networks.models.base import TickModel
 from nexttick.networks.models.bodies import BODIES
 from nexttick.networks.models.encoding import encoder
@@ -36,10 +31,9 @@ class CNN(TickModel):
     """A body of convolutions, then a head that sees exactly `sequence_length` ticks.
 
     Shapes: x_BTF to logits_BKH with K = T - sequence_length + 1.
-
-    Raises:
-        ValueError: the body sees more than `sequence_length` ticks.
     """
+
+    after_head: int = 0  # ticks of history that are left for what a subclass puts behind the head
 
     def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
         super().__init__()
@@ -53,11 +47,6 @@ class CNN(TickModel):
         with torch.no_grad():
             self.head.weight.mul_(_SMALL)
         self.newest = nn.Linear(channels, num_horizons)
-
-    @property
-    def after_head(self) -> int:
-        """Ticks of history that are left for what a subclass puts behind the head."""
-        return 0
 
     def make_body(self, channels: int, options: ModelOptions) -> Chain:
         """The layers between encoding and head."""
@@ -89,25 +78,26 @@ class CondenseCNN(CNN):
 
     def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
         super().__init__(options, num_features, num_horizons)
-        self.stages = max(conv.factor for conv in learned_group_convs(self)) - 1
+        self.stages = max(conv.factor for conv in condensenet.learned_group_convs(self)) - 1
 
     @property
     def stage(self) -> int:
         """Stages of pruning that are done; all where the convolutions are grouped ones by now."""
-        return min((conv.stage for conv in learned_group_convs(self)), default=self.stages)
+        convs = condensenet.learned_group_convs(self)
+        return min((conv.stage for conv in convs), default=self.stages)
 
     def begin_epoch(self, progress: float) -> None:
         """Prune to the stage that is due."""
-        condense_to(self, progress)
+        condensenet.condense_to(self, progress)
 
     def penalty(self) -> Tensor:
         """The group lasso, which makes the filters of a group agree on what to drop."""
-        return _LASSO * group_lasso(self)
+        return _LASSO * condensenet.group_lasso(self)
 
     def finished(self) -> TickModel:
         """Pruned to the end, with grouped convolutions in the place of the learned ones."""
-        condense_to(self, 1.0)
-        model = condensed(self)
+        condensenet.condense_to(self, 1.0)
+        model = condensenet.condensed(self)
         assert isinstance(model, TickModel)
         return model
 

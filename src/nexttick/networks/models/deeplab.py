@@ -33,20 +33,14 @@ class DeepLab(CNN):
     """
 
     def __init__(self, options: ModelOptions, num_features: int, num_horizons: int):
-        self._window = 1
         super().__init__(options, num_features, num_horizons)
-        self.field = DenseCRF(2, self._window, _STEPS)
-
-    @property
-    def after_head(self) -> int:
-        """What the field looks back."""
-        return _STEPS * self._window
+        self.field = DenseCRF(2, self.after_head // _STEPS, _STEPS)
 
     def make_body(self, channels: int, options: ModelOptions) -> Chain:
         """The convolutions, then dilations 1, 2, 4, … side by side as far as there are ticks."""
         convolutions = plain(channels, options)
         left = options.sequence_length - int(convolutions.receptive_field)
-        self._window = max(1, left // (3 * _STEPS))
+        self.after_head = _STEPS * max(1, left // (3 * _STEPS))
         farthest = max(1, (left - self.after_head) // 2)
         rates = [2**k for k in range(farthest.bit_length())]
         width = options.hidden_size

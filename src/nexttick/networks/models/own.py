@@ -21,11 +21,7 @@ from nexttick.options import ModelOptions
 
 
 def build_own(options: ModelOptions, num_features: int, num_horizons: int) -> TickModel:
-    """Import the class that `options.type` names, and build its network.
-
-    Raises:
-        ValueError: there is no such module or class, or it is no network.
-    """
+    """Import the class that `options.type` names, and build its network."""
     name = options.type
     module_name, _, class_name = name.partition(":")
     here = str(Path.cwd())
