@@ -69,11 +69,7 @@ class ExplodingOptions:
 
 
 def check(options: VanishingOptions | ExplodingOptions) -> None:
-    """Refuse values without sense, all of them in one message.
-
-    Raises:
-        ValueError: with every bad value and its cure.
-    """
+    """Refuse values without sense, all of them in one ValueError, each with its cure."""
     found = list(mistakes(options))
     if isinstance(options, VanishingOptions):
         if options.depth >= 1 and options.depth % 2:

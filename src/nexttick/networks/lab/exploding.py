@@ -133,17 +133,8 @@ def clip_norm(parameters: Iterable[Tensor], threshold: float, epsilon: float = 0
     """Scale the gradient of all parameters together down to a norm, where it is larger.
 
     g = dE/dθ; if |g| >= threshold: g <- threshold / |g| g. The direction stays, the length is cut.
-
-    Args:
-        parameters: those without a gradient are passed over.
-        threshold: the largest norm, above 0.
-        epsilon: is added to |g|; 1e-6 gives the numbers of `torch.nn.utils.clip_grad_norm_`.
-
-    Returns:
-        The norm before.
-
-    Raises:
-        ValueError: the threshold is not above 0.
+    Parameters without a gradient are passed over; `epsilon` is added to |g|, and at 1e-6 gives the
+    numbers of `torch.nn.utils.clip_grad_norm_`. Returns the norm before.
     """
     if not threshold > 0:
         raise ValueError(f"threshold {threshold}: give a norm above 0")

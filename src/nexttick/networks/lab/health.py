@@ -26,15 +26,7 @@ _KEPT = ("epoch", "train_loss", "valid_loss", "lr", "grad_norm", "clipped", "hea
 
 
 def read_records(run: Path) -> Records:
-    """The epochs of a run with their health.
-
-    Args:
-        run: a run folder; its training may still be going on.
-
-    Raises:
-        ValueError: no such run, no epoch yet, a damaged line, or a run from before health was
-            recorded.
-    """
+    """The epochs of a run folder with their health; its training may still be going on."""
     path = run / "log.jsonl"
     if not path.is_file():
         raise ValueError(f"{run} is no run folder: it holds no log.jsonl")
@@ -62,16 +54,9 @@ def read_records(run: Path) -> Records:
 
 def measured(records: Records, measure: str) -> dict[str, list[Any]]:
     """One measure by layer, a value for each epoch; None where there is none."""
-    layers = dict.fromkeys(
-        name
-        for record in records
-        for name, measures in record["health"]["layers"].items()
-        if measure in measures
-    )
-    return {
-        name: [record["health"]["layers"].get(name, {}).get(measure) for record in records]
-        for name in layers
-    }
+    epochs = [record["health"]["layers"] for record in records]
+    names = dict.fromkeys(name for layers in epochs for name in layers if measure in layers[name])
+    return {name: [layers.get(name, {}).get(measure) for layers in epochs] for name in names}
 
 
 class Panel(NamedTuple):

@@ -27,15 +27,10 @@ from nexttick.networks.layers.block import State
 
 @dataclass(frozen=True)
 class Signal:
-    """An error signal on its way back.
+    """An error signal on its way back."""
 
-    Attributes:
-        back: ticks, or convolutions, between h_k and the loss.
-        norm: |dE_t/dh_k| there, median over sequences.
-    """
-
-    back: list[int]
-    norm: list[float]
+    back: list[int]  # ticks, or convolutions, between h_k and the loss
+    norm: list[float]  # |dE_t/dh_k| there, median over sequences
 
 
 def signal_through_ticks(net: RecurrentNet, task: MemoryTask, x_BTC: Tensor, y_B: Tensor) -> Signal:

@@ -16,17 +16,11 @@ from torch.nn.functional import cross_entropy
 
 
 class MemoryTask(ABC):
-    """Sequences and what must be known after their last tick.
+    """Sequences and what must be known after their last tick."""
 
-    Attributes:
-        inputs: channels of a tick.
-        outputs: numbers that a network gives at the last tick.
-        chance: share of right answers without any memory.
-    """
-
-    inputs: ClassVar[int]
-    outputs: ClassVar[int]
-    chance: ClassVar[float]
+    inputs: ClassVar[int]  # channels of a tick
+    outputs: ClassVar[int]  # numbers that a network gives at the last tick
+    chance: ClassVar[float]  # share of right answers without any memory
 
     @abstractmethod
     def draw(self, batch: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:

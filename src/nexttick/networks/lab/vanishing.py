@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nexttick.networks.lab import signals
 from nexttick.networks.lab.drawing import LINES, logarithmic, new_figure
 from nexttick.networks.lab.experiments import VanishingOptions
 from nexttick.networks.lab.exploding import clip_norm
 from nexttick.networks.lab.nets import CONVOLUTIONAL, RECURRENT, ConvNet, RecurrentNet
-from nexttick.networks.lab.signals import (
-    Signal,
-    relative,
-    signal_through_layers,
-    signal_through_ticks,
-)
 from nexttick.networks.lab.tasks import TASKS, Copy, MemoryTask
 
 if TYPE_CHECKING:
@@ -64,21 +59,14 @@ def score(net: Net, task: MemoryTask, length: int, seed: int) -> dict[str, float
 
 @dataclass(frozen=True)
 class Experiment:
-    """Networks of several kinds, followed back before training and after.
-
-    Attributes:
-        build: a fresh network of a kind, which may start with a memory of so many ticks.
-        signal: how the error signal of one is followed.
-        far: ticks of the sequences that are followed before training.
-        length: ticks of those that are trained on, and followed after.
-    """
+    """Networks of several kinds, followed back before training and after."""
 
     kinds: Iterable[str]
     task: MemoryTask
-    build: Callable[[str, int], Net]
-    signal: Callable[[Any, MemoryTask, Tensor, Tensor], Signal]
-    far: int
-    length: int
+    build: Callable[[str, int], Net]  # of a kind, which may start with a memory of so many ticks
+    signal: Callable[[Any, MemoryTask, Tensor, Tensor], signals.Signal]
+    far: int  # ticks of the sequences that are followed before training
+    length: int  # ticks of those that are trained on, and followed after
     steps: int
     lr: float
 
@@ -102,30 +90,25 @@ class Experiment:
 
 
 def run(options: VanishingOptions, say: Say = print) -> Result:
-    """Follow the error signals of all networks, before training and after.
+    """Follow the error signals of all networks, before training and after; `say` each when done.
 
-    Args:
-        options: lengths, depths and steps.
-        say: is given a line about each network that is done.
-
-    Returns:
-        The `options`, `ticks` and `layers`; in each of these two `chance`, the share of right
-        answers without memory, and by network `untrained` and `trained`: a `Signal` each, and of
-        the trained one also `right` and `loss`.
+    Given are the `options`, `ticks` and `layers`; in each of these two `chance`, the share of right
+    answers without memory, and by network `untrained` and `trained`: a `Signal` each, and of the
+    trained one also `right` and `loss`.
     """
     task, copy = TASKS[options.task], Copy()
     ticks = Experiment(
         RECURRENT,
         task,
         lambda kind, length: RecurrentNet(kind, task, options.hidden_size, length),
-        signal_through_ticks,
+        signals.signal_through_ticks,
         *(options.ticks, options.length, options.steps, LR),
     )
     layers = Experiment(
         CONVOLUTIONAL,
         copy,
         lambda kind, _: ConvNet(kind, copy, options.channels, options.depth),
-        signal_through_layers,
+        signals.signal_through_layers,
         *(options.delay, options.delay, options.conv_steps, CONV_LR),
     )
     threads = torch.get_num_threads()
@@ -161,7 +144,8 @@ def draw(result: Result) -> Figure:
             axis.plot([], [], " ", label=f"without memory: {result[part]['chance']:.0%} right")
         for style, (kind, signal) in zip(LINES, result[part][when].items(), strict=True):
             right = f": {signal['right']:.0%} right" if "right" in signal else ""
-            axis.plot(signal["back"], relative(signal), label=kind + right, markevery=0.08, **style)
+            norms = signals.relative(signal)
+            axis.plot(signal["back"], norms, label=kind + right, markevery=0.08, **style)
         logarithmic(axis)
         axis.set_ylim(bottom=max(FLOOR, axis.get_ylim()[0]))
         axis.set_xlabel(rf"distance from the loss, $t - k$ ({unit})")

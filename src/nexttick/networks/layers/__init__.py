@@ -8,6 +8,9 @@ and `paddings` offer a choice. What they share means the same in each; docstring
 - `kernel_size`: inputs that one output of a convolution weighs, on each axis.
 - `stride`: inputs from one output to the next.
 - `dilation`: inputs from one of the kernel's weights to the next.
+- `bias`: whether each channel out has a constant.
+- `width`: channels inside; those out if not given.
+- `dropout`: probability with which training silences a value.
 - `norm`: normalisation after each convolution: `batch`, `layer` (over channels) or `none`.
 - `nd`: 1 for ticks, 2 for images.
 - `padding`: `causal` (ticks only: output t sees inputs up to t), `symmetric` or `none`.

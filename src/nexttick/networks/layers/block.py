@@ -63,10 +63,8 @@ class Block(nn.Module, ABC):
         """One tick in, (B, in_channels): its output, (B, out_channels), and the next state.
 
         From the receptive field on, the numbers are those of the whole call without padding; with
-        causal padding they are so from the first tick.
-
-        Raises:
-            ValueError: the block gives no output of its own for each tick.
+        causal padding they are so from the first tick. A block that gives no output of its own for
+        each tick refuses with a ValueError.
         """
         raise ValueError(
             f"{type(self).__name__} has no tick-by-tick form (nd={self.nd}, stride={self.stride}, "
@@ -88,13 +86,10 @@ POINTWISE = (
 
 
 class Chain(Block):
-    """Blocks and pointwise layers one after the other; spans, lengths and strides compose.
+    """Blocks, and layers of `POINTWISE` between them; spans, lengths and strides compose.
 
     Shapes: those of the first block in, of the last block out. Receptive field: for plain
     convolutions 1 + sum over layers of dilation (kernel - 1) times the strides before it.
-
-    Args:
-        layers: blocks, and layers of `POINTWISE` between them; at least one block.
     """
 
     def __init__(self, *layers: nn.Module):
@@ -154,12 +149,8 @@ class Chain(Block):
 class PathBlock(Block, ABC):
     """A path of layers, and what a subclass puts beside it, which sees no more than the path.
 
-    Shapes and receptive field: the path's.
-
-    Args:
-        path: the layers.
-        padding: of the path; without, what stands beside it is trimmed to its length.
-        more: channels out, beside those of the path.
+    Shapes and receptive field: the path's. `padding` is the path's too: without, what stands beside
+    it is trimmed to its length. `more` are the channels out beside those of the path.
     """
 
     def __init__(self, path: Chain, padding: Padding = "causal", more: int = 0):

@@ -104,11 +104,7 @@ class LearnedGroupConv(PlaceByPlace):
 
     @torch.no_grad()
     def prune(self) -> None:
-        """One stage: each group drops the in_channels / C inputs that weigh least.
-
-        Raises:
-            ValueError: after the last stage.
-        """
+        """One stage: each group drops the in_channels / C inputs that weigh least."""
         if self.stage == self.factor - 1:
             raise ValueError(f"prune: all {self.stage} stages are done; condense() comes next")
         # What was dropped before weighs without end, so that it is not chosen a second time.
@@ -123,11 +119,7 @@ class LearnedGroupConv(PlaceByPlace):
 
     @torch.no_grad()
     def condense(self) -> CondensedConv:
-        """The same function as an index and a grouped convolution.
-
-        Raises:
-            ValueError: before the last stage of pruning.
-        """
+        """The same function as an index and a grouped convolution, once all stages are done."""
         if self.stage < self.factor - 1:
             raise ValueError(
                 f"condense: stage {self.stage} of {self.factor - 1}; "
@@ -146,11 +138,7 @@ class LearnedGroupConv(PlaceByPlace):
 class CondensedConv(PlaceByPlace):
     """What a learned group convolution becomes: an index layer and a grouped 1-convolution.
 
-    Shapes: (B, in_channels, T) to (B, out_channels, T).
-
-    Args:
-        groups: groups of filters.
-        left: inputs of each group.
+    Shapes: (B, in_channels, T) to (B, out_channels, T). Each group has `left` inputs.
     """
 
     index: Tensor
@@ -179,8 +167,8 @@ class CondenseBlock(PathBlock):
         in_channels: a multiple of `factor`.
         growth: channels that each layer adds; a multiple of `factor` and `groups`.
         kernel_size: of each layer's second convolution.
-        groups: groups of both convolutions.
-        factor: condensation factor of the first.
+        groups: of both convolutions.
+        factor: of the first.
         bottleneck: width between a layer's convolutions, in growths; 4 in the paper.
     """
 
@@ -223,9 +211,6 @@ def stage_at(progress: float, factor: int) -> int:
 
     The C - 1 stages divide the first half of training evenly; in the second half what is left
     trains on (the paper's figure 5).
-
-    Raises:
-        ValueError: for a progress outside 0 to 1.
     """
     if not 0 <= progress <= 1:
         raise ValueError(f"progress={progress}: give the share of training done, 0 to 1")
@@ -246,11 +231,7 @@ def group_lasso(model: nn.Module) -> Tensor:
 
 
 def condensed(model: nn.Module) -> nn.Module:
-    """A copy whose learned group convolutions have become grouped ones; equal in output.
-
-    Raises:
-        ValueError: where pruning is not at its end.
-    """
+    """A copy, equal in output, whose learned group convolutions, pruned to the end, are grouped."""
     copy = deepcopy(model)
     if isinstance(copy, LearnedGroupConv):
         return copy.condense()

@@ -8,16 +8,10 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from nexttick.networks.layers import shapes
 from nexttick.networks.layers.block import Block, Chain, PathBlock, State
 from nexttick.networks.layers.normalisation import norm_layer
-from nexttick.networks.layers.shapes import (
-    Padding,
-    check_divides,
-    check_positive,
-    margins,
-    output_length,
-    reach,
-)
+from nexttick.networks.layers.shapes import Padding, check_positive, margins
 
 
 class Conv(Block):
@@ -28,14 +22,7 @@ class Conv(Block):
 
     Shapes: (B, in_channels, T) to (B, out_channels, T'), T' = ceil(T / stride) with padding and
     floor((T - dilation (kernel_size - 1) - 1) / stride) + 1 without. Receptive field:
-    1 + dilation (kernel_size - 1).
-
-    Args:
-        groups: parts of the channels that do not see each other.
-        bias: whether each channel out has a constant.
-
-    Raises:
-        ValueError: for sizes below 1, groups that divide no channels, a padding without sense.
+    1 + dilation (kernel_size - 1). `groups` are parts of the channels that do not see each other.
     """
 
     def __init__(
@@ -54,10 +41,9 @@ class Conv(Block):
         super().__init__(in_channels, out_channels, nd)
         check_positive("Conv", kernel_size=kernel_size, stride=stride, dilation=dilation)
         check_positive("Conv", groups=groups)
-        check_divides(
-            "Conv", in_channels=(in_channels, groups), out_channels=(out_channels, groups)
-        )
-        self.reach = reach(kernel_size, dilation)
+        channels = {"in_channels": (in_channels, groups), "out_channels": (out_channels, groups)}
+        shapes.check_divides("Conv", **channels)
+        self.reach = shapes.reach(kernel_size, dilation)
         self.margins = margins(self.reach, padding, nd)
         self.stride = Fraction(stride)
         self.parts = 1
@@ -88,21 +74,16 @@ class Conv(Block):
 
     def output_length(self, length: int) -> int:
         """Places at which the kernel fits."""
-        return output_length(
-            length, self.reach + 1, stride=int(self.stride), padded=sum(self.margins)
-        )
+        stride, padded = int(self.stride), sum(self.margins)
+        return shapes.output_length(length, self.reach + 1, stride=stride, padded=padded)
 
 
 class Average(Block):
     """Mean over windows of `size` inputs, one every `size`: `torch.nn.AvgPool1d` or `AvgPool2d`.
 
     Shapes: (B, C, T) to (B, C, ceil(T / size)) with padding, floor(T / size) without. With causal
-    padding output i is the mean of inputs (i - 1) size + 1 to i size. Receptive field: `size`.
-
-    Args:
-        size: inputs of a window; 1 leaves all as it is.
-        padding: averages of images have no middle for an even size, so `symmetric` fills up
-            behind the end instead.
+    padding output i is the mean of inputs (i - 1) size + 1 to i size. Averages of images have no
+    middle for an even size, so `symmetric` fills up behind the end. Receptive field: `size`.
     """
 
     def __init__(self, channels: int, size: int = 2, *, nd: int = 1, padding: Padding = "causal"):
@@ -133,7 +114,7 @@ class Average(Block):
         """Windows, whole ones or with a rest."""
         if self.fills:
             return -(-length // self.size)
-        return output_length(length, self.size, stride=self.size, padded=self.before)
+        return shapes.output_length(length, self.size, stride=self.size, padded=self.before)
 
 
 class ConvOptions(TypedDict, total=False):
@@ -168,9 +149,6 @@ class ConvBlock(PathBlock):
     """Convolution, norm, LeakyReLU (Maas et al. 2013) and dropout: the lecture's layer.
 
     Shapes and receptive field: those of `Conv`.
-
-    Args:
-        dropout: probability with which training silences a value.
     """
 
     def __init__(

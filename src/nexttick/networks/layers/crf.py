@@ -41,9 +41,6 @@ class DenseCRF(Block):
         weights: start of w_1 (time and price) and w_2 (time alone).
         scales: start of a and b (time and price beside each other) and c (time alone), in the
             units of what `forward` gets.
-
-    Raises:
-        ValueError: for sizes below 1, weights or scales that are not positive, other paddings.
     """
 
     nds = (1,)
@@ -74,10 +71,7 @@ class DenseCRF(Block):
         self.log_scales = nn.Parameter(torch.tensor(scales).log())
 
     def forward(
-        self,
-        logits_BLT: Tensor,
-        elapsed_BT: Tensor | None = None,
-        change_BT: Tensor | None = None,
+        self, logits_BLT: Tensor, elapsed_BT: Tensor | None = None, change_BT: Tensor | None = None
     ) -> Tensor:
         """Log-probabilities of each tick's labels after all steps.
 
@@ -139,14 +133,9 @@ class DenseCRF(Block):
         one_BT = torch.ones_like(like[:, 0])
         time = self._distance(one_BT if elapsed_BT is None else elapsed_BT)
         price = self._distance(0 * one_BT if change_BT is None else change_BT)
-        index = torch.arange(like.shape[2], device=like.device)
-        neighbour_TN = index[:, None] + torch.arange(
-            -self.before, self.after + 1, device=like.device
-        )
-        inside = (
-            (neighbour_TN >= 0) & (neighbour_TN < len(index)) & (neighbour_TN != index[:, None])
-        )
-        return self._weigh(time, price) * inside
+        inside_1TN = self._neighbours(one_BT[:1])
+        beside_N = torch.arange(-self.before, self.after + 1, device=like.device) != 0
+        return self._weigh(time, price) * (inside_1TN * beside_N)
 
     def _weigh(self, time: Tensor, price: Tensor) -> Tensor:
         """The kernel of squared differences in time and price."""

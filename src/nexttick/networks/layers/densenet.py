@@ -18,11 +18,8 @@ from nexttick.networks.layers.shapes import Padding, check_positive
 class Beside(PathBlock):
     """A path whose output stands beside its own input: [x, F(x)] (the paper's equation 2).
 
-    Shapes: (B, in_channels, T) to (B, in_channels + path's, T'). Receptive field: the path's.
-
-    Args:
-        path: layers of stride 1.
-        padding: of the path; without, x is trimmed to the path's length as `trim` says.
+    Shapes: (B, in_channels, T) to (B, in_channels + path's, T'). Receptive field: the path's, which
+    has stride 1.
     """
 
     def __init__(self, path: Chain, padding: Padding):
@@ -44,7 +41,6 @@ class DenseBlock(PathBlock):
         growth: channels that each layer adds; the paper's k.
         kernel_size: of each layer's second convolution.
         bottleneck: width between a layer's convolutions, in growths; 4 in the paper.
-        dropout: probability with which training silences a new value.
     """
 
     def __init__(
@@ -78,13 +74,8 @@ class DenseBlock(PathBlock):
 class Transition(PathBlock):
     """Between dense blocks: norm, ReLU, 1-conv to fewer channels, average of `pool` inputs.
 
-    Shapes: (B, in_channels, T) to (B, out_channels, ceil(T / pool)) with padding. Receptive
-    field: `pool`. With pool 1 every tick keeps its own output.
-
-    Args:
-        out_channels: half of those in, in the paper.
-        pool: inputs of an average.
-        padding: of the average.
+    Shapes: (B, in_channels, T) to (B, out_channels, ceil(T / pool)) with padding; in the paper the
+    channels are halved. Receptive field: `pool`. With pool 1 every tick keeps its own output.
     """
 
     def __init__(

@@ -30,7 +30,6 @@ class AtrousPyramid(Block):
     Args:
         out_channels: of each branch and of their sum.
         rates: dilation of each branch; 6, 12, 18, 24 in the paper, for images.
-        width: channels inside a branch; those out if not given.
     """
 
     def __init__(
@@ -60,18 +59,14 @@ class AtrousPyramid(Block):
         ]
         self.branches = nn.ModuleList(branches)
         self.parts = sum(branch.parts for branch in branches)
-        most = reach(kernel_size, max(rates))
         # Branches that look back less far begin later, so that all end at the same tick.
-        self.lost = [most - reach(kernel_size, rate) for rate in rates]
-        if padding != "none":
-            self.lost = [0] * len(rates)
+        behind = [max(rates) - rate if padding == "none" else 0 for rate in rates]
+        self.lost = [reach(kernel_size, rate) for rate in behind]
 
     def forward(self, x: Tensor) -> Tensor:
         """The sum of the branches, each over as much context as its dilation gives."""
-        outputs = [
-            branch(trim(x, lost, self.nd))
-            for branch, lost in zip(self.branches, self.lost, strict=True)
-        ]
+        branches = zip(self.branches, self.lost, strict=True)
+        outputs = [branch(trim(x, lost, self.nd)) for branch, lost in branches]
         return sum(outputs[1:], start=outputs[0])
 
     def initial_state(self, batch: int) -> State:

@@ -41,10 +41,7 @@ def batch_norm_training(
     one (divided by m - 1), as the paper's step 10 and torch have it. Of x, shape (B, C, ...), the m
     values of a channel are all of its batch and places. `momentum` is the share of this batch in
     the statistics that are returned beside it; None for a plain mean over batches. `epsilon` keeps
-    the square root from zero.
-
-    Raises:
-        ValueError: for one value a channel, which has no variance.
+    the square root from zero. One value a channel has no variance: a ValueError.
     """
     axes = [0, *range(2, x.dim())]
     m = x.numel() // x.shape[1]
@@ -60,11 +57,7 @@ def batch_norm_training(
 
 
 def batch_norm_evaluation(
-    x: Tensor,
-    gamma_C: Tensor,
-    beta_C: Tensor,
-    running: RunningStatistics,
-    epsilon: float = 1e-5,
+    x: Tensor, gamma_C: Tensor, beta_C: Tensor, running: RunningStatistics, epsilon: float = 1e-5
 ) -> Tensor:
     """Normalise by given statistics: one affine map of each value by itself.
 
@@ -92,11 +85,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def norm_layer(norm: str, channels: int, nd: int) -> nn.Module:
-    """The layer called `batch`, `layer` or `none`, for `channels` channels.
-
-    Raises:
-        ValueError: for any other name.
-    """
+    """The layer called `batch`, `layer` or `none`, for `channels` channels."""
     if norm == "batch":
         return nn.BatchNorm1d(channels) if nd == 1 else nn.BatchNorm2d(channels)
     if norm == "layer":

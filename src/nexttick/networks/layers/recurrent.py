@@ -162,7 +162,6 @@ class Recurrent(Block):
         hidden_size: channels of each layer and out.
         cell: `rnn`, `lstm` or `gru`.
         num_layers: cells on top of each other.
-        dropout: probability with which training silences a value between layers.
         reset: of `gru`: see `GRUCell`.
     """
 
@@ -227,11 +226,7 @@ class Recurrent(Block):
 
     @torch.no_grad()
     def load_torch(self, layer: nn.RNNBase) -> Recurrent:
-        """Take the weights of a torch layer of the same cell and sizes, one direction.
-
-        Raises:
-            ValueError: where sizes or number of layers differ.
-        """
+        """Take the weights of a torch layer of the same cell and sizes, one direction."""
         theirs = list(layer.parameters())
         ours = [
             weight
@@ -265,12 +260,7 @@ class SequenceNet(nn.Module):
     - `aligned`: x_BTC to y_BTK, an output at each input.
     - `delayed`: x_BTC to y_BNK, the first output at the last input, the others after it.
 
-    Where there is no input any more, zeros stand in its place.
-
-    Args:
-        stack: the recurrent layers.
-        outputs: K, values of one output.
-        shape: one of the five.
+    K is `outputs`. Where there is no input any more, zeros stand in its place.
     """
 
     def __init__(self, stack: Recurrent, outputs: int, shape: Shape = "aligned"):
@@ -282,15 +272,7 @@ class SequenceNet(nn.Module):
         self.head = nn.Linear(stack.out_channels, outputs)
 
     def forward(self, x_BTC: Tensor, count: int = 1) -> Tensor:
-        """Outputs y of the network's shape.
-
-        Args:
-            x_BTC: the inputs; T is 1 for the shapes that start with one.
-            count: N, for `one-to-many` and `delayed`.
-
-        Raises:
-            ValueError: for more inputs or outputs than the shape has.
-        """
+        """Outputs y of the network's shape; `count` is N, for `one-to-many` and `delayed`."""
         ticks = x_BTC.shape[1]
         check_positive("SequenceNet", ticks=ticks, count=count)
         if self.shape.startswith("one-") and ticks > 1:

@@ -38,10 +38,8 @@ def output_length(
 ) -> int:
     """Outputs of a convolution over `length` inputs and `padded` zeros, both sides together.
 
-    floor((length + padded - dilation (kernel_size - 1) - 1) / stride) + 1.
-
-    Raises:
-        ValueError: where the kernel is longer than what it slides over.
+    floor((length + padded - dilation (kernel_size - 1) - 1) / stride) + 1; a ValueError where the
+    kernel is longer than what it slides over.
     """
     room = length + padded - reach(kernel_size, dilation) - 1
     if room < 0:
@@ -66,9 +64,6 @@ def margins(total: int, padding: Padding, nd: int) -> tuple[int, int]:
     """Zeros before and after, of `total` that keep a length.
 
     Causal: all before, so that output t sees inputs up to t. Symmetric: half on each side.
-
-    Raises:
-        ValueError: for an unknown padding, causal images, or a total without halves.
     """
     if padding == "none":
         return 0, 0

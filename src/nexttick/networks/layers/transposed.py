@@ -31,10 +31,6 @@ class TransposedConv(Block):
         kernel_size: outputs over which an input is spread; 2 stride - stride % 2 if not given,
             the kernel of linear interpolation.
         stride: outputs per input.
-        bias: whether each channel out has a constant.
-
-    Raises:
-        ValueError: for a kernel shorter than the stride, which would leave outputs empty.
     """
 
     def __init__(
@@ -76,9 +72,8 @@ class TransposedConv(Block):
 
     def output_length(self, length: int) -> int:
         """`length` times the stride, and without padding the kernel's rest."""
-        return transposed_length(
-            length, self.kernel_size, stride=self.period, cropped=sum(self.cropped)
-        )
+        cropped = sum(self.cropped)
+        return transposed_length(length, self.kernel_size, stride=self.period, cropped=cropped)
 
     @torch.no_grad()
     def interpolate(self) -> TransposedConv:
@@ -107,7 +102,6 @@ class EncoderDecoder(Block):
 
     Args:
         out_channels: scores of each tick.
-        width: channels inside; those out if not given.
         depth: how often the length is divided.
         stride: by how much.
     """
