@@ -41,7 +41,6 @@ WS_URL, REST_URL = "wss://stream.binance.com:9443", "https://api.binance.com"
 MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 _FIRST_IN_US = 10**14  # as milliseconds the year 5138, as microseconds 1973
 _PAGE = 1000
-_OF_THE_CONNECTION = ("serverShutdown",)  # which will end
 
 
 def _reader(*fields: str) -> Callable[[dict[str, Any]], Tick]:
@@ -93,11 +92,7 @@ class BinanceHistory(TradesById):
         # For these requests only: ccxt's own methods count on milliseconds.
         before, exchange.headers = exchange.headers, {**(exchange.headers or {}), **MICROSECONDS}
         try:
-            return self._connection.rows(
-                f"{kind} of {market['symbol']}",
-                lambda: call({"symbol": market["id"], **params}),
-                read,
-            )
+            return self._asked(call, {"symbol": market["id"], **params}, read)
         finally:
             exchange.headers = before
 
@@ -128,17 +123,14 @@ class BinanceStream(Stream):
         path = f"/ws/{self._market.lower()}@trade?timeUnit=MICROSECOND"
         super().__init__(symbol, f"{ws_url.rstrip('/')}{path}", rest, waits)
 
-    def hello(self) -> Sequence[str]:
-        """Return nothing: the address says what is wanted."""
-        return ()
-
     def trades(self, message: Any, arrived_ns: int) -> Sequence[Trade]:
         """Return the trade in a message, bare or in the envelope of a combined stream."""
         data = message.get("data", message) if isinstance(message, dict) else None
         if not isinstance(data, dict):
             raise UnknownMessageError
         if data.get("e") != "trade" or data["s"] != self._market:
-            if data.get("e") in _OF_THE_CONNECTION or "result" in data:
+            # The connection will end, or was asked something.
+            if data.get("e") == "serverShutdown" or "result" in data:
                 return ()
             raise UnknownMessageError
         return (numbered_trade(_read_message(data), arrived_ns),)

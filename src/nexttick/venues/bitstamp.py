@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import polars as pl
-
 from nexttick.ticks.source import Missing, Page
 from nexttick.venues.history.walking import SETTLE_NS, Walked
 from nexttick.venues.trades import Tick, seconds_to_ns
@@ -36,15 +34,11 @@ class Bitstamp(Walked):
             return
         market = self._connection.market(self.series.symbol)
         call = self._connection.exchange.publicGetTransactionsPair
-        params = {"pair": market["id"], "time": reach}
-        where = f"trades of {self.series.symbol}"
-        rows = self._connection.rows(where, lambda: call(params), read_trade)
+        rows = self._asked(call, {"pair": market["id"], "time": reach}, read_trade)
         oldest_ns = self._oldest_ns(reach)  # waiting for the answer may have taken a while
         if start_ns < oldest_ns:
             yield self._too_old(start_ns, min(stop_ns, oldest_ns))
-        since_ns = max(start_ns, oldest_ns)
-        inside = rows.ticks.filter(pl.col("time").is_between(since_ns, stop_ns, closed="left"))
-        yield Page(inside, stop_ns, self._connection.received(), rows.set_aside)
+        yield self._page(rows, (max(start_ns, oldest_ns), stop_ns), stop_ns)
 
     def _oldest_ns(self, reach: str) -> int:
         """How far back an answer of now surely reaches, should our clock and theirs differ."""

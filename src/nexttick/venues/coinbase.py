@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import polars as pl
-
 from nexttick.ticks.source import Missing, Page
 from nexttick.venues.history.by_id import TradesById
 from nexttick.venues.history.walking import Place, Walked, believed
@@ -40,10 +38,7 @@ class Coinbase(TradesById):
 
     def _rows(self, market: dict[str, Any], params: dict[str, Any]) -> Rows:
         call = self._connection.exchange.publicGetProductsIdTrades
-        where = f"trades of {market['symbol']}"
-        return self._connection.rows(
-            where, lambda: call({"id": market["id"], **params}), read_trade
-        )
+        return self._asked(call, {"id": market["id"], **params}, read_trade)
 
 
 class CoinbaseAdvanced(Walked):
@@ -68,22 +63,12 @@ class CoinbaseAdvanced(Walked):
             elif len(rows.ticks) < LIMIT // 4:
                 width_s = min(2 * width_s, _WIDEST_S)
             until_ns = min(until_s * _S, stop_ns)
-            within = pl.col("time").is_between(max(since_s * _S, start_ns), until_ns, closed="left")
-            ticks = rows.ticks.filter(within)
-            yield Page(ticks, until_ns, self._connection.received(), rows.set_aside)
+            yield self._page(rows, (max(since_s * _S, start_ns), until_ns), until_ns)
             since_s = until_s
 
     def _window(self, market: dict[str, Any], since_s: int, until_s: int) -> Rows:
-        params = {
-            "product_id": market["id"],
-            "start": str(since_s),
-            "end": str(until_s),
-            "limit": LIMIT,
-        }
+        span = {"start": str(since_s), "end": str(until_s)}
+        params = {"product_id": market["id"], "limit": LIMIT, **span}
         call = self._connection.exchange.v3PublicGetBrokerageMarketProductsProductIdTicker
-        where = f"trades of {self.series.symbol}"
-
-        def ask(place: Place) -> Rows:
-            return self._connection.rows(where, lambda: call(params), read_trade, "trades")
-
-        return believed(ask, Place(None, since_s * _S))
+        place = Place(None, since_s * _S)
+        return believed(lambda _: self._asked(call, params, read_trade, "trades"), place)

@@ -19,7 +19,7 @@ from nexttick.ticks.source import Page, Series, SourceError, TransientError
 from nexttick.venues.feeds.order_by_id import Listing, Want
 from nexttick.venues.feeds.stream import Stream
 from nexttick.venues.history.connection import Connection
-from nexttick.venues.history.walking import Place, Walked, walk
+from nexttick.venues.history.walking import Place, Walked
 from nexttick.venues.messages import Trade
 from nexttick.venues.retrying import Waits
 from nexttick.venues.trades import (
@@ -83,14 +83,14 @@ class KrakenHistory(Walked):
                 return self._since(market, last_ns)[0]  # a page of less than a microsecond
             return rows
 
-        return walk(self._connection, ask, Place(None, start_ns), (start_ns, stop_ns))
+        return self._pages_from(Place(None, start_ns), (start_ns, stop_ns), ask)
 
     def _since(self, market: dict[str, Any], since_ns: int) -> tuple[Rows, int]:
-        exchange, where = self._connection.exchange, f"trades of {market['symbol']}"
+        call = self._connection.exchange.publicGetTrades
         params = {"pair": market["id"], "since": str(since_ns), "count": LIMIT}
-        answer = self._connection.ask(where, lambda: exchange.publicGetTrades(params), dict)
-        rows, last_ns = split_answer(answer, f"{exchange.id}: {where}")
-        return read_rows(rows, read_trade, f"{exchange.id}: {where}"), last_ns
+        answer = self._connection.ask(self._what, lambda: call(params), dict)
+        rows, last_ns = split_answer(answer, self._where)
+        return read_rows(rows, read_trade, self._where), last_ns
 
 
 def split_answer(answer: dict[str, Any], where: str) -> tuple[list[Any], int]:

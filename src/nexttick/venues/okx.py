@@ -31,9 +31,7 @@ class Okx(TradesById):
 
     def _rows(self, market: dict[str, Any], params: dict[str, Any]) -> Rows:
         call = self._connection.exchange.publicGetMarketHistoryTrades
-        asked = {"instId": market["id"], **params}
-        where = f"trades of {market['symbol']}"
-        return self._connection.rows(where, lambda: call(asked), read_trade, "data")
+        return self._asked(call, {"instId": market["id"], **params}, read_trade, "data")
 
 
 def options(symbol: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _LEEWAY_NS = 3_600_000_000_000  # so far may our clock be behind a venue's
 _S_DIGITS = 19  # of 2023-09-25T07:49:37
 
 Tick = tuple[int, float, float, int, int | None]  # time, price, amount, side, id
+Read = Callable[[Any], Tick]  # of one row, in a venue's own form
 
 UNREADABLE = (LookupError, TypeError, ValueError, OverflowError)
 """What the reader of a row raises where the row is not what it should be."""
@@ -68,7 +69,7 @@ def checked(tick: Tick, earliest_ns: int = 0, latest_ns: int = _ABOVE - 1) -> Ti
     return tick
 
 
-def read_rows(rows: Iterable[Any], read: Callable[[Any], Tick], where: str) -> Rows:
+def read_rows(rows: Iterable[Any], read: Read, where: str) -> Rows:
     """Read rows of the past; those that are no ticks are set aside.
 
     `read` raises one of `UNREADABLE` for them. Where there are rows and none of them can be read
@@ -116,9 +117,7 @@ def numbered_trade(tick: Tick, arrived_ns: int) -> Trade:
     return live_trade(tick, arrived_ns)
 
 
-def numbered_trades(
-    rows: Iterable[Any], read: Callable[[Any], Tick], arrived_ns: int
-) -> list[Trade]:
+def numbered_trades(rows: Iterable[Any], read: Read, arrived_ns: int) -> list[Trade]:
     """Read the rows of a REST answer that fills in what a stream missed: all of them, or none.
 
     A row that is not what it should be is a `TransientError`.

@@ -121,12 +121,6 @@ class BinanceArchive:
         jobs: files that are downloaded at once, and that wait on disk at most.
         timeout_s: longest silence of a connection.
         attempts: how often a request is tried that fails in passing.
-
-    Attributes:
-        consecutive_ids: true but for futures' trades, whose ids leave single numbers out.
-
-    Raises:
-        ValueError: an argument is wrong.
     """
 
     def __init__(
@@ -152,17 +146,15 @@ class BinanceArchive:
         self._client = partial(Http, timeout_s=timeout_s, attempts=attempts)
         self.name = "data.binance.vision"
         self.series = Series(_VENUES[market], symbol.upper(), kind)
+        # The ids of futures' trades leave single numbers out.
         self.consecutive_ids = market == "spot" or kind == "aggTrades"
 
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through the ticks with start_ns <= time < stop_ns, one page a UTC day.
 
         While a file is being downloaded there is a page without ticks a second, which tells how
-        many bytes came. A day that is not there is `Missing`, as is one whose file is wrong.
-
-        Raises:
-            SourceError: the archive refuses, or cannot be reached.
-            OSError: the temporary folder cannot be written in.
+        many bytes came. A day that is not there is `Missing`, as is one whose file is wrong. A
+        SourceError where the archive refuses, or cannot be reached.
         """
         today = day_of(now_ns())
         files = plan(start_ns, stop_ns, today)

@@ -44,9 +44,6 @@ class Bitcoincharts:
         base_url: of the API or of a mirror that keeps its form.
         timeout_s: longest silence of a connection.
         attempts: how often a request is tried that fails in passing.
-
-    Raises:
-        ValueError: the symbol is none of theirs.
     """
 
     def __init__(
@@ -76,9 +73,8 @@ class Bitcoincharts:
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through the ticks with start_ns <= time < stop_ns.
 
-        Raises:
-            TickError: what comes is no list of trades.
-            SourceError: it cannot be reached, refuses, or answers with other pages than asked for.
+        A TickError where what comes is no list of trades; a SourceError where it cannot be reached,
+        refuses, or answers with other pages than asked for.
         """
         from_s = start_ns // _S_NS
         if self._history:

@@ -46,12 +46,6 @@ class CoinMarketCap:
         base_url: of the API.
         timeout_s: longest silence of a connection.
         attempts: how often a request is tried that fails in passing.
-
-    Attributes:
-        notice: what a user must know of these ticks, in one sentence.
-
-    Raises:
-        ValueError: there is no key, or the symbol is none.
     """
 
     def __init__(
@@ -82,14 +76,13 @@ class CoinMarketCap:
         self.name = "CoinMarketCap quotes (5 minutes; no trades, amounts unknown)"
         self.series = Series("coinmarketcap", f"{self._coin}/{self._currency}", "quotes")
         self.consecutive_ids = False
-        self.notice = NOTICE
+        self.notice = NOTICE  # what a user must know of these ticks
 
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through the quotes with start_ns <= time < stop_ns, some 34 days a page.
 
-        Raises:
-            SourceError: the key or its plan is refused, or the coin is not known.
-            TickError: what comes is no list of quotes.
+        A SourceError where the key or its plan is refused, or the coin is not known; a TickError
+        where what comes is no list of quotes.
         """
         known_ns = max(start_ns, min(stop_ns, now_ns() - _LATE_NS))
         number = self._coin_id() if start_ns < known_ns else 0
@@ -114,9 +107,8 @@ class CoinMarketCap:
         try:
             # In the answer the coin stands under its number, or alone.
             coin = data if "quotes" in data else data[str(number)]
-            rows = [
-                (row["timestamp"], row["quote"][self._currency]["price"]) for row in coin["quotes"]
-            ]
+            unit = self._currency
+            rows = [(row["timestamp"], row["quote"][unit]["price"]) for row in coin["quotes"]]
             table = pl.DataFrame(rows, {"time": pl.String(), "price": pl.Float64()}, orient="row")
             times = table["time"].str.to_datetime("%+", time_unit="ns", time_zone="UTC")
         except (TypeError, KeyError, pl.exceptions.PolarsError) as error:

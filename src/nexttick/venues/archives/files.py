@@ -92,9 +92,6 @@ class Files:
         time_unit: as for `read_ticks`.
         timeout_s: longest silence of a connection.
         attempts: how often a request is tried that fails in passing.
-
-    Raises:
-        ValueError: an address of another kind or with other fields.
     """
 
     def __init__(

@@ -206,31 +206,27 @@ class CcxtFeed(ConnectedFeed):
         self._respite.check()
         try:
             await self._exchange.load_markets()
-            rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, self._params())
+            # As the stream does, Binance is to give single trades, not aggregated ones.
+            params = {}
+            if self.name.startswith("binance"):
+                of = self._exchange.market(self.symbol)
+                api = "fapiPublic" if of["linear"] else "dapiPublic" if of["inverse"] else "public"
+                params = {"fetchTradesMethod": f"{api}GetTrades"}
+            rows = await self._exchange.fetch_trades(self.symbol, since_ms, _PAGE, params)
         except (*_PARSING, ccxt.BaseError) as error:
             if self._is_refusal(error):
                 raise SourceError(f"{self.name} {self.symbol}: {error!r}") from error
             if isinstance(error, _TOO_MUCH):
                 headers = self._exchange.last_response_headers or {}
-                wait_s = retry_after_s(
-                    {k.lower(): v for k, v in headers.items()}.get("retry-after")
-                )
+                named = {name.lower(): value for name, value in headers.items()}
+                wait_s = retry_after_s(named.get("retry-after"))
                 self._respite.extend(_REST_S if wait_s is None else wait_s)
             raise TransientError(f"{self.name} {self.symbol}: {error!r}") from error
         trades = self._read(rows, time.time_ns())
         # ccxt orders ids as text: 1000 before 998.
-        numbers = [trade.id for trade in trades if 0 <= trade.id < TEXT_ID]
-        if len(numbers) == len(trades):
+        if all(0 <= trade.id < TEXT_ID for trade in trades):
             trades.sort(key=lambda trade: (trade.time_ns, trade.id))
         return trades
-
-    def _params(self) -> dict[str, str]:
-        """What makes `fetch_trades` give single trades, as the stream does: see Binance."""
-        if not self.name.startswith("binance"):
-            return {}
-        market = self._exchange.market(self.symbol)
-        kind = "fapiPublic" if market["linear"] else "dapiPublic" if market["inverse"] else "public"
-        return {"fetchTradesMethod": f"{kind}GetTrades"}
 
     def _is_refusal(self, error: Exception) -> bool:
         """A symbol counts as unknown only where there is a list of markets that lacks it."""

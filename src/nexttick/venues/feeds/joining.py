@@ -117,7 +117,10 @@ class Joined:
                 if self._out:
                     batch, self._out = self._out, []
                     yield batch
-                await self._inbox.news(self._idle_s())
+                busy = self._filling is not None and not self._filling.done()
+                wake_ns = None if busy else self._order.wake_ns()
+                idle_s = None if wake_ns is None else (wake_ns - time.monotonic_ns()) / 1e9
+                await self._inbox.news(idle_s)
         finally:
             await stopped(self._filling)
 
@@ -138,11 +141,6 @@ class Joined:
         if idle and self._order.wanted(now_ns) is not None:
             self._filling = asyncio.create_task(self._fill())
             self._inbox.watch(self._filling)
-
-    def _idle_s(self) -> float | None:
-        busy = self._filling is not None and not self._filling.done()
-        wake_ns = None if busy else self._order.wake_ns()
-        return None if wake_ns is None else (wake_ns - time.monotonic_ns()) / 1e9
 
     async def _fill(self) -> None:
         """Ask REST until the order wants no more, or it gives nothing more for too long."""

@@ -41,9 +41,9 @@ class Stream(ConnectedFeed):
         super().__init__(self.name, symbol, waits)
         self.url, self._rest, self._lives = url, rest, 0
 
-    @abstractmethod
     def hello(self) -> Sequence[str]:
-        """Return what to send when connected."""
+        """Return what to send when connected: nothing where the address says what is wanted."""
+        return ()
 
     @abstractmethod
     def trades(self, message: Any, arrived_ns: int) -> Sequence[Trade]:

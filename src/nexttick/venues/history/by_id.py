@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nexttick.ticks.source import Missing, Page, Series
 from nexttick.venues.history.connection import Connection
-from nexttick.venues.history.walking import DISORDER_NS, LOOKS, Place, Walked, walk
+from nexttick.venues.history.walking import DISORDER_NS, LOOKS, Place, Walked
 from nexttick.venues.trades import Rows
 
 
@@ -63,7 +63,7 @@ class TradesById(Walked):
             return Place(next_id, place.time_ns) if next_id <= newest_id else None
 
         first = Place(first_id, start_ns - DISORDER_NS)
-        yield from walk(self._connection, ask, first, (start_ns, stop_ns), further)
+        yield from self._pages_from(first, (start_ns, stop_ns), ask, further)
 
     def _newest_id(self, market: dict[str, Any]) -> int:
         """The highest id of three answers, for one may be old; -1 where there are no trades."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 
-from nexttick.ticks.record import SCHEMA
 from nexttick.ticks.source import Missing, Page, SourceError
 from nexttick.venues.history.walking import LOOKS, Walked
 from nexttick.venues.trades import Rows, Tick, read_rows
@@ -37,7 +36,7 @@ class TradesByTime(Walked):
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         self._connection.market(self.series.symbol)
         if not self._connection.exchange.has["fetchTrades"]:
-            raise SourceError(f"{self._where()}: ccxt has no trades of this venue; take another")
+            raise SourceError(f"{self._where}: ccxt has no trades of this venue; take another")
         newest = self._ask(None)
         if newest.ticks.is_empty() or _first(newest) < start_ns // _MS * _MS:
             yield self._page(newest, (start_ns, stop_ns), stop_ns)
@@ -54,9 +53,24 @@ class TradesByTime(Walked):
             if not (ended or _goes_on(rows, since_ns)):
                 rows = self._believed(since_ns)  # what came after may have come just now
             empty = empty + 1 if rows.ticks.is_empty() else 0
-            until_ns = stop_ns if ended else min(stop_ns, _until_ns(rows, since_ns, empty))
-            if not (ended or empty or _goes_on(rows, since_ns)):
-                yield self._full_millisecond(since_ns, len(rows.ticks))
+            if ended:
+                until_ns = stop_ns
+            elif _goes_on(rows, since_ns):
+                until_ns = _last(rows)  # before its last millisecond, which may go on
+            # Where nothing came, a venue may look ahead for some time only, and one of whole
+            # seconds may have nothing left of this one: the way on is in strides that grow.
+            elif empty:
+                until_ns = since_ns // _STRIDES_NS[0] * _STRIDES_NS[0]
+                until_ns += _STRIDES_NS[min(empty, len(_STRIDES_NS)) - 1]
+            else:
+                until_ns = since_ns + _MS
+                reason = (
+                    f"{self._where}: the millisecond at {since_ns} ns holds more trades than the "
+                    f"{len(rows.ticks)} of a page, and the venue cannot be asked for the others; "
+                    "take its archive"
+                )
+                yield Missing(since_ns, since_ns + _MS, reason)
+            until_ns = min(until_ns, stop_ns)
             yield self._page(rows, (max(since_ns, start_ns), until_ns), until_ns)
             since_ns = until_ns
 
@@ -82,7 +96,7 @@ class TradesByTime(Walked):
                 return
         reached = str(pl.Series([_first(newest)], dtype=pl.Datetime("ns")).dt.to_string()[0])
         raise SourceError(
-            f"{self._where()}: the venue gives its newest {len(newest.ticks)} trades only, back to "
+            f"{self._where}: the venue gives its newest {len(newest.ticks)} trades only, back to "
             f"{reached[:19]}, whatever time is asked for; fetch from after that, or take another "
             "venue or an archive"
         )
@@ -95,29 +109,13 @@ class TradesByTime(Walked):
         exchange, symbol = self._connection.exchange, self.series.symbol
         limit = exchange.feature_value(symbol, "fetchTrades", "limit")  # None where it's not known
         answer = self._connection.ask(
-            f"trades of {symbol}",
+            self._what,
             lambda: exchange.fetch_trades(symbol, since_ms, limit and int(limit)),
             list,
         )
         once = {trade["id"] or number: trade for number, trade in enumerate(answer)}
-        rows = read_rows(once.values(), read_trade, self._where())
+        rows = read_rows(once.values(), read_trade, self._where)
         return Rows(rows.ticks.sort("time", "id", maintain_order=True), rows.set_aside)
-
-    def _page(self, rows: Rows, span: tuple[int, int], until_ns: int) -> Page:
-        ticks = rows.ticks.filter(pl.col("time").is_between(*span, closed="left"))
-        if ticks["id"].null_count():
-            ticks = ticks.select(SCHEMA)
-        return Page(ticks, until_ns, self._connection.received(), rows.set_aside)
-
-    def _full_millisecond(self, time_ns: int, rows: int) -> Missing:
-        reason = (
-            f"{self._where()}: the millisecond at {time_ns} ns holds more trades than the {rows} "
-            "of a page, and the venue cannot be asked for the others; take its archive"
-        )
-        return Missing(time_ns, time_ns + _MS, reason)
-
-    def _where(self) -> str:
-        return f"{self._connection.exchange.id}: trades of {self.series.symbol}"
 
 
 def read_trade(trade: dict[str, Any]) -> Tick:
@@ -130,20 +128,6 @@ def read_trade(trade: dict[str, Any]) -> Tick:
 
 def _goes_on(rows: Rows, since_ns: int) -> bool:
     return not rows.ticks.is_empty() and _last(rows) > since_ns
-
-
-def _until_ns(rows: Rows, since_ns: int, empty: int) -> int:
-    """Up to where an answer is whole: before its last millisecond, which may go on.
-
-    Where nothing came (the `empty`-th time), a venue may look ahead for some time only, and one of
-    whole seconds may have nothing left of this one: the way on is in strides that grow.
-    """
-    if _goes_on(rows, since_ns):
-        return _last(rows)
-    if not empty:
-        return since_ns + _MS
-    stride_ns = _STRIDES_NS[min(empty, len(_STRIDES_NS)) - 1]
-    return (since_ns // _STRIDES_NS[0]) * _STRIDES_NS[0] + stride_ns
 
 
 def _first(rows: Rows) -> int:

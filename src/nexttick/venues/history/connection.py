@@ -24,7 +24,6 @@ from nexttick.venues.retrying import (
     retrying,
     system_words,
 )
-from nexttick.venues.trades import Rows, Tick, read_rows
 
 TIMEOUT_S = 30.0
 _SHOWN = 300  # letters of a venue's message
@@ -68,11 +67,8 @@ class Connection:
     def ask(self, what: str, call: Callable[[], Any], shape: type[T]) -> T:
         """Call ccxt, each of whose requests is made again and again while errors pass.
 
-        `what` is asked for stands in messages, `shape` is what the answer must be: list or dict.
-
-        Raises:
-            SourceError: the venue refuses, or errors do not pass.
-            TickError: the answer is of another shape.
+        `what` is asked for stands in messages. A SourceError where the venue refuses or errors do
+        not pass, a TickError where the answer is of another shape: list or dict.
         """
         import ccxt
 
@@ -90,17 +86,6 @@ class Connection:
             f"{self._scrubbed(str(answer))!r} came; the venue's form has changed, see whether a "
             "newer nexttick or ccxt knows it"
         )
-
-    def rows(
-        self, what: str, call: Callable[[], Any], read: Callable[[Any], Tick], key: str = ""
-    ) -> Rows:
-        """Ask for trades, and read them; see `ask` and `trades.read_rows`.
-
-        They stand under a key of the answer, or are all of it.
-        """
-        answer = self.ask(what, call, dict if key else list)
-        rows = answer.get(key, []) if isinstance(answer, dict) else answer
-        return read_rows(rows, read, f"{self.exchange.id}: {what}")
 
     @staticmethod
     def now_ns() -> int:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from nexttick.ticks.record import SCHEMA
 from nexttick.ticks.source import Missing, Page, Series
 from nexttick.venues.history.connection import Connection
-from nexttick.venues.trades import Rows, once_by_id
+from nexttick.venues.trades import Read, Rows, once_by_id, read_rows
 
 SETTLE_NS = 60_000_000_000  # trades this old are all published, whatever our clock and theirs say
 DISORDER_NS = 1_000_000_000  # by so much times may step back while ids go on
@@ -40,6 +41,8 @@ class Walked(ABC):
         self.name = f"ccxt {connection.exchange.id}"
         self.series = series
         self._connection = connection
+        self._what = f"{series.kind} of {series.symbol}"
+        self._where = f"{connection.exchange.id}: {self._what}"
 
     def pages(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through what of a span lies `SETTLE_NS` back; the rest is not there yet."""
@@ -53,32 +56,44 @@ class Walked(ABC):
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         """Go through a span that is all past."""
 
+    def _asked(
+        self, call: Callable[[Any], Any], params: dict[str, Any], read: Read, key: str = ""
+    ) -> Rows:
+        """Ask for trades and read them: they stand under a key of the answer, or are all of it."""
+        answer = self._connection.ask(self._what, lambda: call(params), dict if key else list)
+        rows = answer.get(key, []) if isinstance(answer, dict) else answer
+        return read_rows(rows, read, self._where)
 
-def walk(
-    connection: Connection,
-    ask: Callable[[Place], Rows],
-    place: Place,
-    span: tuple[int, int],
-    further: Callable[[Place], Place | None] = lambda place: None,
-) -> Iterator[Page]:
-    """Go from the place of the first trade that may be in a span to its end, or the last trade.
+    def _page(self, rows: Rows, span: tuple[int, int], until_ns: int) -> Page:
+        """The ticks of an answer that lie in a span, without ids where not all have one."""
+        ticks = rows.ticks.filter(pl.col("time").is_between(*span, closed="left"))
+        if ticks["id"].null_count():
+            ticks = ticks.select(SCHEMA)
+        return Page(ticks, until_ns, self._connection.received(), rows.set_aside)
 
-    `ask` gives the trades from a place on, in an answer of any length; `further` says where to go
-    on when none came, None where nothing follows. The span, in ns, is all past.
-    """
-    start_ns, stop_ns = span
-    until_ns = start_ns
-    while until_ns < stop_ns:
-        rows = believed(ask, place)
-        if rows.ticks.is_empty():
-            on = further(place)
-            place, until_ns = on or place, until_ns if on else stop_ns
-        else:
-            latest: int = rows.ticks["time"].max()  # type: ignore[assignment]
-            place = Place(rows.ticks["id"][-1] + 1, max(place.time_ns, latest))
-            until_ns = max(until_ns, min(place.time_ns - DISORDER_NS, stop_ns))
-        inside = rows.ticks.filter(pl.col("time").is_between(start_ns, stop_ns, closed="left"))
-        yield Page(inside, until_ns, connection.received(), rows.set_aside)
+    def _pages_from(
+        self,
+        place: Place,
+        span: tuple[int, int],
+        ask: Callable[[Place], Rows],
+        further: Callable[[Place], Place | None] = lambda place: None,
+    ) -> Iterator[Page]:
+        """Go from the place of the first trade that may be in a span to its end, or the last trade.
+
+        `ask` gives the trades from a place on, in an answer of any length; `further` says where to
+        go on when none came, None where nothing follows. The span, in ns, is all past.
+        """
+        until_ns, stop_ns = span
+        while until_ns < stop_ns:
+            rows = believed(ask, place)
+            if rows.ticks.is_empty():
+                on = further(place)
+                place, until_ns = on or place, until_ns if on else stop_ns
+            else:
+                latest: int = rows.ticks["time"].max()  # type: ignore[assignment]
+                place = Place(rows.ticks["id"][-1] + 1, max(place.time_ns, latest))
+                until_ns = max(until_ns, min(place.time_ns - DISORDER_NS, stop_ns))
+            yield self._page(rows, span, until_ns)
 
 
 def believed(ask: Callable[[Place], Rows], place: Place) -> Rows:
