@@ -183,7 +183,7 @@ class LocalExchange(ServerThread):
         faults = self.plan.schedule(len(self.ticks))
         for index, tick in enumerate(self.ticks):
             listened = self.plan.holds.get(index)
-            while listened is not None and bool(self._subscribers) != listened:
+            while listened is not None and self._listened() != listened:
                 await asyncio.sleep(0.001)
             for kind in faults.get(index, ()):
                 await self._someone_listens()
@@ -196,9 +196,12 @@ class LocalExchange(ServerThread):
             await self._tell(tick)
         await self._release()
 
+    def _listened(self) -> bool:
+        """Whether there is a subscriber who would notice a fault."""
+        return not all(subscriber.stalled for subscriber in self._subscribers.values())
+
     async def _someone_listens(self) -> None:
-        """Wait for a subscriber who would notice a fault."""
-        while all(subscriber.stalled for subscriber in self._subscribers.values()):
+        while not self._listened():
             await asyncio.sleep(0.001)
 
     async def _tell(self, tick: Tick) -> None:
