@@ -117,4 +117,7 @@ def test_a_network_that_cannot_be_built_is_refused_before_ticks_are_read(tmp_pat
     assert "give at least 17" in refused(
         "run", nowhere, "--arch", "residual", "--sequence-length", 16
     )
-    assert "cannot be imported" in refused("run", nowhere, "--type", "nowhere_at_all:Net")
+    # Whether a file exists is told first, without torch; what it holds is not looked at before.
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    assert "cannot be imported" in refused("run", empty, "--type", "nowhere_at_all:Net")
