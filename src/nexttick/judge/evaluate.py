@@ -56,8 +56,7 @@ def measure(
     metrics["data"] = report_data(
         pooled, subject.events, subject.data_hash, max_gap_ns, subject.how.files
     )
-    nulled: dict[str, Any] = with_nulls(metrics)
-    return nulled
+    return with_nulls(metrics)
 
 
 def _audit(subject: Subject, tasks: list[Task], say: Callable[[str], None]) -> dict[str, Any]:

@@ -101,8 +101,7 @@ def run_tasks(tasks: list[Task], events: pl.DataFrame, data_hash: str, jobs: int
 def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
     """Train and predict; the table of predictions is the last thing written.
 
-    Raises:
-        KeyboardInterrupt: training was stopped; its checkpoint is there to go on from.
+    Training that was stopped is a `KeyboardInterrupt`; its checkpoint is there to go on from.
     """
     fold = task.fold
     own = events[fold.start : fold.start + fold.split.end]
@@ -111,9 +110,8 @@ def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
     task.folder.mkdir(parents=True, exist_ok=True)
     test = np.arange(split.test, split.end)
     if task.contestant == BASELINES:
-        fitted = fit_on_training(prepared, task.baselines)
         rows, part = test, np.full(len(test), TEST)
-        answers = ask_baselines(fitted, prepared, rows)
+        answers = ask_baselines(fit_on_training(prepared, task.baselines), prepared, rows)
     else:
         # The validation part is predicted too: thresholds of a backtest are chosen on it.
         valid = np.arange(split.valid, split.valid_stop)

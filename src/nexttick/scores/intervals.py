@@ -54,11 +54,9 @@ class Evaluation:
 
     def differences(self, one: str, other: str) -> dict[str, Estimate]:
         """All scores of one contestant less those of the other, paired by resample."""
-        resampled = {
-            key: self.resampled[one][key] - self.resampled[other][key]
-            for key in self.resampled[one]
-        }
-        values = {key: self.scores[one][key] - self.scores[other][key] for key in resampled}
+        a, b = self.resampled[one], self.resampled[other]
+        resampled = {key: a[key] - b[key] for key in a}
+        values = {key: self.scores[one][key] - self.scores[other][key] for key in a}
         return self.resampler.estimates(values, resampled, _BIASED)
 
 
@@ -112,9 +110,8 @@ def evaluate(
                 for key, loss in scores.items()
                 if key.startswith("log_loss")
             }
-    n = len(y)
     values = {
-        name: {"n": n} | {key: float(whole[name][key][0]) for key in keys}
+        name: {"n": len(y)} | {key: float(whole[name][key][0]) for key in keys}
         for name, keys in resampled.items()
     }
     return Evaluation(values, resampler, resampled, errors)

@@ -16,11 +16,8 @@ def reliability_curve(
     """How often the price rose where a probability was given, over bins of equal mass.
 
     Events are in time order, the resampler is of the same. Equal probabilities are never parted,
-    so there may be fewer bins.
-
-    Returns:
-        A row a bin: `p`, the mean probability; `rate`, the share of rises, with its 95 % interval
-        `low` and `high`; `n`, the number of events.
+    so there may be fewer bins. A row a bin: `p`, the mean probability; `rate`, the share of rises,
+    with its 95 % interval `low` and `high`; `n`, the number of events.
     """
     k_N = np.searchsorted(equal_mass_edges(p, bins), p, side="right")
     n_K = np.bincount(k_N)

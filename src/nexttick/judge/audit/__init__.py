@@ -49,11 +49,8 @@ def audit(
     """Make every check of a predictor and the ticks that it was trained or tested on.
 
     Without `fitted`, the baselines of the test, the cheap ones are fitted on the training part.
-    `set_aside` is the table that came with the ticks; it adds a fact.
-
-    Raises:
-        ValueError: the ticks or the horizons are not those of `prepared`, or there are neither
-            baselines nor a training part to fit them on.
+    `set_aside` is the table that came with the ticks; it adds a fact. Other ticks or horizons than
+    those of `prepared` are a `ValueError`.
     """
     if fingerprint(ticks) != prepared.data_hash:
         raise ValueError("audit: these are not the ticks that were prepared")

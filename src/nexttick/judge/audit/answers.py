@@ -6,7 +6,6 @@ It walks from an event into the future, one event at a time, until the answer is
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,8 @@ _NEAR = 32  # events before the end of a segment, where labels go missing
 _ROUNDING = 1e-12  # of a price: smaller mean changes are none
 
 
-class PlainLabel(NamedTuple):
-    """A label, the event and the time at which it is known, and whether the price is the same."""
-
-    y: int
-    known_at: int
-    known_ns: int
-    tie: bool
+# A label, the event and the time at which it is known, and whether the price is the same.
+PlainLabel = tuple[int, int, int, bool]
 
 
 def check_labels(
@@ -74,7 +68,7 @@ def plain_answer(
     while True:
         j += 1
         if j == len(time) or time[j] - time[j - 1] > max_gap_ns:
-            return PlainLabel(MISSING, len(time), np.iinfo(np.int64).max, False), j - i
+            return (MISSING, len(time), np.iinfo(np.int64).max, False), j - i
         if duration_ns is not None:
             if time[j] > time[i] + duration_ns:
                 rise, known_ns = price[j - 1] - now, int(time[i]) + duration_ns
@@ -91,7 +85,7 @@ def plain_answer(
             known_ns = int(time[j])
             break
     y = MISSING if rise == 0 and options.ties == "skip" else int(rise > 0)
-    return PlainLabel(y, j, known_ns, bool(rise == 0)), j - i
+    return (y, j, known_ns, bool(rise == 0)), j - i
 
 
 def _sample(prepared: Prepared, rng: np.random.Generator, count: int) -> list[int]:
@@ -101,5 +95,4 @@ def _sample(prepared: Prepared, rng: np.random.Generator, count: int) -> list[in
     near = rng.choice(ends, count // 2) - rng.integers(1, _NEAR, count // 2)
     anywhere = rng.integers(0, n, count - count // 2)
     rows = np.unique(np.concatenate([np.maximum(near, 0), anywhere]))
-    chosen: list[int] = rng.permutation(rows).tolist()
-    return chosen
+    return rng.permutation(rows).tolist()

@@ -73,9 +73,8 @@ def backtest(
 def fee_curve(trades: Trades, fees_bps: Sequence[float] = FEES_BPS) -> pl.DataFrame:
     """Net result against the fee of an execution: the same round trips, other fees.
 
-    Returns:
-        `fee_bps`; `net_bps` of a round trip with its 95 % interval, `net_low_bps` and
-        `net_high_bps`; `net_bps_in_all`.
+    Columns are `fee_bps`; `net_bps` of a round trip with its 95 % interval, `net_low_bps` and
+    `net_high_bps`; `net_bps_in_all`.
     """
     fees = np.array(fees_bps, np.float64)
     before_fees = 2 * np.array(trades.break_even_fee_bps)
@@ -102,9 +101,8 @@ def latency_curve(
 ) -> pl.DataFrame:
     """Net result against latency: the same signals, later orders. `trade` says what is given.
 
-    Returns:
-        `latency_s`, `trades`, `gross_bps` and `net_bps` of a round trip, `net_bps_in_all`,
-        `break_even_fee_bps`.
+    Columns are `latency_s`, `trades`, `gross_bps` and `net_bps` of a round trip, `net_bps_in_all`,
+    `break_even_fee_bps`.
     """
 
     def row(latency_s: float) -> dict[str, float]:

@@ -151,15 +151,12 @@ class Trades:
         half_bps = (self.gross_bps - self.market.spread_bps) / 2
         return Resampler.fit([half_bps]).mean(half_bps)
 
-    def drawdown_bps(self) -> float:
-        """The deepest fall of the summed net results below an earlier height, or below 0."""
-        sums = np.append(0.0, np.cumsum(self.net_bps))
-        return float((np.maximum.accumulate(sums) - sums).max())
-
     def summary(self) -> dict[str, float]:
         """Results in all and of a round trip on average; NaN where there is none."""
         held_ns = self.market.time_ns[self.exit] - self.market.time_ns[self.entry]
         days, events = self.market.days, len(self.market.time_ns)
+        # The deepest fall of the sum is one below an earlier height, or below 0.
+        sums = np.append(0.0, np.cumsum(self.net_bps))
         return {
             "trades": len(self),
             "trades_per_day": len(self) / days if days else math.nan,
@@ -169,7 +166,7 @@ class Trades:
             "net_bps": mean(self.net_bps),
             "net_bps_in_all": float(self.net_bps.sum()),
             "hit_rate": mean(self.net_bps > 0),
-            "max_drawdown_bps": self.drawdown_bps(),
+            "max_drawdown_bps": float((np.maximum.accumulate(sums) - sums).max()),
             "held_s": mean(held_ns / 1e9),
             "held_events": mean(self.exit - self.entry),
             "held_share": float(held_ns.sum()) / (days * _DAY_NS) if days else math.nan,

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nexttick.judge.report.pictures import PICTURES, Results, draw
+from nexttick.judge.report.pictures import PICTURES, Logs, Results, draw
 from nexttick.learn.run_folder import read_metrics
 
 _SCORES = {
@@ -39,12 +39,10 @@ def render(run: Path) -> str:
     That is `metrics.json`, `config.json`, `predictions.parquet` and the folds' logs.
     """
     metrics = read_metrics(run)
-    logs: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for name in metrics["networks"]:
-        for fold in metrics["folds"]:
-            log = run / "folds" / str(fold["number"]) / name / "log.jsonl"
-            records = [json.loads(line) for line in log.read_text().splitlines()]
-            logs.setdefault(name, {})[fold["number"]] = records
+    logs: Logs = {name: {} for name in metrics["networks"]}
+    for name, fold in product(logs, metrics["folds"]):
+        log = run / "folds" / str(fold["number"]) / name / "log.jsonl"
+        logs[name][fold["number"]] = [json.loads(line) for line in log.read_text().splitlines()]
     source = Results(metrics, logs, pl.read_parquet(run / "predictions.parquet"))
     environment = Environment(
         loader=PackageLoader("nexttick.judge.report"), autoescape=True, undefined=StrictUndefined

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-Metrics = dict[str, Any]
+Logs = dict[str, dict[int, list[dict[str, Any]]]]  # of each epoch, by network and fold
 
 _WIDTH_IN = 4.7
 _COLOURS = ("#0b62a4", "#c2410c", "#15803d", "#7e22ce", "#6b7280", "#a16207", "#0e7490", "#9f1239")
@@ -43,14 +43,11 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Results:
-    """What pictures are drawn from: `metrics.json`, pooled predictions, records of each epoch.
+    """What pictures are drawn from."""
 
-    The records are by network and fold, the predictions those of `pooling.Pooled.table`.
-    """
-
-    metrics: Metrics
-    logs: dict[str, dict[int, list[dict[str, Any]]]]
-    predictions: pl.DataFrame
+    metrics: dict[str, Any]  # `metrics.json`
+    logs: Logs
+    predictions: pl.DataFrame  # `pooling.Pooled.table`
 
     @property
     def networks(self) -> list[str]:
@@ -196,8 +193,8 @@ def fees(source: Results, figure: Figure) -> None:
         axes.plot(curve["fee_bps"], _floats(curve["net_bps"]), **source.style(name))
         low, high = _floats(curve["net_low_bps"]), _floats(curve["net_high_bps"])
         axes.fill_between(curve["fee_bps"], low, high, color=source.style(name)["color"], alpha=0.2)
-    _finish_costs(axes, curve["fee_bps"], "fee of each trade, bps")
-    axes.set_ylabel("net result of a round trip, bps")
+    _finish_costs(axes, curve["fee_bps"])
+    axes.set(xlabel="fee of each trade, bps", ylabel="net result of a round trip, bps")
 
 
 def latency(source: Results, figure: Figure) -> None:
@@ -207,17 +204,16 @@ def latency(source: Results, figure: Figure) -> None:
         curve = source.metrics["backtest"][name][source.horizons[0]]["by_latency"]
         before_fees = 2 * _floats(curve["break_even_fee_bps"])
         axes.plot(curve["latency_s"], before_fees, **source.style(name))
-    _finish_costs(axes, curve["latency_s"], "latency, seconds")
-    axes.set_ylabel("result after the spread, bps")
+    _finish_costs(axes, curve["latency_s"])
+    axes.set(xlabel="latency, seconds", ylabel="result after the spread, bps")
 
 
-def _finish_costs(axes: Axes, costs: Sequence[float], label: str) -> None:
+def _finish_costs(axes: Axes, costs: Sequence[float]) -> None:
     """Costs from nothing to ten, the small ones apart, and a line where nothing is left."""
     axes.axhline(0, color="#6b7280", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_xlim(-0.02, 12)
     axes.set_xticks(costs, [f"{cost:g}" for cost in costs])
-    axes.set_xlabel(label)
     axes.legend()
 
 
