@@ -22,15 +22,10 @@ Reset = Literal["after", "before"]
 
 
 class Cell(nn.Module, ABC):
-    """One tick of a recurrent layer.
+    """One tick of a recurrent layer."""
 
-    Attributes:
-        gates: maps of input and state that stand side by side.
-        parts: tensors of a state, each of shape (B, hidden_size); the first is the output h.
-    """
-
-    gates: ClassVar[int] = 1
-    parts: ClassVar[int] = 1
+    gates: ClassVar[int] = 1  # maps of input and state that stand side by side
+    parts: ClassVar[int] = 1  # tensors of a state, (B, hidden_size) each; the first is the output h
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
