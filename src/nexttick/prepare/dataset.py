@@ -35,24 +35,16 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Ticks on their way to tensors: N events with features and labels, and their parts.
-
-    Attributes:
-        starts: where segments start.
-        features_NF: unscaled.
-        scaler: fitted on the training part, or a trained predictor's.
-        data_hash: fingerprint of the ticks.
-        empty: makes arrays, in memory or on disk.
-    """
+    """Ticks on their way to tensors: N events with features and labels, and their parts."""
 
     events: pl.DataFrame
     spec: FeatureSpec
-    starts: NDArray[np.int64]
-    features_NF: NDArray[np.float32]
+    starts: NDArray[np.int64]  # of the segments
+    features_NF: NDArray[np.float32]  # unscaled
     labels: Labels
     split: Split
-    scaler: Scaler
-    data_hash: str
+    scaler: Scaler  # fitted on the training part, or a trained predictor's
+    data_hash: str  # fingerprint of the ticks
     empty: Empty = np.empty
 
     @cached_property
@@ -72,7 +64,7 @@ def prepare_ticks(
     Args:
         ticks: the tick record, cleaned and in time order, whole or in consecutive pieces of any
             length; the numbers are the same.
-        recipe: what is asked for.
+        recipe: which events, features, labels and parts.
         trained: a predictor whose own features, gap and scaler are taken. Nothing is fitted then,
             and all events are the test part.
         on_disk: where everything of the length of the history lies, about 350 bytes an event, so

@@ -18,25 +18,20 @@ from numpy.typing import NDArray
 def merge_events(ticks: pl.DataFrame, *, raw_ticks: bool = False) -> pl.DataFrame:
     """Merge each run of ticks with one time stamp and one side into an event.
 
-    Args:
-        ticks: the tick record, sorted by time.
-        raw_ticks: make every tick an event of its own.
-
-    Returns:
-        `time` (ns), `first`, `price` (the last of the event), `vwap`, `amount` (summed), `side`,
-        `count` (ticks merged) and, from simulated markets, `truth` (of the last tick).
+    With `raw_ticks` every tick is an event of its own. The columns are `time` (ns), `first`,
+    `price` (the last of the event), `vwap`, `amount` (summed), `side`, `count` (ticks merged) and,
+    from simulated markets, `truth` (of the last tick).
     """
-    time, side = ticks["time"].to_numpy(), ticks["side"].to_numpy()
     ends = _run_ends(ticks, raw_ticks)
     price, amount = ticks["price"].to_numpy(), ticks["amount"].to_numpy()
     first, vwap, total, count = _aggregate(price, amount, ends)
     columns = {
-        "time": time[ends],
+        "time": ticks["time"].to_numpy()[ends],
         "first": first,
         "price": price[ends],
         "vwap": vwap,
         "amount": total,
-        "side": side[ends],
+        "side": ticks["side"].to_numpy()[ends],
         "count": count,
     }
     if "truth" in ticks.columns:

@@ -72,11 +72,7 @@ class Constants(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Which features: the pause that ends a segment, and the half-lives of the averages.
-
-    Raises:
-        ValueError: the revision is not the one that is computed here.
-    """
+    """Which features: the pause that ends a segment, and the half-lives of the averages."""
 
     max_gap_ns: int
     half_lives_events: tuple[float, ...] = FeatureOptions.half_lives_events
@@ -110,16 +106,10 @@ class FeatureSpec:
 def compute_features(
     events: pl.DataFrame, spec: FeatureSpec, state: NDArray[np.float64] | None = None
 ) -> NDArray[np.float32]:
-    """Features of a run of events.
+    """Features of consecutive events, one row an event, one column a feature of `spec.names`.
 
-    Args:
-        events: from `merge_events`, in time order.
-        spec: which features.
-        state: where an earlier chunk ended; advanced in place, so that a long file can be
-            computed chunk by chunk. A fresh one by default.
-
-    Returns:
-        float32 array, one row an event, one column a feature of `spec.names`.
+    `state` is where an earlier chunk ended, a fresh one by default. It is advanced in place, so
+    that a long file can be computed chunk by chunk.
     """
     state = spec.initial_state() if state is None else state
     out = np.empty((len(events), len(spec.names)), np.float32)
@@ -138,11 +128,7 @@ def _run(state, out, constants, time, first, price, vwap, amount, side, count): 
 def update(state, event, out, constants):  # type: ignore[no-untyped-def]
     """Take one event in: advance `state` in place and write its features to `out`.
 
-    Args:
-        state: float64, from `FeatureSpec.initial_state`.
-        event: tuple of the values named in `EVENT`.
-        out: float32, one slot a feature.
-        constants: `FeatureSpec.constants()`.
+    `event` is a tuple of the values named in `EVENT`; `out` is float32, one slot a feature.
     """
     # Whole seconds and the rest are each exact in float64; nanoseconds since 1970 are not.
     time_s, time_ns = float(event[0] // 1_000_000_000), float(event[0] % 1_000_000_000)

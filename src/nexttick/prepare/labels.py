@@ -26,20 +26,15 @@ ROUNDING = 1e-12  # of a price: far above float64's, far below any market's smal
 class Labels:
     """Labels of N events at H horizons, and when each is known.
 
-    Attributes:
-        names: H names, `rise@h`.
-        y_NH: int8; 1 a rise, 0 none, -1 missing.
-        known_at_NH: int64, the index of the first event at which the label is known; N where it
-            never is. Between events only time horizons are known, at the time in `known_ns_NH`.
-        known_ns_NH: int64, that time in ns since 1970 (of the event itself, or the horizon's end).
-        tie_NH: whether the price at the horizon equals the price now.
+    `known_at_NH` is the first event at which a label is known, N where it never is. Between events
+    only time horizons are known: `known_ns_NH` is the time of the event, or the horizon's end.
     """
 
-    names: tuple[str, ...]
-    y_NH: NDArray[np.int8]
+    names: tuple[str, ...]  # `rise@h`
+    y_NH: NDArray[np.int8]  # 1 a rise, 0 none, -1 missing
     known_at_NH: NDArray[np.int64]
     known_ns_NH: NDArray[np.int64]
-    tie_NH: NDArray[np.bool_]
+    tie_NH: NDArray[np.bool_]  # whether the price at the horizon equals the price now
 
 
 def make_labels(
@@ -47,14 +42,8 @@ def make_labels(
 ) -> Labels:
     """Label every event at every horizon.
 
-    A label is missing, never guessed, where its horizon crosses a gap or the end, and, with
-    `ties="skip"`, where the price is the same.
-
-    Args:
-        events: from `merge_events`.
-        options: horizons, ties and smoothing.
-        max_gap_ns: a longer pause ends a segment.
-        empty: makes the arrays, in memory or elsewhere.
+    A label is missing, never guessed, where its horizon crosses a gap (a pause longer than
+    `max_gap_ns`) or the end, and, with `ties="skip"`, where the price is the same.
     """
     time, price = events["time"].to_numpy(), events["price"].to_numpy()
     starts, shape = segment_starts(time, max_gap_ns), (len(time), len(options.horizon))
@@ -77,9 +66,6 @@ def make_labels(
     return Labels(tuple(f"rise@{h}" for h in options.horizon), y, known_at, known_ns, tie)
 
 
-Answers = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-
-
 def _answers(
     time: NDArray[np.int64],
     price: NDArray[np.float64],
@@ -87,7 +73,7 @@ def _answers(
     stop: int,
     horizon: str,
     smooth: bool,
-) -> Answers:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """When answers are known, counted from the row `begin`, and the price by then.
 
     They are right for the rows [begin, stop); those behind serve as what comes later.

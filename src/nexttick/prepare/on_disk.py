@@ -8,51 +8,35 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-
-class Empty(Protocol):
-    """Makes arrays whose values will be written: `np.empty`, or `OnDisk.empty`."""
-
-    def __call__(self, shape: Any, dtype: Any) -> NDArray[Any]:
-        """An array of this shape and type."""
-        ...
+# Makes an array of a shape and type whose values will be written: `np.empty`, or `OnDisk.empty`.
+Empty = Callable[[Any, Any], NDArray[Any]]
 
 
+@dataclass(frozen=True)
 class OnDisk:
-    """Arrays in files.
+    """Arrays in files of a folder, which may raise the system's `OSError`."""
 
-    Args:
-        folder: where they lie; not a file system in memory, as /tmp is on some systems.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
+    folder: Path  # not in a file system in memory, as /tmp is on some systems
 
     def empty(self, shape: Any, dtype: Any) -> NDArray[Any]:
-        """An array of this shape and type, all zeros; what is never written takes no room.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """An array of this shape and type, all zeros; what is never written takes no room."""
         size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
         with self._file() as file:
             file.truncate(max(size, 1))
             return np.memmap(file, dtype, "r+", shape=shape) if size else np.empty(shape, dtype)
 
     def table(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-        """Consecutive parts of a table as one, whose columns of numbers lie on disk.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Consecutive parts of a table as one, whose columns of numbers lie on disk."""
         files: dict[str, IO[bytes]] = {}
         rows = 0
         with ExitStack() as opened:

@@ -15,16 +15,13 @@ from nexttick.prepare.labels import MISSING, Labels
 class Split:
     """The parts of some events, as indices: training, then validation, then test.
 
-    Attributes:
-        valid: where the validation part begins, as `test` the test part, which ends at `end`.
-        embargo: events left out at the end of the training and of the validation part; no label
-            that is known later than these parts' ends is used in them.
+    No label that is known later than the end of its part is used.
     """
 
-    valid: int
-    test: int
-    end: int
-    embargo: tuple[int, int] = (0, 0)
+    valid: int  # where the validation part begins
+    test: int  # where the test part begins
+    end: int  # of the test part
+    embargo: tuple[int, int] = (0, 0)  # events left out at the end of training and validation
 
     @property
     def train_stop(self) -> int:
@@ -61,19 +58,10 @@ def walk_forward(
 ) -> list[Fold]:
     """Folds whose test parts follow each other, each with its own past before it.
 
-    The events are cut into `folds + 1` equal stretches. Fold k is tested on stretch k + 1; its
-    past is all before that (expanding), or the one stretch before it (sliding). The last part of
-    the past, `valid` of it, chooses the epoch.
-
-    Args:
-        time_ns: times of all events.
-        folds: how many.
-        valid: share of each past that validates.
-        sliding: forget what lies further back than one stretch.
-        embargo_ns: the least time between what is learned from and what comes after it.
-
-    Raises:
-        ValueError: there are fewer events than stretches.
+    The events are cut into `folds + 1` equal stretches, or refused where they are fewer. Fold k is
+    tested on stretch k + 1; its past is all before that, or with `sliding` the one stretch before
+    it. The last part of the past, the share `valid` of it, chooses the epoch. `embargo_ns` is the
+    least time between what is learned from and what comes after it.
     """
     n = len(time_ns)
     if n < folds + 1:
