@@ -21,7 +21,8 @@ from helpers.console import (
 )
 from helpers.markets import simulated_ticks
 from nexttick.cli.lab import COMMANDS
-from nexttick.networks.lab.health import headline, measured, read_records
+from nexttick.learn.run_folder import read_log
+from nexttick.networks.lab.health import headline, measured, with_health
 from nexttick.ticks.writing import write_table
 
 QUICK = {
@@ -138,7 +139,9 @@ def test_health_names_what_is_wrong_and_the_cure(trained: Path, here: Path) -> N
     assert "exploding" in said.out
     assert "epoch 1: the loss explodes" in said.out
     assert "lower --lr or --clip-norm" in said.out.replace("\n", " ")
-    assert headline(read_records(trained / "wild")).startswith("epoch 1: the loss explodes")
+    assert headline(with_health(read_log(trained / "wild"), trained / "wild")).startswith(
+        "epoch 1: the loss explodes"
+    )
 
 
 def test_a_run_that_still_goes_on_can_be_looked_at(trained: Path, here: Path) -> None:
@@ -149,7 +152,7 @@ def test_a_run_that_still_goes_on_can_be_looked_at(trained: Path, here: Path) ->
 
 
 def test_a_measure_is_told_for_each_layer_and_epoch(trained: Path) -> None:
-    records = read_records(trained / "rnn")
+    records = with_health(read_log(trained / "rnn"), trained / "rnn")
     columns = measured(records, "saturated")
     assert list(columns) == ["LSTM.0"]
     expected = [one["health"]["layers"]["LSTM.0"]["saturated"] for one in records]

@@ -89,9 +89,10 @@ def health(run: RunFolder, out: Folder = Path("runs/lab-health"), overwrite: Fla
         overwrite: replace earlier ones there.
     """
     from nexttick.cli.screen_lab import show_health
-    from nexttick.networks.lab.health import draw, read_records
+    from nexttick.learn.run_folder import read_log
+    from nexttick.networks.lab.health import draw, with_health
 
-    records = read_records(run)
+    records = with_health(read_log(run), run)
     with _results(out, "health", overwrite):
         _write(out, "health", {"run": str(run), "epochs": records}, lambda: draw(records))
         show_health(records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from nexttick.cli.screen import COLUMNS, console, interval, number, say
+from nexttick.learn.run_folder import read_log
 
 if TYPE_CHECKING:
     from nexttick.judge.folds import Task
@@ -74,15 +74,12 @@ class Folds:
         """How far a task is, of the log that it writes; a folder without one is a beginning."""
         if not task.folder.is_dir():
             return
-        line, log = self._lines[task.number, task.contestant], task.folder / "log.jsonl"
+        line = self._lines[task.number, task.contestant]
         self._progress.start_task(line)
-        lines = log.read_text().splitlines() if log.exists() else []
-        state = "runs"
-        if lines:
-            last = json.loads(lines[-1])
-            state = f"epoch {last['epoch']}  valid {last['valid_loss']:.4f}"
+        log = read_log(task.folder) if (task.folder / "log.jsonl").exists() else []
+        state = f"epoch {log[-1]['epoch']}  valid {log[-1]['valid_loss']:.4f}" if log else "runs"
         epochs = task.recipe.train.epochs
-        self._progress.update(line, completed=len(lines), total=epochs, state=state)
+        self._progress.update(line, completed=len(log), total=epochs, state=state)
 
 
 def show_scores(metrics: dict[str, Any]) -> None:

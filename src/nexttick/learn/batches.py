@@ -102,11 +102,7 @@ def gather(x_NF: Tensor, y_NH: Tensor, runs: Runs, context: int, length: int) ->
 class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
     """One window a sample, as the lecture's custom dataset: (x_LF, y_H).
 
-    Args:
-        x_NF: features, scaled.
-        y_NH: labels; a window has that of its last tick.
-        starts: where segments start; no window crosses one.
-        sequence_length: ticks in a window.
+    `x_NF` is scaled. A window has the label of its last tick, and crosses no start of a segment.
     """
 
     def __init__(
@@ -132,14 +128,10 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class SegmentDataset(Dataset[tuple[Tensor, Tensor]]):
-    """One run of ticks a sample, for dense training in any DataLoader: (x_TF, y_KH).
+    """One run of `length` predictions a sample, for dense training in any DataLoader: (x_TF, y_KH).
 
-    Args:
-        x_NF: features, scaled.
-        y_NH: labels; `MISSING` (-1) where there is none, also behind the end of a segment.
-        starts: where segments start; no run crosses one.
-        context: ticks of history that the first prediction needs.
-        length: predictions in a run.
+    `x_NF` is scaled, and the first prediction needs `context` ticks of it. No run crosses a start
+    of a segment; a label is `MISSING` (-1) where there is none, also behind a segment's end.
     """
 
     def __init__(

@@ -26,52 +26,36 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of training.
+    """One epoch of training, and the validation after it; losses are in nats."""
 
-    Attributes:
-        epoch: number, from 1.
-        train_loss: mean of the batches' losses, nats, as is `valid_loss` after the epoch.
-        stage: changes of the network itself that were done, e.g. by pruning.
-        best: whether this is the lowest validation loss of this stage so far.
-        grad_norm: mean norm of the gradient before clipping.
-        clipped: share of steps whose gradient was clipped.
-        ticks_per_s: predictions trained a second.
-        seconds: duration of the epoch, validation included.
-        health: of the gradients, see `nexttick.networks.gradients.monitor.Monitor.report`.
-    """
-
-    epoch: int
-    train_loss: float
+    epoch: int  # from 1
+    train_loss: float  # mean of the batches' losses
     valid_loss: float
-    stage: int
-    best: bool
+    stage: int  # changes of the network itself that were done, e.g. by pruning
+    best: bool  # whether this is the lowest validation loss of this stage so far
     lr: float
-    grad_norm: float
-    clipped: float
-    ticks_per_s: float
-    seconds: float
-    health: dict[str, Any] = field(default_factory=dict)
+    grad_norm: float  # mean over the steps, before clipping
+    clipped: float  # share of steps whose gradient was clipped
+    ticks_per_s: float  # predictions trained a second
+    seconds: float  # validation included
+    health: dict[str, Any] = field(default_factory=dict)  # see `gradients.monitor.Monitor.report`
 
 
 @dataclass
 class Fitting:
     """The state of a training: everything that a checkpoint keeps.
 
-    Attributes:
-        average: a running mean of the model's weights (Polyak & Juditsky 1992), less noisy than
-            any one step's; this is what is judged and kept.
-        best: weights of the average after the best epoch.
-        records: of the epochs done.
-        monitor: looks at the gradients; it keeps nothing from one epoch to the next.
+    `average` is a running mean of the model's weights (Polyak & Juditsky 1992), less noisy than
+    any one step's; this is what is judged and kept.
     """
 
     model: TickModel
     average: TickModel
     optimizer: torch.optim.AdamW
     scheduler: torch.optim.lr_scheduler.StepLR
-    best: dict[str, Tensor]
+    best: dict[str, Tensor]  # weights of the average after the best epoch
     records: list[EpochRecord]
-    monitor: Monitor
+    monitor: Monitor  # of the gradients; it keeps nothing from one epoch to the next
 
     @classmethod
     def fresh(cls, model: TickModel, options: TrainOptions) -> Fitting:
@@ -129,11 +113,7 @@ def save_checkpoint(fitting: Fitting, path: Path) -> None:
 
 
 def load_checkpoint(fitting: Fitting, path: Path) -> None:
-    """Put a fresh `fitting` where the one that wrote the file was.
-
-    Raises:
-        ValueError: the file is damaged, or of another format.
-    """
+    """Put a fresh `fitting` where the one that wrote the file was, if that can be read."""
     try:
         with safe_open(path, framework="pt") as file:
             kept = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}

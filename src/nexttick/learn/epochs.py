@@ -93,20 +93,10 @@ def fit(
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train a model; when the generator ends or is closed, it holds its best weights.
+    """Train a model on the data's device; a record an epoch, those of an earlier session first.
 
-    Args:
-        model: on the device of the data.
-        data: what is learned from.
-        options: see `TrainOptions`.
-        checkpoint: file to go on from, where it exists, and to keep up to date.
-        on_step: called after each step.
-
-    Yields:
-        A record an epoch, those of an earlier session first.
-
-    Raises:
-        DivergenceError: the loss or its gradient is not finite.
+    When the generator ends or is closed, the model holds its best weights. Training goes on from
+    `checkpoint` where that file exists, and keeps it up to date.
     """
     fitting = Fitting.fresh(model, options)
     if checkpoint is not None and checkpoint.exists():
@@ -187,8 +177,7 @@ def segment_length(context: int) -> int:
 def train_step(fitting: Fitting, batch: Batch, clip_norm: float) -> tuple[float, float]:
     """One step of AdamW; the loss and the gradient's norm before clipping.
 
-    Raises:
-        DivergenceError: either is not finite; the weights are as before.
+    Where either is not finite it is a `DivergenceError`, and the weights are as before.
     """
     model = fitting.model
     fitting.monitor.before_step()

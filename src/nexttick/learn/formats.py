@@ -12,26 +12,14 @@ from typing import Any
 
 
 def check_format(where: object, form: object, *known: int) -> None:
-    """Find out whether a file is of a format that can be read.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Find out whether a file is of a format that can be read, or else raise a `ValueError`."""
     if form not in known:
         numbers = " and ".join(map(str, known))
         raise ValueError(f"{where}: format {form!r}, this version reads {numbers}")
 
 
 def read_json(path: Path, missing: str) -> Any:
-    """The values of a JSON file.
-
-    Args:
-        path: of the file.
-        missing: what to say where there is none.
-
-    Raises:
-        ValueError: it is missing, or damaged.
-    """
+    """The values of a JSON file; `missing` is what the `ValueError` says where there is none."""
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):

@@ -54,17 +54,9 @@ def name_of(what: str, files: Sequence[str]) -> str:
 
 
 def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> Path:
-    """Make a run folder with its `config.json`.
+    """Make a run folder with its `config.json`, or raise what `check_free` does.
 
-    Args:
-        out: the folder; or None for the first that is free of `runs/<name>`, `-2`, `-3`.
-        name: of the run.
-        overwrite: whether an earlier run in `out` may go.
-        config: what to write.
-
-    Raises:
-        ValueError: `out` exists and is not to be overwritten, or is no run folder.
-        OSError: it cannot be written.
+    Where `out` is None it is the first that is free of `runs/<name>`, `-2`, `-3`.
     """
     check_free(out, overwrite)
     try:
@@ -128,11 +120,7 @@ def discard(folder: Path) -> None:
 
 
 def read_config(run: Path) -> RunConfig:
-    """Read `config.json`.
-
-    Raises:
-        ValueError: there is no such run, or its configuration is damaged or has unknown keys.
-    """
+    """Read `config.json`; that it is missing, damaged or has unknown keys is a `ValueError`."""
     path = run / "config.json"
     values = read_json(path, f"{run} is no run folder: it holds no config.json")
     try:
@@ -156,6 +144,24 @@ def write_log(run: Path, records: Iterable[EpochRecord]) -> None:
     write_text(run / "log.jsonl", "".join(lines))
 
 
+def read_log(run: Path) -> list[Any]:
+    """The record of each epoch so far; the training may still be going on."""
+    path = run / "log.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{run} is no run folder: it holds no log.jsonl")
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: damaged JSON ({error.msg})") from error
+        if isinstance(record, dict):
+            check_format(where, record.get("format", 1), LOG_FORMAT)
+        records.append(record)
+    return records
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write readable JSON, whole."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
@@ -171,9 +177,6 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
     Format 1 had no number. An evaluation's was as it is now. A run's knew its network by no name
     and had neither intervals nor what follows from them: those keys are not there.
-
-    Raises:
-        ValueError: it is missing, damaged, or of an unknown format.
     """
     path = run / "metrics.json"
     metrics = read_json(path, f"{run} holds no metrics.json: test it first")
@@ -197,11 +200,7 @@ def save_trained(run: Path, predictor: Predictor, fitted: Fitted) -> None:
 
 
 def check_trained(run: Path) -> None:
-    """Find out, before anything heavy is loaded, whether there is a finished training.
-
-    Raises:
-        ValueError: it is no run folder, or its training is not finished.
-    """
+    """Find out, before anything heavy is loaded, whether there is a finished training."""
     if not run.is_dir():
         raise ValueError(f"{run} is no run folder: name one made by train or run")
     if (run / "predictor").exists():
@@ -215,11 +214,7 @@ def check_trained(run: Path) -> None:
 
 
 def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, Fitted]:
-    """Predictor and baselines of a run.
-
-    Raises:
-        ValueError: the run is not finished, or damaged.
-    """
+    """Predictor and baselines of a run; one that is not finished, or damaged, is a `ValueError`."""
     from nexttick.learn import baselines
     from nexttick.learn.predictor.predictor import Predictor
 

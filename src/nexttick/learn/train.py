@@ -110,11 +110,7 @@ def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Cali
 
 
 def training_data(prepared: Prepared, model: TickModel, device: torch.device) -> TrainingData:
-    """Features, purged labels and ranges on the device.
-
-    Raises:
-        TickError: a part has no event with enough history and a known label at some horizon.
-    """
+    """Features, purged labels and ranges on the device."""
     (train_y_NH, train), (valid_y_NH, valid) = (
         _part(prepared, model.context, name) for name in ("training", "validation")
     )
@@ -130,8 +126,7 @@ def training_data(prepared: Prepared, model: TickModel, device: torch.device) ->
 def fresh_network(recipe: Recipe) -> TickModel:
     """The network of a recipe before its training; the recipe's seed decides its weights.
 
-    Raises:
-        ValueError: it cannot be built, which one finds out so before anything is read.
+    That it cannot be built is a `ValueError`, which one finds out so before anything is read.
     """
     torch.manual_seed(recipe.train.seed)
     num_features = len(recipe_spec(recipe, 0).names)
@@ -141,13 +136,8 @@ def fresh_network(recipe: Recipe) -> TickModel:
 def check_parts(prepared: Prepared, context: int, *, tested: bool) -> None:
     """Find out before the training whether there is something to learn from and to judge by.
 
-    Args:
-        prepared: from `prepare_ticks`.
-        context: ticks of history that the network needs.
-        tested: whether the test part will be scored.
-
-    Raises:
-        TickError: a part has no event with enough history and a known label at some horizon.
+    In each part some event must have `context` ticks of history and a known label at each horizon;
+    the test part counts where it will be `tested`.
     """
     for name in ("training", "validation", "test")[: 3 if tested else 2]:
         _part(prepared, context, name)

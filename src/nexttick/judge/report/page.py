@@ -13,7 +13,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nexttick.judge.report.pictures import PICTURES, Logs, Results, draw
-from nexttick.learn.run_folder import read_metrics
+from nexttick.learn.run_folder import read_log, read_metrics
 
 _SCORES = {
     "bits": "bits",
@@ -41,8 +41,7 @@ def render(run: Path) -> str:
     metrics = read_metrics(run)
     logs: Logs = {name: {} for name in metrics["networks"]}
     for name, fold in product(logs, metrics["folds"]):
-        log = run / "folds" / str(fold["number"]) / name / "log.jsonl"
-        logs[name][fold["number"]] = [json.loads(line) for line in log.read_text().splitlines()]
+        logs[name][fold["number"]] = read_log(run / "folds" / str(fold["number"]) / name)
     source = Results(metrics, logs, pl.read_parquet(run / "predictions.parquet"))
     environment = Environment(
         loader=PackageLoader("nexttick.judge.report"), autoescape=True, undefined=StrictUndefined

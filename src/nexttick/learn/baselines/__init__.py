@@ -37,14 +37,11 @@ Fitted = dict[str, list[Baseline]]  # by name, one a horizon
 def choose(names: Iterable[str]) -> tuple[str, ...]:
     """The cheap baselines and those named, in the order of `BASELINES`.
 
-    Raises:
-        ValueError: a name is unknown, or what it needs is not installed.
+    An unknown name, or one whose library is not installed, is a `ValueError`.
     """
     names = tuple(names)
-    mistakes = [
-        f"baseline {one!r}: {nearest(one, BASELINES)}" for one in names if one not in BASELINES
-    ]
-    if mistakes:
+    unknown = [one for one in names if one not in BASELINES]
+    if mistakes := [f"baseline {one!r}: {nearest(one, BASELINES)}" for one in unknown]:
         raise ValueError("\n".join(mistakes))
     if "trees" in names:
         import_lightgbm()

@@ -30,18 +30,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Seen:
-    """What baselines see of N events when they are asked about one horizon.
+    """What baselines see of N events when they are asked about one horizon."""
 
-    Attributes:
-        x_NF: scaled features.
-        direction_N: sign of each event's price change, 0 at a segment's start.
-        known_N: the newest label of the same horizon that is known at each event.
-    """
-
-    x_NF: NDArray[np.float32]
-    starts: Rows
-    direction_N: NDArray[np.int8]
-    known_N: NDArray[np.int8]
+    x_NF: NDArray[np.float32]  # scaled
+    starts: Rows  # of the segments
+    direction_N: NDArray[np.int8]  # sign of the price change, 0 at a segment's start
+    known_N: NDArray[np.int8]  # the newest label of the same horizon that is known by then
     price_N: NDArray[np.float64]
     amount_N: NDArray[np.float64]
 
@@ -89,13 +83,9 @@ class Known:
 
 @dataclass(frozen=True)
 class Baseline(ABC):
-    """What a network must beat at one horizon.
+    """What a network must beat at one horizon."""
 
-    Attributes:
-        leaky: whether it has seen something of what it is tested on. Its scores are a warning,
-            and no measure.
-    """
-
+    # Whether it has seen something of what it is tested on: its scores are a warning, no measure.
     leaky: ClassVar[bool] = False
 
     @classmethod

@@ -45,23 +45,15 @@ _WORST = 1e30  # a loss beyond this is told as this: JSON knows no infinity
 
 @dataclass(frozen=True)
 class Lecture2018(Baseline):
-    """The lecture's network of 2018; see the module for its faults.
-
-    Attributes:
-        mean: of price and amount over the whole file, as `scale` is.
-        rate: share of rises in training; said of the first 32 events, which have no window.
-        first_loss: mean training loss of the first epoch in nats, 1e30 at the most; a coin's is
-            0.69.
-        weights: safetensors, in base 64.
-    """
+    """The lecture's network of 2018; see the module for its faults."""
 
     leaky: ClassVar[bool] = True
 
-    mean: list[float]
+    mean: list[float]  # of price and amount over the whole file
     scale: list[float]
-    rate: float
-    first_loss: float
-    weights: str
+    rate: float  # of rises in training; said of the first 32 events, which have no window
+    first_loss: float  # mean of the first epoch, nats, 1e30 at the most; a coin's is 0.69
+    weights: str  # safetensors, in base 64
 
     @classmethod
     def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:

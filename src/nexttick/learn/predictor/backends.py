@@ -88,12 +88,7 @@ class Compiled(Engine):
 
 
 class OnnxRuntime(Engine):
-    """A graph of `nexttick.learn.predictor.onnx`, its inputs and outputs bound to arrays once.
-
-    Raises:
-        ImportError: the extra `nexttick[onnx]` is not installed.
-        RuntimeError: ONNX Runtime cannot load the graph.
-    """
+    """A graph of `nexttick.learn.predictor.onnx`, its inputs and outputs bound to arrays once."""
 
     name = "onnx"
 

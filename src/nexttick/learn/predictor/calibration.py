@@ -145,17 +145,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a calibration where it surely helps.
 
-    It is fitted on the first half. Where the 95 % interval of what it gains in log loss on the
-    second half lies above zero, it is fitted again on all events; else there is none.
-
-    Args:
-        y_N: whether the price rose, 0 or 1, of validation events in time order.
-        p_N: the probability that was given.
-        kind: one of `CALIBRATIONS`.
-        seed: of the interval (see `bootstrap`).
-
-    Raises:
-        ValueError: the kind is unknown.
+    It is fitted on the first half of the events, which are in time order. Where the 95 % interval
+    (of this `seed`) of what it gains in log loss on the second half lies above zero, it is fitted
+    again on all events; else there is none.
     """
     if kind not in CALIBRATIONS:
         raise ValueError(f"calibration {kind!r}: {nearest(kind, CALIBRATIONS)}")
@@ -176,11 +168,7 @@ def to_json(fitted: list[Calibration]) -> list[dict[str, Any]]:
 
 
 def from_json(values: list[dict[str, Any]]) -> list[Calibration]:
-    """The inverse of `to_json`.
-
-    Raises:
-        ValueError: the kind of one is unknown, or its numbers are not those of its kind.
-    """
+    """The inverse of `to_json`; an unknown kind, or numbers not of its kind, is a `ValueError`."""
     fitted: list[Calibration] = []
     for value in values:
         numbers = dict(value)

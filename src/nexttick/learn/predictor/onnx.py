@@ -37,12 +37,7 @@ class NoGraphError(ValueError):
 
 
 def graph_of(predictor: Predictor) -> bytes:
-    """The graph as the bytes of an ONNX file; whether it is right is for others to check.
-
-    Raises:
-        NoGraphError: the network, one of one's own say, has no ONNX form, or the extra
-            `nexttick[onnx]` is not installed.
-    """
+    """The graph as the bytes of an ONNX file; whether it is right is for others to check."""
     try:
         import onnx
         import onnxruntime  # noqa: F401 - who draws a graph runs it too
@@ -185,12 +180,7 @@ _MORE = 200  # ticks compared behind the first that has a prediction
 
 
 def export(predictor: Predictor, path: Path) -> None:
-    """Write `path`, an ONNX file of one step.
-
-    Raises:
-        ValueError: another ending; or what `checked_graph` raises.
-        OSError: it cannot be written; no part of it is left.
-    """
+    """Write `path`, an ONNX file of one step, whole or not at all."""
     check_path(path, (".onnx",))
     graph = checked_graph(predictor)
     write_whole(path, lambda file: file.write(graph))
@@ -199,9 +189,8 @@ def export(predictor: Predictor, path: Path) -> None:
 def checked_graph(predictor: Predictor) -> bytes:
     """The bytes of the file, after ONNX's checker and ONNX Runtime have found them right.
 
-    Raises:
-        NoGraphError: the network has no ONNX form, or one of other numbers, or the extra
-            `nexttick[onnx]` is not installed.
+    A network, one of one's own say, that has no ONNX form, or one of other numbers, is a
+    `NoGraphError`, and so is that the extra `nexttick[onnx]` is not installed.
     """
     graph = graph_of(predictor)
     import onnx

@@ -41,17 +41,11 @@ _CHUNK = 8192  # events scored in one call: large enough for speed, small enough
 
 
 class Scores(NamedTuple):
-    """Probabilities of N events at H horizons, NaN where the history is too short.
+    """Probabilities of N events at H horizons, NaN where the history is too short."""
 
-    Attributes:
-        p_NH: float32, as they are said: calibrated.
-        raw_NH: float32, before calibration.
-        past: what the network remembers of the last segment.
-    """
-
-    p_NH: NDArray[np.float32]
+    p_NH: NDArray[np.float32]  # as they are said: calibrated
     raw_NH: NDArray[np.float32]
-    past: Past | None
+    past: Past | None  # what the network remembers of the last segment
 
 
 @dataclass
@@ -59,10 +53,9 @@ class Predictor:
     """A trained network and all it needs to speak about ticks.
 
     Attributes:
-        model_options: how to build the network.
         horizons: H names, `rise@h`.
         raw_ticks: whether it was trained on ticks kept apart.
-        provenance: training configuration, data hash, code version, metrics.
+        provenance: recipe, data hash, times and epochs of the training, version of torch.
         calibration: what maps each horizon's raw probabilities to those that are said; none
             where they are said as they are.
         training_shares: how the features lay in training, before scaling; None where that was
@@ -108,12 +101,9 @@ class Predictor:
     def score(
         self, x_NF: NDArray[np.float32], starts: NDArray[np.int64], past: Past | None = None
     ) -> Scores:
-        """Probabilities from scaled features, segment by segment.
+        """Probabilities from scaled features of consecutive events, segment by segment.
 
-        Args:
-            x_NF: scaled features of consecutive events.
-            starts: where segments start.
-            past: what is remembered of the events before, where the first segment goes on.
+        `past` is what is remembered of the events before, where the first segment goes on.
         """
         self.model.eval()
         device = next(self.model.parameters()).device
@@ -185,8 +175,8 @@ class Predictor:
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> Predictor:
         """Read a predictor back.
 
-        Raises:
-            ValueError: a file is missing, damaged, of another format, or does not fit the others.
+        That a file is missing, damaged, of another format, or does not fit the others is a
+        `ValueError`.
         """
         path = folder / "predictor.json"
         values = read_json(

@@ -28,21 +28,20 @@ _EVENT = (0, 1.0, 1.0, 1.0, 1.0, 0, 1)  # of the types that `step` hands on
 
 
 class Stepper:
-    """A predictor that follows one market.
-
-    Attributes:
-        engine: what computes the network.
-        why: why it is no faster one; empty for the fastest.
-        seen: events since the start, the last gap or the last reset.
-        last_ns: time of the last one of them.
+    """A predictor, with its weights as they are now, that follows one market.
 
     Args:
-        predictor: what predicts; its weights are taken as they are now.
+        predictor: of that market.
         engine: `compiled`, `onnx` or `torch`; by default the fastest that takes the network.
 
     Raises:
         ValueError: the engine that was asked for cannot compute the network, or is not installed.
     """
+
+    engine: Engine
+    why: str  # why the engine is no faster one; empty for the fastest
+    seen: int  # events since the start, the last gap or the last reset
+    last_ns: int  # time of the last one of them
 
     def __init__(self, predictor: Predictor, engine: str | None = None):
         if engine is not None and engine not in ENGINES:
@@ -67,11 +66,10 @@ class Stepper:
         self.reset()
 
     def step(self, event: tuple[Any, ...]) -> NDArray[np.float32] | None:
-        """Take one event in, the values named in `features.EVENT`.
+        """Take one event in, the values named in `features.EVENT`; a new array of H probabilities.
 
-        Returns:
-            A new float32 array of H probabilities; None while there is less history than the
-            context, from the start, the last gap or the last reset on.
+        None while there is less history than the context, from the start, the last gap or the
+        last reset on.
         """
         time_ns, first, price, vwap, amount, side, count = event
         if self.seen and time_ns - self.last_ns > self._max_gap_ns:
@@ -101,8 +99,7 @@ class Stepper:
     def restore(self, snapshot: bytes) -> Arrays:
         """Go on exactly where a snapshot was taken; gives what was kept beside it.
 
-        Raises:
-            ValueError: it is damaged, of another predictor, or of another engine or version.
+        One that is damaged, or of another predictor, engine or version, is a `ValueError`.
         """
         try:
             arrays = arrays_from_bytes(snapshot)

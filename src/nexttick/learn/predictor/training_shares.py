@@ -40,28 +40,19 @@ _WINDOWS = 200  # of training that decide the limits
 class TrainingShares:
     """Bins of F features, fitted on the training part.
 
-    Attributes:
-        edges: of each feature, float32, rising; bin k holds edges[k - 1] <= x < edges[k]. A value
-            that many events share has a bin of its own; a feature with one value has no edge.
-        shares: of the training part in each bin.
-        rows: M, events of the training part that were counted.
-        window: N, events of the windows that the limits are of.
-        limit_F: PSI that no window of training exceeded, float64.
+    Edges rise; bin k holds edges[k - 1] <= x < edges[k]. A value that many events share has a bin
+    of its own; a feature with one value has no edge.
     """
 
-    edges: tuple[NDArray[np.float32], ...]
-    shares: tuple[NDArray[np.float64], ...]
-    rows: int
-    window: int
-    limit_F: NDArray[np.float64]
+    edges: tuple[NDArray[np.float32], ...]  # of each feature
+    shares: tuple[NDArray[np.float64], ...]  # of the training part in each bin
+    rows: int  # M, events of the training part that were counted
+    window: int  # N, events of the windows that the limits are of
+    limit_F: NDArray[np.float64]  # PSI that no window of training exceeded
 
     @classmethod
     def fit(cls, x_NF: NDArray[np.float32]) -> TrainingShares:
-        """From the features of the training part, as they are before scaling, in time order.
-
-        Raises:
-            ValueError: there is no row.
-        """
+        """From the features of the training part, as they are before scaling, in time order."""
         if len(x_NF) == 0:
             raise ValueError("there is no event to take a reference from: give the training part")
         sample = x_NF[:: max(1, len(x_NF) // _SAMPLE)]
@@ -90,11 +81,7 @@ class TrainingShares:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingShares:
-        """What `to_json` gave.
-
-        Raises:
-            ValueError: edges, shares and limits do not fit each other.
-        """
+        """What `to_json` gave."""
         edges = tuple(np.array(one, np.float32) for one in values["edges"])
         shares = tuple(np.array(one, np.float64) for one in values["shares"])
         limit_F = np.array(values["limit"], np.float64)
@@ -133,12 +120,7 @@ class TrainingShares:
 
 
 def psi(counts_FB: NDArray[np.integer], shares_FB: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Population stability index of each feature.
-
-    Args:
-        counts_FB: events of a window in each bin.
-        shares_FB: of training; 0 where a feature has no such bin.
-    """
+    """Population stability index of each feature; a share is 0 where it has no such bin."""
     is_bin = shares_FB > 0
     a = (counts_FB + 0.5) * is_bin
     a /= a.sum(axis=1, keepdims=True)

@@ -6,7 +6,6 @@ epoch.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,27 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Records = list[dict[str, Any]]
-_FORMAT = 1
 _STROKES, _MARKS = ("-", "--", "-.", ":"), "o^sxvD+"
 _KEPT = ("epoch", "train_loss", "valid_loss", "lr", "grad_norm", "clipped", "health")
 
 
-def read_records(run: Path) -> Records:
-    """The epochs of a run folder with their health; its training may still be going on."""
-    path = run / "log.jsonl"
-    if not path.is_file():
-        raise ValueError(f"{run} is no run folder: it holds no log.jsonl")
-    records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+def with_health(log: list[Any], run: Path) -> Records:
+    """The epochs of a run's log with their health; one from before that was kept is refused."""
+    path, records = run / "log.jsonl", []
+    for number, record in enumerate(log, 1):
         try:
-            record = json.loads(line)
-            if (form := record.get("format", _FORMAT)) != _FORMAT:
-                where = f"{path}, line {number}"
-                raise ValueError(f"{where}: format {form!r}, this version reads {_FORMAT}")
             kept = {name: record[name] for name in _KEPT}
             _ = kept["health"]["verdict"], kept["health"]["words"], kept["health"]["layers"].items()
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: damaged JSON ({error.msg})") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path}, line {number}: no record of health ({error}): the run is from an older "

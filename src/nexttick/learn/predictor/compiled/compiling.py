@@ -34,11 +34,7 @@ _LARGEST = 2**24  # places in the memory are told as float32, among the weights
 
 
 def compile_predictor(predictor: Predictor) -> Program:
-    """The program of a predictor: scaling, network, sigmoid and calibration.
-
-    Raises:
-        NoProgramError: its network holds a layer that the machine does not know.
-    """
+    """The program of a predictor: scaling, network, sigmoid and calibration."""
     write = Writer(_LAYERS)
     x = write.allocate(len(predictor.spec.names))
     gain, bias = np.ones(x.size), np.zeros(x.size)

@@ -45,11 +45,7 @@ class Program:
 
 
 class Writer:
-    """Rows, weights and memory of a program while it is being written.
-
-    Args:
-        known: what writes the rows of each class of layers.
-    """
+    """Rows, weights and memory of a program; `known` writes the rows of each class of layers."""
 
     def __init__(self, known: Mapping[type, Callable[[Writer, Any, Span], Span]]):
         self._known = known
