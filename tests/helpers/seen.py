@@ -21,7 +21,7 @@ def seen_of(events: pl.DataFrame, labels: Labels, h: int) -> Seen:
         x_NF,
         segment_starts(events["time"].to_numpy(), GAP_NS),
         x_NF[:, DIRECTION].astype(np.int8),
-        newest_known(labels, h),
+        newest_known(labels.y_NH[:, h], labels.known_at_NH[:, h]),
         events["price"].to_numpy(),
         events["amount"].to_numpy(),
     )

@@ -108,7 +108,7 @@ def test_the_newest_known_label_is_what_someone_who_waits_has_written_down(
 ) -> None:
     events = random_events(seed)
     labels = make_labels(events, LabelOptions((horizon,), ties), GAP_NS)
-    newest = newest_known(labels, 0)
+    newest = newest_known(labels.y_NH[:, 0], labels.known_at_NH[:, 0])
     for i in range(len(events)):
         known = [j for j in range(i) if labels.known_at_NH[j, 0] <= i]
         answers = [labels.y_NH[j, 0] for j in known if labels.y_NH[j, 0] != MISSING]
@@ -134,7 +134,8 @@ def test_persistence_at_the_next_event_knows_whether_the_last_one_rose() -> None
     events = random_events(3, gaps=0)
     labels = make_labels(events, LabelOptions(("1",)), GAP_NS)
     price = events["price"].to_numpy()
-    assert newest_known(labels, 0)[1:].tolist() == (np.diff(price) > 0).astype(int).tolist()
+    newest = newest_known(labels.y_NH[:, 0], labels.known_at_NH[:, 0])
+    assert newest[1:].tolist() == (np.diff(price) > 0).astype(int).tolist()
 
 
 # logistic regression

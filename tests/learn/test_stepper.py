@@ -31,8 +31,7 @@ from helpers.stepping import (
     variants,
 )
 from nexttick.learn.predictor.compiled import compiling, machine
-from nexttick.learn.predictor.compiled.compiling import compile_predictor
-from nexttick.learn.predictor.compiled.program import NoProgramError
+from nexttick.learn.predictor.compiled.compiling import NoProgramError, compile_predictor
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.stepper import Stepper
 from nexttick.networks.models.cnn import CNN

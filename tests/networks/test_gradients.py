@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from helpers.console import TINY, call, done, log_records, strict_json
 from helpers.markets import quick, simulated_ticks, tiny_model
 from helpers.toys import one_batch, toy, weights
-from nexttick.learn.checkpoint import EpochRecord, Fitting, load_checkpoint
+from nexttick.learn.checkpoint import EpochRecord, Fitting
 from nexttick.learn.epochs import DivergenceError, TrainingData, fit, run_epoch, train_step
 from nexttick.learn.train import training_data
 from nexttick.networks.gradients.gates import by_tick, is_saturated, watch_gates
@@ -589,7 +589,7 @@ def test_a_checkpoint_keeps_the_health_of_its_epochs(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     records = list(fit(network("rnn"), toy(), OPTIONS, checkpoint))
     fitting = Fitting.fresh(network("rnn"), OPTIONS)
-    load_checkpoint(fitting, checkpoint)
+    fitting.load(checkpoint)
     assert fitting.records == records
 
 

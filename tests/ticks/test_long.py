@@ -173,7 +173,7 @@ def test_newest_known_label_by_brute_force(market: pl.DataFrame) -> None:
             next((y[i] for i in range(k, -1, -1) if y[i] != MISSING and known_at[i] <= k), MISSING)
             for k in range(len(y))
         ]
-        assert newest_known(labels, h).tolist() == expected
+        assert newest_known(y, known_at).tolist() == expected
 
 
 def test_known_rows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,52 +93,57 @@ class Fitting:
         settled = self.model.stage == self.model.stages
         return len(self.records) >= options.epochs or (stale and settled)
 
+    def save(self, path: Path) -> None:
+        """Write all of it as one safetensors file, whole."""
+        # No pickle is ever loaded, so tensors go by name and all else as JSON in the file's head.
+        # The monitor and random numbers are left out: an epoch begins with both anew.
+        parts = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+        }
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            parts[f"adam.{i}"] = slots
+        description = {
+            "format": json.dumps(FORMAT),
+            "records": json.dumps([asdict(record) for record in self.records]),
+            "scheduler": json.dumps(self.scheduler.state_dict()),
+        }
+        tensors = {
+            f"{part}.{name}": value.contiguous()
+            for part, values in parts.items()
+            for name, value in values.items()
+        }
+        whole = save(tensors, description)
+        write_whole(path, lambda file: file.write(whole))
 
-def save_checkpoint(fitting: Fitting, path: Path) -> None:
-    """Write all of `fitting` as one safetensors file, whole."""
-    # No pickle is ever loaded, so tensors go by name and all else as JSON in the file's head. The
-    # monitor and random numbers are left out: an epoch begins with both anew.
-    optimizer = fitting.optimizer.state_dict()["state"]
-    tensors = {f"model.{name}": value for name, value in fitting.model.state_dict().items()}
-    tensors |= {f"average.{name}": v for name, v in fitting.average.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in fitting.best.items()}
-    tensors |= {f"adam.{i}.{key}": v for i, slots in optimizer.items() for key, v in slots.items()}
-    description = {
-        "format": json.dumps(FORMAT),
-        "records": json.dumps([asdict(record) for record in fitting.records]),
-        "scheduler": json.dumps(fitting.scheduler.state_dict()),
-    }
-    whole = save({k: v.contiguous() for k, v in tensors.items()}, description)
-    write_whole(path, lambda file: file.write(whole))
-
-
-def load_checkpoint(fitting: Fitting, path: Path) -> None:
-    """Put a fresh `fitting` where the one that wrote the file was, if that can be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            kept = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        check_format(path, kept.get("format", 1), FORMAT)
-        tensors = load_file(path, device=str(next(fitting.model.parameters()).device))
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged ({error}): start a new run") from error
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "adam": {}}
-    for name, value in tensors.items():
-        part, key = name.split(".", 1)
-        parts[part][key] = value
-    fitting.model.load_state_dict(parts["model"])
-    fitting.average.load_state_dict(parts["average"])
-    fitting.best = parts["best"]
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["adam"].items():
-        index, key = name.split(".")
-        # The count of steps is handed over on the CPU; the optimizer moves it where it wants it.
-        slots.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
-    groups = fitting.optimizer.state_dict()["param_groups"]
-    fitting.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    fitting.records = [EpochRecord(**record) for record in kept["records"]]
-    fitting.scheduler.load_state_dict(kept["scheduler"])
-    # The scheduler restores its count, and not the rate that it has set in the optimizer.
-    fitting.optimizer.param_groups[0]["lr"] = fitting.scheduler.get_last_lr()[0]
+    def load(self, path: Path) -> None:
+        """Put a fresh training where the one that wrote the file was, if that can be read."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                kept = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            check_format(path, kept.get("format", 1), FORMAT)
+            tensors = load_file(path, device=str(next(self.model.parameters()).device))
+        except SafetensorError as error:
+            raise ValueError(f"{path}: damaged ({error}): start a new run") from error
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "adam": {}}
+        for name, value in tensors.items():
+            part, key = name.split(".", 1)
+            parts[part][key] = value
+        self.model.load_state_dict(parts["model"])
+        self.average.load_state_dict(parts["average"])
+        self.best = parts["best"]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["adam"].items():
+            index, key = name.split(".")
+            # The count of steps is handed over on the CPU; the optimizer moves it where it wants.
+            slots.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.records = [EpochRecord(**record) for record in kept["records"]]
+        self.scheduler.load_state_dict(kept["scheduler"])
+        # The scheduler restores its count, and not the rate that it has set in the optimizer.
+        self.optimizer.param_groups[0]["lr"] = self.scheduler.get_last_lr()[0]
 
 
 def copy_of(model: nn.Module) -> dict[str, Tensor]:

@@ -16,13 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nexttick.learn.batches import Batch, Runs, cut_runs, gather, shuffled_batches
-from nexttick.learn.checkpoint import (
-    EpochRecord,
-    Fitting,
-    copy_of,
-    load_checkpoint,
-    save_checkpoint,
-)
+from nexttick.learn.checkpoint import EpochRecord, Fitting, copy_of
 from nexttick.networks.models.base import TickModel
 from nexttick.options import TrainOptions
 from nexttick.prepare.labels import MISSING
@@ -100,7 +94,7 @@ def fit(
     """
     fitting = Fitting.fresh(model, options)
     if checkpoint is not None and checkpoint.exists():
-        load_checkpoint(fitting, checkpoint)
+        fitting.load(checkpoint)
     # Whatever ends it, Ctrl-C in the caller's loop too, what is left is the best epoch's network.
     try:
         yield from list(fitting.records)
@@ -110,7 +104,7 @@ def fit(
             if record.best:
                 fitting.best = copy_of(fitting.average)
             if checkpoint is not None:
-                save_checkpoint(fitting, checkpoint)
+                fitting.save(checkpoint)
             yield record
     finally:
         fitting.monitor.close()

@@ -42,7 +42,7 @@ def train_network(
 
     Args:
         prepared: from `prepare_ticks`.
-        recipe: the same.
+        recipe: the one they were prepared by.
         checkpoint: file to go on from, where it exists, and to keep up to date.
         on_epoch: called after each epoch.
         on_step: called after each step.

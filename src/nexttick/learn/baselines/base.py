@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nexttick.prepare.dataset import Prepared
 from nexttick.prepare.features import FIXED
-from nexttick.prepare.labels import MISSING, Labels
+from nexttick.prepare.labels import MISSING
 from nexttick.ticks.gaps import pieces
 
 DIRECTION = FIXED.index("direction")
@@ -47,7 +47,7 @@ class Seen:
             prepared.x_NF,
             prepared.starts,
             prepared.features_NF[:, DIRECTION].astype(np.int8),
-            newest_known(prepared.labels, h),
+            newest_known(prepared.labels.y_NH[:, h], prepared.labels.known_at_NH[:, h]),
             events["price"].to_numpy(),
             events["amount"].to_numpy(),
         )
@@ -103,18 +103,14 @@ class Baseline(ABC):
         return np.concatenate(parts) if parts else np.empty(0)
 
 
-def newest_known(labels: Labels, h: int) -> NDArray[np.int8]:
+@njit(cache=True, nogil=True)
+def newest_known(y, known_at):  # type: ignore[no-untyped-def]
     """For each event, the label of the latest event whose label is known by then.
 
-    `Labels.known_at_NH` alone decides what is known; `MISSING` where nothing is yet.
+    `known_at` of `Labels` alone decides what is known; `MISSING` where nothing is yet.
     """
-    return _newest(labels.y_NH[:, h], labels.known_at_NH[:, h])
-
-
-@njit(cache=True, nogil=True)
-def _newest(y, known_at):  # type: ignore[no-untyped-def]
-    """Labels are known in the order of their events, so one pass finds the newest."""
     out = np.empty(len(y), np.int8)
+    # Labels are known in the order of their events, so one pass finds the newest.
     newest, i = MISSING, 0
     for k in range(len(y)):
         while i < len(y) and (y[i] == MISSING or known_at[i] <= k):

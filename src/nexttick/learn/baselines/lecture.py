@@ -61,14 +61,30 @@ class Lecture2018(Baseline):
         table = np.stack([seen.price_N, seen.amount_N], axis=1)
         mean, scale = table.mean(axis=0), table.std(axis=0)
         scale[scale == 0] = 1.0
-        full = train.rows >= SEQUENCE_LENGTH
         z_N2 = torch.from_numpy(((table - mean) / scale).astype(np.float32))
+        full = train.rows >= SEQUENCE_LENGTH
+        rows, y = torch.from_numpy(train.rows[full]), torch.from_numpy(train.y[full]).float()
+        rises = int(train.y[full].sum())
+        pos_weight = torch.tensor((len(y) - rises) / max(rises, 1))
+        first = [0.0] if len(rows) == 0 else []  # nothing to train on, nothing lost
         with _alone():
             torch.manual_seed(0)
-            network = _network()
-            loss = _train(network, z_N2, Known(train.rows[full], train.y[full]))
+            network = _network().train()
+            optimizer = torch.optim.SGD(network.parameters(), lr=4, weight_decay=0.1)
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5)
+            for epoch, batches in enumerate(_epochs(len(rows))):
+                for batch in batches:
+                    optimizer.zero_grad()
+                    logits = network(_windows(z_N2, rows[batch]))[:, 0]
+                    loss = binary_cross_entropy_with_logits(logits, y[batch], pos_weight=pos_weight)
+                    loss.backward()
+                    optimizer.step()
+                    if epoch == 0:
+                        first.append(loss.item())
+                scheduler.step()
+        first_loss = min(float(np.nan_to_num(np.mean(first), nan=_WORST)), _WORST)
         weights = base64.b64encode(save(network.state_dict())).decode()
-        return cls(mean.tolist(), scale.tolist(), float(train.y.mean()), loss, weights)
+        return cls(mean.tolist(), scale.tolist(), float(train.y.mean()), first_loss, weights)
 
     @torch.inference_mode()
     def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
@@ -117,28 +133,6 @@ def _windows(z_N2: Tensor, rows_B: Tensor) -> Tensor:
     """What is seen before these events, of shape (B, 2, L): the event itself is left out."""
     steps = torch.arange(-SEQUENCE_LENGTH, 0)
     return z_N2[rows_B[:, None] + steps].transpose(1, 2)
-
-
-def _train(network: nn.Sequential, z_N2: Tensor, known: Known) -> float:
-    """Train in place; the mean loss of the first epoch."""
-    rises = int(known.y.sum())
-    pos_weight = torch.tensor((len(known.y) - rises) / max(rises, 1))
-    rows, y = torch.from_numpy(known.rows), torch.from_numpy(known.y).float()
-    optimizer = torch.optim.SGD(network.parameters(), lr=4, weight_decay=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5)
-    first = [0.0] if len(rows) == 0 else []  # nothing to train on, nothing lost
-    network.train()
-    for epoch, batches in enumerate(_epochs(len(rows))):
-        for batch in batches:
-            optimizer.zero_grad()
-            logits = network(_windows(z_N2, rows[batch]))[:, 0]
-            loss = binary_cross_entropy_with_logits(logits, y[batch], pos_weight=pos_weight)
-            loss.backward()
-            optimizer.step()
-            if epoch == 0:
-                first.append(loss.item())
-        scheduler.step()
-    return min(float(np.nan_to_num(np.mean(first), nan=_WORST)), _WORST)
 
 
 def _epochs(count: int) -> Iterator[tuple[Tensor, ...]]:

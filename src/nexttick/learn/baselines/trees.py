@@ -6,6 +6,7 @@ LightGBM is an optional extra: `pip install 'nexttick[trees]'`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Self
 
@@ -81,11 +82,9 @@ def inputs(seen: Seen, rows: Rows) -> NDArray[np.float32]:
 def import_lightgbm() -> ModuleType:
     """LightGBM, or a `ValueError` that says how to get it."""
     try:
-        import lightgbm
+        return import_module("lightgbm")
     except ImportError as error:
         raise ValueError(
             f"the baseline 'trees' needs LightGBM ({error}): pip install 'nexttick[trees]', or "
             f"leave it out"
         ) from error
-    module: ModuleType = lightgbm
-    return module

@@ -130,8 +130,7 @@ class Unchanged:
 
 
 Calibration = Temperature | Platt | Isotonic | Unchanged
-Kind = type[Temperature] | type[Platt] | type[Isotonic] | type[Unchanged]
-CALIBRATIONS: dict[str, Kind] = {
+CALIBRATIONS: dict[str, type[Calibration]] = {
     "temperature": Temperature,
     "platt": Platt,
     "isotonic": Isotonic,
@@ -140,14 +139,12 @@ CALIBRATIONS: dict[str, Kind] = {
 DEFAULT = "temperature"
 
 
-def calibrate(
-    y_N: NDArray[np.integer], p_N: Array, kind: str = DEFAULT, *, seed: int = 0
-) -> Calibration:
+def calibrate(y_N: NDArray[np.integer], p_N: Array, kind: str = DEFAULT) -> Calibration:
     """Fit a calibration where it surely helps.
 
     It is fitted on the first half of the events, which are in time order. Where the 95 % interval
-    (of this `seed`) of what it gains in log loss on the second half lies above zero, it is fitted
-    again on all events; else there is none.
+    of what it gains in log loss on the second half lies above zero, it is fitted again on all
+    events; else there is none.
     """
     if kind not in CALIBRATIONS:
         raise ValueError(f"calibration {kind!r}: {nearest(kind, CALIBRATIONS)}")
@@ -157,7 +154,7 @@ def calibrate(
     tried = CALIBRATIONS[kind].fit(y_N[:half], p_N[:half])
     y, p = y_N[half:], p_N[half:]
     gain = log_losses(y, p) - log_losses(y, tried(p))
-    sure = Resampler.fit([gain], seed=seed).mean(gain).low > 0
+    sure = Resampler.fit([gain]).mean(gain).low > 0
     return CALIBRATIONS[kind].fit(y_N, p_N) if sure else Unchanged()
 
 

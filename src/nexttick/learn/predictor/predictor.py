@@ -185,7 +185,11 @@ class Predictor:
         form = values.get("format") if isinstance(values, dict) else None
         check_format(path, form, 3, FORMAT)
         try:
-            predictor = cls._assembled(folder, _from_format_3(values) if form == 3 else values)
+            if form == 3:
+                # Format 4 numbers the revision of the features, and calls the shares by name.
+                values["features"]["revision"] = 1
+                values["training_shares"] = values["reference"]
+            predictor = cls._assembled(folder, values)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(
                 f"{folder}: predictor.json is damaged or does not fit the weights "
@@ -237,24 +241,12 @@ class Predictor:
         )
 
 
-def _from_format_3(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 4 numbers the revision of the features, and calls the training shares by name."""
-    return {
-        **values,
-        "features": {**values["features"], "revision": 1},
-        "training_shares": values["reference"],
-    }
-
-
 def as_table(
     events: pl.DataFrame, horizons: tuple[str, ...], p_NH: NDArray[np.floating]
 ) -> pl.DataFrame:
     """Predictions as a table: `time`, `price`, `p_rise@h`, null where there is none."""
-    columns = {f"p_{name}": p_NH[:, h] for h, name in enumerate(horizons)}
-    table = events.select("time", "price").with_columns(
-        **{name: pl.Series(values) for name, values in columns.items()}
-    )
-    return table.with_columns(pl.col(list(columns)).fill_nan(None))
+    columns = [pl.Series(f"p_{name}", p_NH[:, h]) for h, name in enumerate(horizons)]
+    return events.select("time", "price").with_columns(one.fill_nan(None) for one in columns)
 
 
 def _sha256(data: bytes) -> str:

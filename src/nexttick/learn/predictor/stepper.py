@@ -17,8 +17,7 @@ from safetensors.numpy import load as arrays_from_bytes
 from safetensors.numpy import save as arrays_to_bytes
 
 from nexttick.learn.predictor.backends import Arrays, Compiled, Eager, Engine, OnnxRuntime
-from nexttick.learn.predictor.compiled.compiling import compile_predictor
-from nexttick.learn.predictor.compiled.program import NoProgramError
+from nexttick.learn.predictor.compiled.compiling import NoProgramError, compile_predictor
 from nexttick.learn.predictor.onnx import NoGraphError, checked_graph
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.options import nearest

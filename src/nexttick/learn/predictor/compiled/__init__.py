@@ -9,7 +9,7 @@ function, compiled by numba once and kept on disk, for which a network is data a
 *What.* `compiling.py` goes through a trained network and writes a program: one row of whole
 numbers a layer (`machine.KIND`, `SOURCE`, …), all weights in one float32 array, the calibrations
 in one float64 array. Everything that changes lies in one flat float32 memory, whose places are
-given out while the program is written (`program.Writer`): the tick's features, every layer's
+given out while the program is written (`compiling.Writer`): the tick's features, every layer's
 output, the past that convolutions look back on, the states of recurrent cells. `machine.run` goes
 through the rows and computes each layer out of that memory into it. Nothing is allocated at a
 tick; the whole state of a market is the memory and the number of the tick, so that a snapshot is
