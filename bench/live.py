@@ -28,10 +28,9 @@ from nexttick.learn.predictor.stepper import Stepper
 from nexttick.networks.models import build_model
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import ARCHS, ModelOptions, Recipe
-from nexttick.prepare.dataset import recipe_spec
+from nexttick.prepare.dataset import Scaler, recipe_spec
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.features import EVENT, compute_features, update
-from nexttick.prepare.scaler import Scaler
 
 Event = tuple[Any, ...]
 Step = Callable[[Event], Any]

@@ -23,8 +23,8 @@ from nexttick.networks.models import build_model
 from nexttick.networks.models.base import TickModel
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import ARCHS, ModelOptions
+from nexttick.prepare.dataset import Scaler
 from nexttick.prepare.features import EVENT, compute_features
-from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import segment_starts
 
 HORIZONS = ("rise@1", "rise@5s", "move")

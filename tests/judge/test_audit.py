@@ -38,9 +38,8 @@ from nexttick.networks.models import MODELS
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import EventOptions, LabelOptions, Recipe, SplitOptions
 from nexttick.prepare import dataset, features
-from nexttick.prepare.dataset import Prepared, prepare_ticks
+from nexttick.prepare.dataset import Prepared, Scaler, prepare_ticks
 from nexttick.prepare.labels import MISSING, make_labels
-from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.reading.read import read_ticks
 
 N = 4000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,14 @@ def test_the_page_needs_nothing_beside_it_and_says_the_numbers(evaluated: Path) 
     assert told["data"]["hash"] in page
     ids = re.findall(r'id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_a_page_of_a_log_of_an_unknown_format_is_refused(evaluated: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(evaluated, tmp_path / "run"))
+    log = run / "folds" / "2" / "cnn" / "log.jsonl"
+    log.write_text(log.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(ValueError, match="line 1: format 99, this version reads 1"):
+        render(run)
 
 
 def test_a_folds_predictor_is_kept_and_predicts(evaluated: Path) -> None:

@@ -34,9 +34,9 @@ from nexttick.learn.predictor.stepper import Stepper
 from nexttick.networks.models import MODELS, build_model
 from nexttick.networks.models.encoding import fit_encodings
 from nexttick.options import ModelOptions
+from nexttick.prepare.dataset import Scaler
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.features import EVENT, compute_features
-from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import segment_starts
 
 HORIZONS = ("rise@1", "rise@5s")

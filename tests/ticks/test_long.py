@@ -12,11 +12,10 @@ import pytest
 from nexttick.learn.baselines.base import MOST_ROWS, Known, newest_known
 from nexttick.learn.train import train_network
 from nexttick.options import LabelOptions, ModelOptions, Recipe, TrainOptions
-from nexttick.prepare.dataset import prepare_ticks
+from nexttick.prepare.dataset import Scaler, prepare_ticks
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.labels import MISSING, make_labels
 from nexttick.prepare.on_disk import OnDisk
-from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import GAP_FACTOR, pieces, usual_max_gap_ns
 from nexttick.ticks.reading import long
 from nexttick.ticks.reading.long import TickStream, open_stream
@@ -186,7 +185,7 @@ def test_known_rows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scaler_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     x_NF = np.random.default_rng(0).normal(3, 2, (1000, 5)).astype(np.float32)
-    monkeypatch.setattr("nexttick.prepare.scaler._ROWS", 64)
+    monkeypatch.setattr("nexttick.prepare.dataset._ROWS", 64)
     scaler = Scaler.fit(x_NF)
     np.testing.assert_allclose(scaler.mean, x_NF.mean(axis=0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(scaler.scale, x_NF.std(axis=0, dtype=np.float64), rtol=1e-6)

@@ -21,6 +21,8 @@ from torch.utils.data import Dataset
 
 from nexttick.prepare.labels import MISSING
 
+Ranges = list[tuple[int, int]]  # [first, stop) of events
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,9 +44,7 @@ class Runs:
         return int(np.minimum(self.last - self.first + 1, length).sum())
 
 
-def predictable(
-    starts: NDArray[np.int64], n: int, context: int, part: tuple[int, int]
-) -> list[tuple[int, int]]:
+def predictable(starts: NDArray[np.int64], n: int, context: int, part: tuple[int, int]) -> Ranges:
     """Ranges [first, stop) of a part whose events have `context` ticks of history.
 
     Its own tick is one of them, and the others may lie before the part, in the same segment.
@@ -55,7 +55,7 @@ def predictable(
     return [(int(a), int(b)) for a, b in zip(first, stop, strict=True) if a < b]
 
 
-def cut_runs(ranges: list[tuple[int, int]], length: int, offset: int = 0) -> Runs:
+def cut_runs(ranges: Ranges, length: int, offset: int = 0) -> Runs:
     """Cut ranges into runs of `length` predictions; each event is in one run at least.
 
     A run at the end of a range may be cut short, its surplus masked by `gather`. A positive
@@ -73,7 +73,7 @@ def cut_runs(ranges: list[tuple[int, int]], length: int, offset: int = 0) -> Run
 
 
 def shuffled_batches(
-    ranges: list[tuple[int, int]], length: int, batch: int, rng: np.random.Generator
+    ranges: Ranges, length: int, batch: int, rng: np.random.Generator
 ) -> Iterator[Runs]:
     """Runs cut anew at a random offset, in random order, `batch` at a time."""
     runs = cut_runs(ranges, length, int(rng.integers(length)))

@@ -114,8 +114,7 @@ class Fitting:
             for part, values in parts.items()
             for name, value in values.items()
         }
-        whole = save(tensors, description)
-        write_whole(path, lambda file: file.write(whole))
+        write_whole(path, lambda file: file.write(save(tensors, description)))
 
     def load(self, path: Path) -> None:
         """Put a fresh training where the one that wrote the file was, if that can be read."""

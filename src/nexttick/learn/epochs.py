@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from nexttick.learn.batches import Batch, Runs, cut_runs, gather, shuffled_batches
+from nexttick.learn.batches import Batch, Ranges, Runs, cut_runs, gather, shuffled_batches
 from nexttick.learn.checkpoint import EpochRecord, Fitting, copy_of
 from nexttick.networks.models.base import TickModel
 from nexttick.options import TrainOptions
 from nexttick.prepare.labels import MISSING
 
-Ranges = list[tuple[int, int]]
 _ALL_THREADS = torch.get_num_threads()  # what PyTorch would take, OMP_NUM_THREADS included
 
 

@@ -90,11 +90,7 @@ def create(out: Path | None, name: str, overwrite: bool, config: RunConfig) -> P
 
 
 def check_free(out: Path | None, overwrite: bool) -> None:
-    """Find out, before the work is done, whether its results can go to `out`.
-
-    Raises:
-        ValueError: `out` exists and is not to be overwritten, or is no run folder.
-    """
+    """Find out, before the work is done, whether its results can go to `out`."""
     if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -203,14 +199,10 @@ def check_trained(run: Path) -> None:
     """Find out, before anything heavy is loaded, whether there is a finished training."""
     if not run.is_dir():
         raise ValueError(f"{run} is no run folder: name one made by train or run")
-    if (run / "predictor").exists():
-        return
-    if (run / "config.json").exists():
-        raise ValueError(
-            f"{run} holds no predictor: its training is not finished; go on with it by "
-            f"nexttick run --resume --out {run}"
-        )
-    raise ValueError(f"{run} holds no predictor: name a run folder made by train or run")
+    if not (run / "predictor").exists():
+        go_on = f"its training is not finished; go on with it by nexttick run --resume --out {run}"
+        cure = go_on if (run / "config.json").exists() else "name a run folder made by train or run"
+        raise ValueError(f"{run} holds no predictor: {cure}")
 
 
 def load_trained(run: Path, device: str = "cpu") -> tuple[Predictor, Fitted]:

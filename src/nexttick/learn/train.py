@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nexttick.learn.batches import predictable
+from nexttick.learn.batches import Ranges, predictable
 from nexttick.learn.checkpoint import EpochRecord
-from nexttick.learn.epochs import OnStep, Ranges, TrainingData, fit, pick_device, set_threads
+from nexttick.learn.epochs import OnStep, TrainingData, fit, pick_device, set_threads
 from nexttick.learn.predictor.calibration import Calibration
 from nexttick.learn.predictor.calibration import calibrate as fit_calibration
 from nexttick.learn.predictor.predictor import Predictor

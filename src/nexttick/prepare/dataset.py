@@ -1,4 +1,4 @@
-"""Ticks to what a network sees: events, features, labels and parts."""
+"""Ticks to what a network sees: events, scaled features, labels and parts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,40 @@ from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import FeatureSpec, compute_features
 from nexttick.prepare.labels import Labels, make_labels
 from nexttick.prepare.on_disk import Empty, OnDisk
-from nexttick.prepare.scaler import Scaler
 from nexttick.prepare.splits import Split, chronological_split
 from nexttick.ticks.gaps import pieces, segment_starts, usual_max_gap_ns
 from nexttick.ticks.record import Fingerprint, TickError
 
-_ROWS = 1 << 17  # events whose features are computed in one call
+_ROWS = 1 << 17  # events whose features are computed, or scaled, in one call
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Affine scaling of the features, fitted on training rows only: (x - mean) / scale."""
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, x_NF: NDArray[np.float32]) -> Scaler:
+        """Mean and standard deviation of each feature; a constant feature is only centred."""
+        rows = [slice(*piece) for piece in pieces(len(x_NF), _ROWS)]
+        mean = sum(x_NF[one].sum(axis=0, dtype=np.float64) for one in rows) / len(x_NF)
+        square = sum(((x_NF[one] - mean) ** 2).sum(axis=0) for one in rows) / len(x_NF)
+        scale = np.sqrt(square)
+        scale[scale < 1e-6] = 1.0
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale rows or one row of features."""
+        return (x - self.mean) / self.scale
+
+    def scaled(self, x_NF: NDArray[np.float32], empty: Empty) -> NDArray[np.float32]:
+        """Scale many rows into an array that `empty` makes."""
+        out_NF = empty(x_NF.shape, np.float32)
+        for rows in pieces(len(x_NF), _ROWS):
+            out_NF[slice(*rows)] = self(x_NF[slice(*rows)])
+        return out_NF
 
 
 class Trained(Protocol):

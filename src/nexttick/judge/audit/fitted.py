@@ -13,8 +13,7 @@ from nexttick.judge.audit.facts import AuditFinding
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import calibrate
 from nexttick.networks.models.encoding import fit_encodings
-from nexttick.prepare.dataset import Prepared
-from nexttick.prepare.scaler import Scaler
+from nexttick.prepare.dataset import Prepared, Scaler
 
 _ROUNDING = 1e-5  # relative; a single row more moves a mean by more than this in most features
 

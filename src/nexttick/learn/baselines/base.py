@@ -55,13 +55,9 @@ class Seen:
     def __len__(self) -> int:
         return len(self.x_NF)
 
-    def age(self, rows: Rows) -> Rows:
-        """How many events of the same segment lie before each of these."""
-        return rows - self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
-
     def lagged(self, values: NDArray[Any], rows: Rows, lag: int, missing: float) -> NDArray[Any]:
         """Values `lag` events before these rows; `missing` before the segment's start."""
-        inside = self.age(rows) >= lag
+        inside = rows - lag >= self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
         inside = inside.reshape(-1, *[1] * (values.ndim - 1))
         return np.where(inside, values[np.maximum(rows - lag, 0)], values.dtype.type(missing))
 

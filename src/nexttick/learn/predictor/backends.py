@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -143,11 +142,7 @@ class OnnxRuntime(Engine):
 
     def state(self) -> Arrays:
         """The arrays that the next tick reads."""
-        return _numbered(self._states[self._turn])
-
-
-def _numbered(parts: Iterable[NDArray[Any]]) -> Arrays:
-    return {f"state_{i}": part for i, part in enumerate(parts)}
+        return {f"state_{i}": part for i, part in enumerate(self._states[self._turn])}
 
 
 class Eager(Engine):
@@ -174,7 +169,8 @@ class Eager(Engine):
 
     def state(self) -> Arrays:
         """The model's tensors."""
-        return _numbered(part.detach().cpu().contiguous().numpy() for part in self._state)
+        parts = (part.detach().cpu().contiguous().numpy() for part in self._state)
+        return {f"state_{i}": part for i, part in enumerate(parts)}
 
     def load(self, arrays: Arrays) -> None:
         """Tensors of their own: those of a first state may share their memory."""

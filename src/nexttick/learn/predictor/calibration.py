@@ -46,8 +46,7 @@ class Temperature:
         """The slope of the least log loss."""
         if _nothing_to_fit(y_N, p_N):
             return cls()
-        logit_N1 = _logit(p_N)[:, None]
-        return cls(max(float(_logistic_fit(logit_N1, y_N == 1)[0]), _FLATTEST))
+        return cls(max(float(_logistic_fit(_logit(p_N)[:, None], y_N == 1)[0]), _FLATTEST))
 
     def __call__(self, p: Array) -> NDArray[np.float64]:
         """Map probabilities."""
@@ -136,10 +135,9 @@ CALIBRATIONS: dict[str, type[Calibration]] = {
     "isotonic": Isotonic,
     "none": Unchanged,
 }
-DEFAULT = "temperature"
 
 
-def calibrate(y_N: NDArray[np.integer], p_N: Array, kind: str = DEFAULT) -> Calibration:
+def calibrate(y_N: NDArray[np.integer], p_N: Array, kind: str = "temperature") -> Calibration:
     """Fit a calibration where it surely helps.
 
     It is fitted on the first half of the events, which are in time order. Where the 95 % interval

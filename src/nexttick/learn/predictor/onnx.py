@@ -131,7 +131,6 @@ class _Step(nn.Module):
         self.starts_elsewhere = any(bool(part.any()) for part in self.start)
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """One tick."""
         state = self._shifted(state, 1)
         logits_BH, state = self.model.step((features - self.mean) / self.scale, state)
         p_BH = torch.sigmoid(logits_BH)
@@ -162,7 +161,6 @@ class _Curve(nn.Module):
             self.register_buffer("y", torch.tensor(one.y, dtype=torch.float64))
 
     def forward(self, p_B: Tensor) -> Tensor:
-        """Map probabilities."""
         p = p_B.double()
         if self.line is None:
             # A curve through points is the sum of what each of its pieces has risen so far.

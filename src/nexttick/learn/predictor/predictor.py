@@ -30,9 +30,9 @@ from nexttick.learn.predictor.training_shares import TrainingShares
 from nexttick.networks.models import build_model
 from nexttick.networks.models.base import Past, TickModel
 from nexttick.options import ModelOptions
+from nexttick.prepare.dataset import Scaler
 from nexttick.prepare.events import merge_chunks
 from nexttick.prepare.features import REVISION, FeatureSpec, compute_features
-from nexttick.prepare.scaler import Scaler
 from nexttick.ticks.gaps import pieces, segment_starts
 from nexttick.ticks.writing import write_text, write_whole
 

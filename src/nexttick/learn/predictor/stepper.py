@@ -29,12 +29,8 @@ _EVENT = (0, 1.0, 1.0, 1.0, 1.0, 0, 1)  # of the types that `step` hands on
 class Stepper:
     """A predictor, with its weights as they are now, that follows one market.
 
-    Args:
-        predictor: of that market.
-        engine: `compiled`, `onnx` or `torch`; by default the fastest that takes the network.
-
-    Raises:
-        ValueError: the engine that was asked for cannot compute the network, or is not installed.
+    The engine is `compiled`, `onnx` or `torch`, by default the fastest that takes the network. One
+    that was asked for and does not take it, or is not installed, is a `ValueError`.
     """
 
     engine: Engine

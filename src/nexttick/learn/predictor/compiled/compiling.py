@@ -1,8 +1,4 @@
-"""A network as a program of `machine.run`: each of its layers becomes one or a few rows.
-
-Layers are known by their exact class: a subclass may compute something else. What is not known
-here, a network of one's own say, has no program, and the general path computes it.
-"""
+"""A network as a program of `machine.run`: each of its layers becomes one or a few rows."""
 
 from __future__ import annotations
 

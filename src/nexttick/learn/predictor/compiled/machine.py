@@ -46,15 +46,10 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def run(program, weights, curves, memory, tick):  # type: ignore[no-untyped-def]  # noqa: PLR0912
-    """Compute one tick.
+    """Compute one tick of a `Program`, out of the float32 memory into it.
 
-    Args:
-        program: int64, one row a layer.
-        weights: float32, all weights one after the other.
-        curves: float64, what probabilities go through before they are said.
-        memory: float32, the tick's features, every layer's output and the past that layers need.
-        tick: int64, shape (1,): number of this tick, from 0 up, which says where the rings of past
-            ticks stand; counted on.
+    `tick`, int64 of shape (1,), is the number of this tick from 0 up, which says where the rings
+    of past ticks stand; it is counted on.
     """
     # Every tick takes the same way through these branches, so that the processor guesses them.
     for row in range(len(program)):
