@@ -76,6 +76,7 @@ class Writer:
 
     def layer(self, layer: nn.Module, x: Span) -> Span:
         """The rows of a layer; gives where its output lies."""
+        # By exact class: a subclass may compute something else.
         if type(layer) not in _LAYERS:
             raise NoProgramError(f"{type(layer).__name__} is no layer that the machine knows")
         return _LAYERS[type(layer)](self, layer, x)
