@@ -20,10 +20,9 @@ from nexttick.judge.pooling import Pooled, ask_baselines, ask_network
 from nexttick.learn import run_folder
 from nexttick.learn.baselines import fit_on_training
 from nexttick.learn.checkpoint import EpochRecord
-from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.train import train_network
 from nexttick.options import EvaluateOptions, Recipe, parse_duration_ns
-from nexttick.prepare.dataset import Prepared, prepare_events
+from nexttick.prepare.dataset import prepare_events
 from nexttick.prepare.splits import Fold, walk_forward
 from nexttick.ticks.writing import write_table
 
@@ -109,6 +108,12 @@ def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
     split = prepared.split
     task.folder.mkdir(parents=True, exist_ok=True)
     test = np.arange(split.test, split.end)
+    records: list[EpochRecord] = []
+
+    def on_epoch(record: EpochRecord) -> None:
+        records.append(record)
+        run_folder.write_log(task.folder, records)
+
     if task.contestant == BASELINES:
         rows, part = test, np.full(len(test), TEST)
         answers = ask_baselines(fit_on_training(prepared, task.baselines), prepared, rows)
@@ -117,26 +122,16 @@ def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
         valid = np.arange(split.valid, split.valid_stop)
         rows = np.concatenate([valid, test])
         part = np.repeat(np.array([VALID, TEST], np.int8), [len(valid), len(test)])
-        answers = ask_network(_train(task, prepared), prepared, rows)
+        checkpoint = task.folder / run_folder.CHECKPOINT
+        predictor = train_network(prepared, task.recipe, checkpoint, on_epoch)
+        if predictor.provenance["stopped"]:
+            raise KeyboardInterrupt
+        predictor.save(task.folder / "predictor")
+        checkpoint.unlink(missing_ok=True)
+        answers = ask_network(predictor, prepared, rows)
     table = pl.DataFrame({"event": rows + fold.start, "part": part, **answers})
     write_table(table, task.folder / PREDICTIONS)
     return task
-
-
-def _train(task: Task, prepared: Prepared) -> Predictor:
-    """A fold's network, with its log and its predictor in the task's folder."""
-    records: list[EpochRecord] = []
-
-    def on_epoch(record: EpochRecord) -> None:
-        records.append(record)
-        run_folder.write_log(task.folder, records)
-
-    predictor = train_network(prepared, task.recipe, task.folder / run_folder.CHECKPOINT, on_epoch)
-    if predictor.provenance["stopped"]:
-        raise KeyboardInterrupt
-    predictor.save(task.folder / "predictor")
-    (task.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
-    return predictor
 
 
 def pool(tasks: Sequence[Task], events: pl.DataFrame) -> Pooled:
