@@ -9,7 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helpers.markets import quick
+from nexttick import options
 from nexttick.checks import validate
+from nexttick.learn import baselines
+from nexttick.learn.predictor import calibration
 from nexttick.options import (
     ARCHS,
     EventOptions,
@@ -96,6 +99,12 @@ MISTAKES = {
     "--horizon": Recipe(labels=LabelOptions(("soon",))),
     "--smooth": Recipe(labels=LabelOptions(("5s",), smooth=True)),
 }
+
+
+def test_what_options_name_is_what_there_is() -> None:
+    """Options know the names by themselves: what bears them is heavy to load."""
+    assert tuple(calibration.CALIBRATIONS) == options.CALIBRATIONS
+    assert tuple(baselines.BASELINES) == options.BASELINES
 
 
 @pytest.mark.parametrize("option", MISTAKES)

@@ -17,23 +17,19 @@ from nexttick.options import ARCHS, ModelOptions, Recipe
 KEPT = Path(__file__).parents[1] / "kept" / "2026-11" / "run"
 MISTAKES = {
     "run": (
-        "none.csv",
-        "",
         "ticks.csv --horizon 5x",
         "ticks.csv --arch densse",
         "ticks.csv --type cmm",
         "ticks.csv --sequence-length 3",
         "ticks.csv --device cdua",
-        "ticks.csv --columns prise=px",
         "ticks.csv --num_layer 3",
         "ticks.csv --num_layers two",
         "ticks.csv --test 0",
         "ticks.csv --out trained",
         "--resume --out none",
     ),
-    "train": ("none.csv", "ticks.csv --lr 0", "ticks.csv --ties dwon", "--resume"),
+    "train": ("ticks.csv --lr 0", "ticks.csv --ties dwon", "--resume"),
     "evaluate": (
-        "none.csv",
         "none.toml",
         "ticks.csv --folds 0",
         "ticks.csv --networks densse",
@@ -43,36 +39,44 @@ MISTAKES = {
         "--resume --out none",
     ),
     "compare": ("", "none", "trained none"),
-    "test": ("none ticks.csv", "trained none.csv", "trained ticks.csv --out trained"),
-    "predict": (
-        "none ticks.csv -o p.csv",
-        "trained none.csv -o p.csv",
-        "trained ticks.csv -o p.xls",
-        "trained ticks.csv -o p.csv --device cdua",
+    "test": ("none ticks.csv", "trained ticks.csv --out trained"),
+    "predict": ("trained ticks.csv -o p.xls", "trained ticks.csv -o p.csv --device cdua"),
+    "live": ("", "trained --source stdin --port 99999", "none --source stdin"),
+    "describe": ("cmm", "cnn --horizon 5x", "cnn --arch densse", "cnn --bins -1"),
+    "export": ("none -o x.onnx", "trained -o x.txt"),
+    "ticks": ("ticks.csv --convert x.xls",),
+    "simulate": ("-o x.xls",),
+    "journal": ("ticks.csv --export x.xls",),
+    "fetch": (
+        "kraken BTC/USD --from soon",
+        "kraken BTC/USD --from 2024-01-01 --option kind",
     ),
+    "store": ("chek", "export x y.csv --from soon"),
+    "lab": ("vanish", "vanishing --depth 5", "exploding --lr 0", "health none"),
+}
+# What only the code that reads ticks can tell, and Polars with it.
+OF_TICKS = {
+    "run": ("none.csv", "", "ticks.csv --columns prise=px"),
+    "train": ("none.csv",),
+    "evaluate": ("none.csv",),
+    "test": ("trained none.csv",),
+    "predict": ("none ticks.csv -o p.csv", "trained none.csv -o p.csv"),
     "live": (
-        "",
-        "trained --source stdin --port 99999",
         "trained --source binance --symbol BTC",
         "trained --source nowhere --symbol A/B",
         "trained --source replay --file none.csv",
         "trained --source stdin --journal ticks.csv",
-        "none --source stdin",
     ),
-    "describe": ("cmm", "cnn --horizon 5x", "cnn --arch densse", "cnn --bins -1"),
-    "export": ("none -o x.onnx", "trained -o x.txt"),
-    "ticks": ("none.csv", "ticks.csv --columns prise=px", "ticks.csv --convert x.xls"),
-    "simulate": ("-o x.xls", "--ticks 1 -o x.csv"),
-    "journal": ("none", "ticks.csv", "ticks.csv --export x.xls"),
+    "ticks": ("none.csv", "ticks.csv --columns prise=px"),
+    "simulate": ("--ticks 1 -o x.csv",),
+    "journal": ("none", "ticks.csv"),
     "fetch": (
-        "kraken BTC/USD --from soon",
         "krakn BTC/USD --from 2024-01-01",
-        "kraken BTC/USD --from 2024-01-01 --option kind",
         "binance-archive BTC/USDT --from 2024-01-01 --option kid=1",
     ),
-    "store": ("chek", "check x --store none", "export x y.csv --from soon"),
-    "lab": ("vanish", "vanishing --depth 5", "exploding --lr 0", "health none"),
+    "store": ("check x --store none",),
 }
+HEAVY = {"torch", "sklearn", "scipy", "lightgbm", "matplotlib", "numba", "ccxt"}
 CODE = """
 import sys
 from nexttick.cli.main import main
@@ -82,19 +86,20 @@ for words in {commands!r}:
     except SystemExit as stop:  # tyro's own
         code = stop.code
     assert code == 2, words
-    loaded = {{"torch", "sklearn", "lightgbm", "matplotlib"}} & sys.modules.keys()
+    loaded = {heavy!r} & sys.modules.keys()
     assert not loaded, (words, loaded)
 """
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mistake_is_told_before_torch_is_loaded(command: str, tmp_path: Path) -> None:
+def test_a_mistake_is_told_before_what_is_heavy_is_loaded(command: str, tmp_path: Path) -> None:
     shutil.copytree(KEPT, tmp_path / "trained")
     (tmp_path / "ticks.csv").write_text("time,price,amount\n1704067200,100.0,1.0\n")
-    commands = [[command, *words.split()] for words in MISTAKES[command]]
-    said = python("-c", CODE.format(commands=commands), cwd=tmp_path)
-    assert said.code == 0, said.err
-    assert "Traceback" not in said.err
+    for mistakes, heavy in ((MISTAKES, HEAVY | {"polars"}), (OF_TICKS, HEAVY)):
+        commands = [[command, *words.split()] for words in mistakes.get(command, ())]
+        said = python("-c", CODE.format(commands=commands, heavy=heavy), cwd=tmp_path)
+        assert said.code == 0, said.err
+        assert "Traceback" not in said.err
 
 
 def test_the_first_screen_fits_and_groups_every_command(capsys: pytest.CaptureFixture[str]) -> None:

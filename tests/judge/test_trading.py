@@ -16,7 +16,8 @@ from nexttick.judge.costs.trading import REASONS, MidPrices, Thresholds, Trades,
 from nexttick.options import LabelOptions
 from nexttick.prepare.events import merge_events
 from nexttick.prepare.labels import make_labels
-from nexttick.ticks.simulated import MOVE_SHARE, SimulatedMarket, simulate
+from nexttick.ticks.simulated import SimulatedMarket, simulate
+from nexttick.ticks.simulated_walk import MOVE_SHARE
 
 HORIZONS = ("1", "5", "5s", "move")
 THRESHOLDS = Thresholds(0.3, 0.6)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from nexttick.ticks import simulated as sim
+from nexttick.ticks import simulated_walk as walk
 from nexttick.ticks.record import SCHEMA
 from nexttick.ticks.simulated import SimulatedMarket, simulate
 
@@ -42,7 +43,7 @@ def test_schema_and_ranges() -> None:
     assert dict(ticks.schema) == COLUMNS
     assert ticks.height == 100_000
     assert ticks.null_count().sum_horizontal().item() == 0
-    assert ticks["time"].diff().drop_nulls().min() >= sim.LATENCY_NS  # type: ignore[operator]
+    assert ticks["time"].diff().drop_nulls().min() >= walk.LATENCY_NS  # type: ignore[operator]
     assert ticks["price"].min() > 0  # type: ignore[operator]
     assert ticks["amount"].min() > 0  # type: ignore[operator]
     assert set(ticks["side"].unique()) == {-1, 1}
@@ -132,14 +133,14 @@ def truth_from_visible(ticks: pl.DataFrame, market: SimulatedMarket, i: int) -> 
     seen = ticks.head(i + 1)
     side, amount = seen["side"].to_numpy().astype(float), seen["amount"].to_numpy()
     pause_s = np.diff(seen["time"].to_numpy()) / 1e9
-    signed = side * (1 + sim.AMOUNT_WEIGHT * np.tanh(np.log(amount / market.typical_amount)))
+    signed = side * (1 + walk.AMOUNT_WEIGHT * np.tanh(np.log(amount / market.typical_amount)))
     surprise = np.log(pause_s / market.typical_pause_s) + np.euler_gamma
-    flow = (1 - sim.MEMORY) * signed @ sim.MEMORY ** np.arange(i, -1, -1.0)
-    calm = sim.PAUSE_WEIGHT * surprise @ sim.MEMORY ** np.arange(i - 1, -1, -1.0)
-    swing = np.tanh(flow / sim.FLOW_WIDTH) * np.tanh((sim.CALM_FROM - calm) / sim.CALM_WIDTH)
-    buy = (1 + market.signal * sim.FLOW_SWING * swing) / 2
-    with_order = sim.MOVE_SHARE * (1 + market.signal * sim.IMPACT) / 2
-    against_order = sim.MOVE_SHARE - with_order
+    flow = (1 - walk.MEMORY) * signed @ walk.MEMORY ** np.arange(i, -1, -1.0)
+    calm = walk.PAUSE_WEIGHT * surprise @ walk.MEMORY ** np.arange(i - 1, -1, -1.0)
+    swing = np.tanh(flow / walk.FLOW_WIDTH) * np.tanh((walk.CALM_FROM - calm) / walk.CALM_WIDTH)
+    buy = (1 + market.signal * walk.FLOW_SWING * swing) / 2
+    with_order = walk.MOVE_SHARE * (1 + market.signal * walk.IMPACT) / 2
+    against_order = walk.MOVE_SHARE - with_order
     if side[-1] > 0:  # only another buyer, a step higher, pays more than this one
         return float(buy * with_order)
     return float(buy * (1 - against_order) + (1 - buy) * against_order)
@@ -170,7 +171,7 @@ def test_later_draws_change_nothing_before_them() -> None:
 def test_without_signal_only_the_side_tells() -> None:
     ticks = ticks_of(100_000, 9, 0.0)
     values = ticks.group_by("side").agg(pl.col("truth").unique()).sort("side")["truth"].to_list()
-    assert values == [[pytest.approx(1 / 2)], [pytest.approx(sim.MOVE_SHARE / 4)]]
+    assert values == [[pytest.approx(1 / 2)], [pytest.approx(walk.MOVE_SHARE / 4)]]
     assert abs(autocorrelation(ticks["side"].to_numpy(), 1)) < 0.015
 
 

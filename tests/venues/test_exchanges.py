@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ccxt.pro
 import numpy as np
 import polars as pl
 import pytest
@@ -40,6 +41,7 @@ from nexttick.ticks.source import Missing, Page, SourceError
 from nexttick.venues import binance, bitstamp, coinbase, kraken, okx, retrying
 from nexttick.venues.exchanges import open_exchange
 from nexttick.venues.history.connection import Connection, ccxt_exchange
+from nexttick.venues.opening import ccxt_names
 from nexttick.venues.retrying import ATTEMPTS
 from nexttick.venues.trades import exact_json, iso_to_ns, read_rows, seconds_to_ns
 
@@ -613,3 +615,8 @@ def test_a_real_venue_gives_its_newest_trades(venue: str) -> None:
     assert ticks["time"].is_between(stop_ns - 300 * S_NS, stop_ns, closed="left").all()
     if source.consecutive_ids:
         assert ticks["id"].diff().drop_nulls().unique().to_list() in ([], [1])
+
+
+def test_exchanges_are_named_without_ccxt_as_ccxt_names_them() -> None:
+    assert ccxt_names() == sorted(ccxt.exchanges)
+    assert ccxt_names("pro") == sorted(ccxt.pro.exchanges)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nexttick.checks import check_device, validate_evaluation
-from nexttick.cli import arguments
+from nexttick.cli import arguments, screen
 from nexttick.cli.arguments import Files, Flag, Judging, Output, RunFolders
-from nexttick.cli.run import open_folder
+from nexttick.cli.run import open_folder, resumed
+from nexttick.cli.screen_scores import Folds, show_audit, show_comparison, show_scores
 from nexttick.cli.ticks import check_inputs, read_named
+from nexttick.learn import run_folder
 from nexttick.options import (
     EvaluateOptions,
     EvaluationRecipe,
@@ -37,8 +39,6 @@ def evaluate(
     Args:
         files: files, folders or globs of ticks; or a recipe (.toml) first.
     """
-    from nexttick.learn import run_folder
-
     asked = _asked(files, recipe, judging, output)
     validate_evaluation(asked.recipe, asked.evaluate)
     check_device(asked.recipe.train.device)
@@ -47,8 +47,6 @@ def evaluate(
         run_folder.check_free(output.out, output.overwrite)
     check_inputs(asked.files, asked.recipe.read)
 
-    from nexttick.cli import screen
-    from nexttick.cli.screen_scores import Folds, show_audit, show_scores
     from nexttick.judge.evaluate import Subject, measure
     from nexttick.judge.folds import plan, pool, run_tasks
     from nexttick.judge.report.page import render
@@ -93,19 +91,18 @@ def compare(runs: RunFolders, json: Flag = False) -> None:
         runs: run folders of run, test or evaluate; the others are compared with the first.
         json: print one JSON object instead of tables.
     """
-    from nexttick.learn import run_folder
-
+    if not runs:
+        raise ValueError("there is nothing to compare: name at least two runs")
     for one in runs:
         run_folder.read_config(one)
 
-    from nexttick.cli import screen, screen_scores
     from nexttick.judge.compare import compare_runs
 
     compared = compare_runs(runs)
     if json:
         screen.print_json(compared)
     else:
-        screen_scores.show_comparison(compared)
+        show_comparison(compared)
 
 
 def _asked(
@@ -114,27 +111,12 @@ def _asked(
     """Recipe and files of the command line, of a recipe file, or of the run that goes on."""
     given = EvaluationRecipe(recipe, options, tuple(files))
     if output.resume:
-        return _resumed(given, output)
+        config = resumed(given, output, "evaluation")
+        assert config.evaluate is not None
+        return EvaluationRecipe(config.recipe, config.evaluate, config.files)
     if not (files and files[0].endswith(".toml")):
         return given
     if (recipe, options) != (Recipe(), EvaluateOptions()):
         raise ValueError(f"{files[0]} is a recipe: change it there, or give options and no recipe")
     read = read_recipe(Path(files[0]))
     return replace(read, files=tuple(files[1:]) or read.files)
-
-
-def _resumed(given: EvaluationRecipe, output: OutputOptions) -> EvaluationRecipe:
-    if output.out is None:
-        raise ValueError("--resume needs --out: which evaluation shall go on?")
-    from nexttick.learn import run_folder
-
-    config = run_folder.read_config(output.out)
-    if config.evaluate is None:
-        raise ValueError(f"{output.out} is no evaluation: go on with it by nexttick run --resume")
-    kept = EvaluationRecipe(config.recipe, config.evaluate, config.files)
-    if given not in (EvaluationRecipe(), replace(EvaluationRecipe(), files=kept.files), kept):
-        raise ValueError(
-            f"--resume goes on with the recipe in {output.out / 'config.json'}, and what is given "
-            f"here differs from it: leave it out, or start a new evaluation"
-        )
-    return kept

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
+from nexttick.cli import screen, screen_lab
 from nexttick.cli.arguments import Flag, Folder, RunFolder
+from nexttick.learn import run_folder
 from nexttick.networks.lab.experiments import ExplodingOptions, VanishingOptions, check
+from nexttick.ticks.writing import explained, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +35,11 @@ def vanishing(
     """
     check(experiment)
     with _results(out, "vanishing", overwrite):
-        from nexttick.cli.screen import say
-        from nexttick.cli.screen_lab import show_vanishing
         from nexttick.networks.lab import vanishing
 
-        result = vanishing.run(experiment, say)
+        result = vanishing.run(experiment, screen.say)
         _write(out, "vanishing", result, lambda: vanishing.draw(result))
-        show_vanishing(result)
+        screen_lab.show_vanishing(result)
 
 
 def exploding(
@@ -54,12 +55,11 @@ def exploding(
     """
     check(experiment)
     with _results(out, "exploding", overwrite):
-        from nexttick.cli.screen_lab import show_exploding
         from nexttick.networks.lab import exploding
 
         result = exploding.run(experiment)
         _write(out, "exploding", result, lambda: exploding.draw(result))
-        show_exploding(result)
+        screen_lab.show_exploding(result)
 
 
 def example(out: Folder = Path("runs/lab-example"), overwrite: Flag = False) -> None:
@@ -70,12 +70,11 @@ def example(out: Folder = Path("runs/lab-example"), overwrite: Flag = False) -> 
         overwrite: replace earlier ones there.
     """
     with _results(out, "example", overwrite):
-        from nexttick.cli.screen_lab import show_example
         from nexttick.networks.lab import worked_example
 
         result = worked_example.run()
         _write(out, "example", result, lambda: worked_example.draw(result))
-        show_example(result)
+        screen_lab.show_example(result)
 
 
 def health(run: RunFolder, out: Folder = Path("runs/lab-health"), overwrite: Flag = False) -> None:
@@ -88,14 +87,12 @@ def health(run: RunFolder, out: Folder = Path("runs/lab-health"), overwrite: Fla
         out: folder for health.png, .svg and .json.
         overwrite: replace earlier ones there.
     """
-    from nexttick.cli.screen_lab import show_health
-    from nexttick.learn.run_folder import read_log
     from nexttick.networks.lab.health import draw, with_health
 
-    records = with_health(read_log(run), run)
+    records = with_health(run_folder.read_log(run), run)
     with _results(out, "health", overwrite):
         _write(out, "health", {"run": str(run), "epochs": records}, lambda: draw(records))
-        show_health(records)
+        screen_lab.show_health(records)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -108,14 +105,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 @contextmanager
 def _results(out: Path, name: str, overwrite: Flag) -> Iterator[None]:
-    """Make the folder before the work, and take it away again where nothing comes of it.
-
-    Raises:
-        ValueError: earlier results are there, and not to be overwritten.
-        OSError: the folder cannot be made.
-    """
+    """Make the folder before the work, and take it away again where nothing comes of it."""
     from nexttick.networks.lab.drawing import FORMATS
-    from nexttick.ticks.writing import explained
 
     earlier = [f"{name}.{kind}" for kind in (*FORMATS, "json") if (out / f"{name}.{kind}").exists()]
     if earlier and not overwrite:
@@ -139,10 +130,8 @@ def _results(out: Path, name: str, overwrite: Flag) -> Iterator[None]:
 
 
 def _write(out: Path, name: str, result: dict[str, Any], draw: Callable[[], Figure]) -> None:
-    from nexttick.cli.screen import say
     from nexttick.networks.lab.drawing import save_picture
-    from nexttick.ticks.writing import write_text
 
     write_text(out / f"{name}.json", json.dumps(result, allow_nan=False) + "\n")
     save_picture(out, name, draw)
-    say(f"Picture and numbers are in {out}")
+    screen.say(f"Picture and numbers are in {out}")

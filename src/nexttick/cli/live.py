@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 from nexttick.checks import PAST, live_mistakes
+from nexttick.cli import screen
 from nexttick.cli.arguments import Flag, Following, RunFolders, words
-from nexttick.options import LiveOptions, parse_duration_ns, refuse
+from nexttick.cli.ticks import check_inputs
+from nexttick.learn import run_folder
+from nexttick.options import LiveOptions, ReadOptions, parse_duration_ns, refuse
+from nexttick.ticks.writing import check_table_path, with_nulls, write_table
 
 if TYPE_CHECKING:
     from nexttick.live.market import Market
@@ -36,10 +40,8 @@ def live(runs: RunFolders = (), options: Following = LiveOptions()) -> None:
         runs: run folder made by train or run; one for all markets, or one for each --symbol.
     """
     check(runs, options)
-    from nexttick.learn.run_folder import check_trained
-
     for run in runs:
-        check_trained(run)
+        run_folder.check_trained(run)
     symbols = options.symbol or (_UNNAMED,)
     runs = runs if len(runs) > 1 else runs * len(symbols)
     feeds = [_feed(symbol, options) for symbol in symbols]
@@ -47,7 +49,7 @@ def live(runs: RunFolders = (), options: Following = LiveOptions()) -> None:
 
     import asyncio
 
-    from nexttick.cli import screen, screen_live
+    from nexttick.cli import screen_live
     from nexttick.live import follow
     from nexttick.live.page.app import build_app, serve
 
@@ -84,12 +86,11 @@ def journal(
         export: write events, predictions and outcomes to this .parquet or .csv file.
         json: print one JSON object instead of tables.
     """
-    from nexttick.cli import screen, screen_live
-    from nexttick.live.journal.table import reading, score
-    from nexttick.ticks.writing import check_table_path, with_nulls, write_table
-
     if export is not None:
         check_table_path(export)
+    from nexttick.cli import screen_live
+    from nexttick.live.journal.table import reading, score
+
     with reading(file) as view:
         report, table = view.describe(), view.events()
     report["scores"] = score(table, view.identity)
@@ -121,6 +122,8 @@ def _token(options: LiveOptions) -> str | None:
 
 
 def _feed(symbol: str, options: LiveOptions) -> Feed:
+    if options.file is not None:
+        check_inputs((options.file,), ReadOptions())
     from nexttick.venues.opening import open_feed
 
     speed = None if options.speed == "max" else float(options.speed)
@@ -147,8 +150,6 @@ def _journal_folder(run: Path, options: LiveOptions) -> Path:
 
 def _market(run: Path, symbol: str, source: str, path: Path) -> Market:
     """A market with its predictor, and its journal taken up."""
-    from nexttick.cli import screen
-    from nexttick.learn import run_folder
     from nexttick.live.journal.journal import Journal
     from nexttick.live.market import Market
     from nexttick.live.page.board import Board

@@ -9,8 +9,11 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from nexttick.checks import validate
+from nexttick.cli import screen
 from nexttick.cli.arguments import Flag, Network, OutFile, RunFolder, words
+from nexttick.learn import run_folder
 from nexttick.options import LabelOptions, ModelOptions, Recipe, named_model
+from nexttick.ticks.writing import check_path
 
 
 def describe(
@@ -34,8 +37,6 @@ def describe(
         recipe = replace(recipe, model=named_model(model, network))
         validate(recipe)
 
-    from nexttick.cli import screen
-    from nexttick.learn import run_folder
     from nexttick.networks.models import build_model
     from nexttick.networks.models.anatomy import describe_model
     from nexttick.prepare.dataset import recipe_spec
@@ -77,13 +78,9 @@ def export(run: RunFolder, output: OutFile) -> None:
         run: run folder made by train or run.
         output: .onnx file to write.
     """
-    from nexttick.learn import run_folder
-    from nexttick.ticks.writing import check_path
-
     run_folder.check_trained(run)
     check_path(output, (".onnx",))
 
-    from nexttick.cli import screen
     from nexttick.learn.predictor.onnx import export as write_graph
 
     predictor, _ = run_folder.load_trained(run)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from nexttick.checks import check_device, validate
-from nexttick.cli import arguments
+from nexttick.cli import arguments, screen, screen_scores
 from nexttick.cli.arguments import Device, Files, Flag, OutFile, Output, RunFolder, words
 from nexttick.cli.ticks import check_inputs, check_output, read_named
-from nexttick.options import OutputOptions, Recipe
+from nexttick.learn import run_folder
+from nexttick.options import EvaluateOptions, EvaluationRecipe, OutputOptions, Recipe
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from nexttick.learn.baselines import Fitted
     from nexttick.learn.predictor.predictor import Predictor
-    from nexttick.learn.run_folder import RunConfig
     from nexttick.prepare.dataset import Prepared
 
 
@@ -30,14 +29,9 @@ def run(
     Args:
         files: files, folders or globs of ticks.
     """
-    folder, prepared, predictor = _train(files, recipe, output, tested=True)
-    from nexttick.cli import screen, screen_scores
+    folder, prepared, predictor, fitted = _train(files, recipe, output, tested=True)
     from nexttick.judge import held_out
-    from nexttick.learn import run_folder
-    from nexttick.learn.baselines import fit_on_training
 
-    fitted = fit_on_training(prepared)
-    run_folder.save_trained(folder, predictor, fitted)
     files = run_folder.read_config(folder).files  # those of a run that went on
     tested = held_out.judge(predictor, fitted, prepared, prepared.split.test, files)
     tested.write(folder)
@@ -53,12 +47,7 @@ def train(
     Args:
         files: files, folders or globs of ticks.
     """
-    folder, prepared, predictor = _train(files, recipe, output, tested=False)
-    from nexttick.cli import screen
-    from nexttick.learn import run_folder
-    from nexttick.learn.baselines import fit_on_training
-
-    run_folder.save_trained(folder, predictor, fit_on_training(prepared))
+    folder, *_ = _train(files, recipe, output, tested=False)
     screen.say(f"The predictor is in {folder}; test it with: nexttick test {folder} FILE…")
 
 
@@ -80,8 +69,6 @@ def test(
         overwrite: replace an earlier test in --out.
         device: auto, cpu or cuda.
     """
-    from nexttick.learn import run_folder
-
     check_device(device)
     run_folder.check_free(out, overwrite)
     # A test may replace an earlier test, never what was trained.
@@ -92,7 +79,6 @@ def test(
     config = run_folder.read_config(run)
     check_inputs(files, config.recipe.read)
 
-    from nexttick.cli import screen_scores
     from nexttick.judge import held_out
     from nexttick.learn.epochs import pick_device
 
@@ -118,20 +104,32 @@ def predict(run: RunFolder, files: Files, output: OutFile, device: Device = "aut
         output: Parquet or CSV file to write.
         device: auto, cpu or cuda.
     """
-    from nexttick.learn import run_folder
-
     check_device(device)
     check_output(output, files)
     run_folder.check_trained(run)
     read = run_folder.read_config(run).recipe.read
     check_inputs(files, read)
 
-    from nexttick.cli import screen
     from nexttick.learn.epochs import pick_device
     from nexttick.ticks.reading.long import open_stream
+    from nexttick.ticks.record import TickError
     from nexttick.ticks.writing import write_chunks
 
     predictor, _ = run_folder.load_trained(run, str(pick_device(device)))
+    events = without = 0
+
+    def counted(tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        nonlocal events, without
+        for table in tables:
+            events += len(table)
+            without += table[table.columns[-1]].null_count()
+            yield table
+        if without == events:
+            raise TickError(
+                f"{events} events are fewer than the {predictor.model.context} that one "
+                f"prediction looks at: give more ticks"
+            )
+
     stream = open_stream(files, outliers=read.outliers)
     chunks: Iterable[pl.DataFrame]
     if stream is None:
@@ -139,42 +137,17 @@ def predict(run: RunFolder, files: Files, output: OutFile, device: Device = "aut
         chunks = [table]
     else:
         chunks = stream.chunks()
-    counted = _Counted(predictor.model.context)
-    write_chunks(counted.over(predictor.predict_chunks(chunks)), output)
+    write_chunks(counted(predictor.predict_chunks(chunks)), output)
     screen.show_set_aside(stream.ledger.table() if stream else set_aside)
-    screen.say(
-        f"{counted.events:,} events in {output}, {counted.without:,} of them without enough history"
-    )
-
-
-@dataclass
-class _Counted:
-    """Predictions on their way to a file: how many, and how many without enough history."""
-
-    context: int
-    events: int = 0
-    without: int = 0
-
-    def over(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        from nexttick.ticks.record import TickError
-
-        for table in tables:
-            self.events += len(table)
-            self.without += table[table.columns[-1]].null_count()
-            yield table
-        if self.without == self.events:
-            raise TickError(
-                f"{self.events} events are fewer than the {self.context} that one prediction looks "
-                f"at: give more ticks"
-            )
+    screen.say(f"{events:,} events in {output}, {without:,} of them without enough history")
 
 
 def _train(
     files: Sequence[str], recipe: Recipe, output: OutputOptions, *, tested: bool
-) -> tuple[Path, Prepared, Predictor]:
-    from nexttick.learn import run_folder
-
-    files, recipe = _resumed(files, recipe, output) if output.resume else (files, recipe)
+) -> tuple[Path, Prepared, Predictor, Fitted]:
+    if output.resume:
+        config = resumed(EvaluationRecipe(recipe, files=tuple(files)), output, "run")
+        files, recipe = config.files, config.recipe
     validate(recipe)
     check_device(recipe.train.device)
     if tested and recipe.split.test == 0:
@@ -183,8 +156,8 @@ def _train(
         run_folder.check_free(output.out, output.overwrite)
     check_inputs(files, recipe.read)
 
-    from nexttick.cli import screen
-    from nexttick.learn.epochs import pick_device
+    from nexttick.learn.baselines import fit_on_training
+    from nexttick.learn.epochs import DivergenceError, pick_device
     from nexttick.learn.train import check_parts, fresh_network, train_network
 
     network = fresh_network(recipe)
@@ -195,28 +168,35 @@ def _train(
     check_parts(prepared, network.context, tested=tested)
     config = run_folder.RunConfig(recipe, tuple(files), prepared.data_hash)
     folder = open_folder(output, run_folder.name_of(recipe.model.name, files), config)
+    checkpoint = folder / run_folder.CHECKPOINT
     if not output.resume:
         run_folder.write_log(folder, [])
-    with (
-        _kept_if_begun(folder),
-        screen.Training(prepared, recipe.train.epochs, str(device), output.quiet) as progress,
-    ):
+    progress = screen.Training(prepared, recipe.train.epochs, str(device), output.quiet)
 
-        def on_epoch(record: run_folder.EpochRecord) -> None:
-            progress.records.append(record)
-            run_folder.write_log(folder, progress.records)
-            progress.show_epoch(record)
+    def on_epoch(record: run_folder.EpochRecord) -> None:
+        progress.records.append(record)
+        run_folder.write_log(folder, progress.records)
+        progress.show_epoch(record)
 
-        checkpoint = folder / run_folder.CHECKPOINT
-        predictor = train_network(
-            prepared, recipe, checkpoint, on_epoch, progress.show_step, network
-        )
+    try:
+        with progress:
+            predictor = train_network(
+                prepared, recipe, checkpoint, on_epoch, progress.show_step, network
+            )
+    except DivergenceError:  # it leaves its folder, for its configuration
+        raise
+    except BaseException:
+        if not checkpoint.exists():
+            run_folder.discard(folder)
+        raise
     if predictor.provenance["stopped"]:
         screen.say(
             f"Stopped in epoch {len(progress.records) + 1}: "
             f"what follows is of the best epoch until then"
         )
-    return folder, prepared, predictor
+    fitted = fit_on_training(prepared)
+    run_folder.save_trained(folder, predictor, fitted)
+    return folder, prepared, predictor, fitted
 
 
 def _prepared(
@@ -226,7 +206,6 @@ def _prepared(
 
     Arrays of a long history, larger than memory, lie in files beside the run folder.
     """
-    from nexttick.learn.run_folder import RUNS
     from nexttick.prepare.dataset import prepare_ticks
     from nexttick.prepare.on_disk import OnDisk
     from nexttick.ticks.reading.long import open_stream
@@ -235,35 +214,14 @@ def _prepared(
     if stream is None:
         table, set_aside = read_named(files, recipe.read)
         return prepare_ticks(table, recipe, predictor), set_aside
-    folder = out.absolute().parent if out is not None else RUNS
+    folder = out.absolute().parent if out is not None else run_folder.RUNS
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepare_ticks(stream.chunks(), recipe, predictor, OnDisk(folder))
     return prepared, stream.ledger.table()
 
 
-@contextmanager
-def _kept_if_begun(folder: Path) -> Iterator[None]:
-    """Remove the folder again where the training ends before its first checkpoint.
-
-    A training that diverges leaves its folder, for its configuration.
-    """
-    from nexttick.learn import run_folder
-    from nexttick.learn.epochs import DivergenceError
-
-    try:
-        yield
-    except DivergenceError:
-        raise
-    except BaseException:
-        if not (folder / run_folder.CHECKPOINT).exists():
-            run_folder.discard(folder)
-        raise
-
-
-def open_folder(output: OutputOptions, name: str, config: RunConfig) -> Path:
+def open_folder(output: OutputOptions, name: str, config: run_folder.RunConfig) -> Path:
     """The new run's folder, or the old one's where it goes on."""
-    from nexttick.learn import run_folder
-
     if not (output.resume and output.out is not None):
         return run_folder.create(output.out, name, output.overwrite, config)
     if run_folder.read_config(output.out).data_hash != config.data_hash:
@@ -271,37 +229,35 @@ def open_folder(output: OutputOptions, name: str, config: RunConfig) -> Path:
     return output.out
 
 
-def _resumed(
-    files: Sequence[str], recipe: Recipe, output: OutputOptions
-) -> tuple[Sequence[str], Recipe]:
-    """Files and recipe of the run that goes on; what the command line says must not differ."""
-    from nexttick.learn import run_folder
-
+def resumed(given: EvaluationRecipe, output: OutputOptions, what: str) -> run_folder.RunConfig:
+    """What the run or evaluation that goes on is of; what is given here must not differ."""
     if output.out is None:
-        raise ValueError("--resume needs --out: which run shall go on?")
+        raise ValueError(f"--resume needs --out: which {what} shall go on?")
     if output.overwrite:
         raise ValueError("--resume goes on with a run, --overwrite replaces it: give one of them")
     config = run_folder.read_config(output.out)
+    if what == "evaluation" and config.evaluate is None:
+        raise ValueError(f"{output.out} is no evaluation: go on with it by nexttick run --resume")
     if (output.out / "predictor").exists():
         raise ValueError(
             f"{output.out} is trained, there is nothing to resume; test it with: "
             f"nexttick test {output.out} FILE…"
         )
-    if recipe not in (Recipe(), config.recipe):
+    kept = EvaluationRecipe(config.recipe, config.evaluate or EvaluateOptions(), given.files)
+    if given not in (EvaluationRecipe(files=given.files), kept):
         raise ValueError(
             f"--resume goes on with the recipe in {output.out / 'config.json'}, and the options "
-            f"given here differ from it: leave them out, or start a new run"
+            f"given here differ from it: leave them out, or start a new {what}"
         )
-    if files and tuple(files) != config.files:
+    if given.files not in ((), config.files):
         raise ValueError(f"--resume goes on with {', '.join(config.files)}: name no other files")
-    return config.files, config.recipe
+    return config
 
 
 def _first_unseen(prepared: Prepared, predictor: Predictor) -> int:
     """The first event after the time that training and validation saw."""
     import numpy as np
 
-    from nexttick.cli import screen
     from nexttick.ticks.record import TickError
 
     time_ns = prepared.events["time"].to_numpy()

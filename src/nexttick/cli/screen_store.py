@@ -55,8 +55,8 @@ class Fetching:
         if self._first is None or now.day != self._first.day:
             self._progress.reset(self._day, description=str(now.day), visible=True, speed="")
             self._first = now
-        first = self._first
-        self._progress.update(self._day, completed=now.day_share, speed=_speed(now, first))
+        speed = _speed(now, self._first)
+        self._progress.update(self._day, completed=now.day_share, speed=speed)
         self._progress.update(self._all, completed=now.share, speed=_speed(now))
         self._progress.refresh()
 
@@ -102,9 +102,9 @@ def _show_missing(title: str, missing: Sequence[Missing]) -> None:
         say(f"{title}: {len(missing) - _SHOWN} more")
 
 
-def show_series(listed: Sequence[tuple[Series, str, Sequence[DayRecord], int]]) -> None:
+def show_series(listed: Sequence[tuple[str, Sequence[DayRecord], int]]) -> None:
     """Two lines a series: its folder; days, ticks, bytes and gaps."""
-    for _, folder, records, size in listed:
+    for folder, records, size in listed:
         say(folder)
         span = f"{records[0].day} to {records[-1].day}: " if records else ""
         say(

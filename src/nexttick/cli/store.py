@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
+from nexttick.cli import screen
 from nexttick.cli.arguments import Flag, words
 from nexttick.options import nearest
 
@@ -61,22 +62,24 @@ def fetch(
     """
     first_day, last_day = _days(from_, to)
     given = _options(option)
+    from nexttick.venues.opening import open_source
+
+    opened = open_source(source, symbol, given)
+
     from nexttick.cli import screen_store
     from nexttick.ticks.days import day_span
     from nexttick.ticks.store import Store
     from nexttick.ticks.store.fetch import fetch as fetch_into
-    from nexttick.venues.opening import open_source
 
-    opened = open_source(source, symbol, given)
     if not quiet and (notice := getattr(opened, "notice", "")):
         print(f"nexttick: {notice}", file=sys.stderr)
-    with _stoppable(), screen_store.Fetching(quiet) as screen:
+    with _stoppable(), screen_store.Fetching(quiet) as bars:
         summary = fetch_into(
             opened,
             Store(store),
             day_span(first_day)[0],
             day_span(last_day)[1],
-            screen.show,
+            bars.show,
             on_wait=lambda message: print(f"nexttick: {message}", file=sys.stderr),
             wait_s=wait_s,
         )
@@ -136,24 +139,18 @@ def list_series(store: StoreFolder = STORE, json: Flag = False) -> None:
         store: folder or URL of the store.
         json: print one JSON object instead of a table.
     """
-    from nexttick.cli import screen, screen_store
+    from nexttick.cli import screen_store
     from nexttick.ticks.store import Store, names_of
 
-    listed = []
+    listed, report = [], []
     for series in Store(store).series():
         days = Store(store).open(series).look()
+        folder, records = "/".join(names_of(series)), list(days.records.values())
         size = sum(int(stamp.split()[0]) for stamp in days.stamps.values())
-        listed.append((series, "/".join(names_of(series)), list(days.records.values()), size))
+        listed.append((folder, records, size))
+        written = [one.to_json() for one in records]
+        report.append(series._asdict() | {"folder": folder, "bytes": size, "days": written})
     if json:
-        report = [
-            {
-                **one._asdict(),
-                "folder": folder,
-                "bytes": size,
-                "days": [r.to_json() for r in records],
-            }
-            for one, folder, records, size in listed
-        ]
         screen.print_json({"series": report})
     elif listed:
         screen_store.show_series(listed)
@@ -171,11 +168,13 @@ def check(series: SeriesNames = (), store: StoreFolder = STORE, json: Flag = Fal
         store: folder or URL of the store.
         json: print one JSON object instead of lines.
     """
-    from nexttick.cli import screen, screen_store
+    chosen = _chosen(store, series)
+
+    from nexttick.cli import screen_store
     from nexttick.ticks.store.checking import check as findings_of
 
     found = []
-    for stored in _chosen(store, series):
+    for stored in chosen:
         findings = list(findings_of(stored))
         found += findings
         if not json:
@@ -204,12 +203,11 @@ def export(
     named = ("--from", from_), ("--to", to)
     first, last = (None if day is None else _day(option, day) for option, day in named)
 
-    from nexttick.cli.screen import say
     from nexttick.ticks.store.series import export as write_out
 
     (stored,) = _chosen(store, (series,))
     rows = write_out(stored, file, first, last)
-    say(f"{rows:,} ticks of {stored.series} written to {file}")
+    screen.say(f"{rows:,} ticks of {stored.series} written to {file}")
 
 
 def describe(series: SeriesName, store: StoreFolder = STORE, json: Flag = False) -> None:
@@ -220,8 +218,6 @@ def describe(series: SeriesName, store: StoreFolder = STORE, json: Flag = False)
         store: folder or URL of the store.
         json: print one JSON object instead of a table.
     """
-    from nexttick.cli import screen
-
     (stored,) = _chosen(store, (series,))
     report = stored.describe()
     if json:
@@ -239,11 +235,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 
 def _chosen(url: str, names: Sequence[str]) -> list[StoredSeries]:
-    """Series by their names or their folders in the store, by default all.
-
-    Raises:
-        ValueError: the store has none, or none of that name.
-    """
+    """Series by their names or their folders in the store, by default all."""
     from nexttick.ticks.store import Store, names_of
 
     store = Store(url)

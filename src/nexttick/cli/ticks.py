@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from nexttick.cli import screen
 from nexttick.cli.arguments import Files, Flag, OutFile, Reading, words
 from nexttick.options import ReadOptions
+from nexttick.ticks.writing import check_table_path, write_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,9 +29,6 @@ def ticks(
         convert: write the cleaned ticks to this .parquet or .csv file.
         json: print one JSON object instead of tables.
     """
-    from nexttick.cli import screen
-    from nexttick.ticks.writing import write_table
-
     if convert is not None:
         check_output(convert, files)
     check_inputs(files, read)
@@ -38,10 +37,11 @@ def ticks(
         write_table(table, convert)
     from nexttick.ticks.describing import describe
 
+    report = describe(table)
     if json:
-        screen.print_json({"ticks": describe(table), "set_aside": set_aside.to_dicts()})
+        screen.print_json({"ticks": report, "set_aside": set_aside.to_dicts()})
         return
-    screen.show_description(describe(table))
+    screen.show_description(report)
     screen.show_set_aside(set_aside)
     if convert is not None:
         screen.say(f"{len(table):,} ticks written to {convert}")
@@ -63,13 +63,11 @@ def simulate(
         signal: how much can be known beyond the bid-ask bounce, 0 to 1.
         seed: seed of the random numbers.
     """
-    from nexttick.cli import screen
-    from nexttick.ticks.simulated import SimulatedMarket
-    from nexttick.ticks.simulated import simulate as simulate_market
-    from nexttick.ticks.writing import check_table_path, write_table
-
     check_table_path(output)
-    write_table(simulate_market(SimulatedMarket(ticks=ticks, signal=signal, seed=seed)), output)
+    from nexttick.ticks import simulated
+
+    market = simulated.SimulatedMarket(ticks=ticks, signal=signal, seed=seed)
+    write_table(simulated.simulate(market), output)
     screen.say(f"{ticks:,} simulated ticks written to {output}")
 
 
@@ -88,10 +86,9 @@ def check_inputs(files: Sequence[str], read: ReadOptions) -> None:
 
 def check_output(output: Path, files: Sequence[str]) -> None:
     """Find out before the work whether the output can be written, and is none of the inputs."""
-    from nexttick.ticks.reading.files import expand
-    from nexttick.ticks.writing import check_table_path
-
     check_table_path(output)
+    from nexttick.ticks.reading.files import expand
+
     inputs = (one for file in files for one in expand(file, []))
     if output.exists() and any(output.samefile(one) for one in inputs):
         raise ValueError(f"{output} is one of the files to read: give another name")

@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import polars as pl
-from polars.io.plugins import register_io_source
+# What is wrong with a name is told without Polars.
+if TYPE_CHECKING:
+    import polars as pl
 
 _CURES = {
     errno.EACCES: "no permission to write in this folder; choose another or change its mode",
@@ -60,9 +61,11 @@ def write_table(table: pl.DataFrame, path: str | Path) -> Path:
 
 def translated(write: Callable[[], object]) -> None:
     """Write with Polars, whose errors name the system's `OSError` in their text only."""
+    from polars.exceptions import PolarsError
+
     try:
         write()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (PolarsError, OSError) as error:
         raise _system_error(error) from error
 
 
@@ -74,6 +77,9 @@ def _system_error(error: Exception) -> Exception:
 
 def write_chunks(chunks: Iterable[pl.DataFrame], path: str | Path) -> Path:
     """`write_table` of a table that comes in pieces, one at least; in the memory of a few."""
+    from polars.exceptions import PolarsError
+    from polars.io.plugins import register_io_source
+
     path = Path(path)
     check_table_path(path)
     left = iter(chunks)
@@ -92,7 +98,7 @@ def write_chunks(chunks: Iterable[pl.DataFrame], path: str | Path) -> Path:
     def fill(file: IO[bytes]) -> None:
         try:
             sink(file)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (PolarsError, OSError) as error:
             # Of an error in the pieces Polars keeps the text alone; here is the error itself.
             if failed:
                 raise failed[0] from None

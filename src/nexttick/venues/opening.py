@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ SOURCES: dict[str, Callable[[], Factory]] = {
     "bitcoincharts": _archive("bitcoincharts", "Bitcoincharts"),
 }
 """Sources with a name of their own; each is imported when it is asked for."""
+
+
+def ccxt_names(part: str = "") -> list[str]:
+    """Exchanges that ccxt has, or its part `pro`, by its files: importing them is slow."""
+    spec = find_spec("ccxt")
+    assert spec is not None
+    assert spec.origin is not None
+    return sorted(file.stem for file in (Path(spec.origin).parent / part).glob("[!_]*.py"))
 
 
 def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None) -> Source:
@@ -54,8 +63,7 @@ def open_source(name: str, symbol: str, options: Mapping[str, str] | None = None
     elif "/" in name or name.startswith((".", "~")):
         raise ValueError(f"{name}: no such file or folder; check the path")
     else:
-        from ccxt import exchanges
-
+        exchanges = ccxt_names()
         if name not in exchanges:
             close = get_close_matches(name.lower(), [*SOURCES, *exchanges], n=3)
             hint = f"did you mean {' or '.join(close)}? " if close else ""
@@ -151,10 +159,9 @@ def open_feed(
         rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
         kind = binance.BinanceStream if module is binance else kraken.KrakenStream
         return kind(symbol, ws_url, rest, waits)
-    import ccxt.pro
-
-    if source not in ccxt.pro.exchanges:
-        near = get_close_matches(source.lower(), {*OWN, *ccxt.pro.exchanges}, 3)
+    streamed = ccxt_names("pro")
+    if source not in streamed:
+        near = get_close_matches(source.lower(), {*OWN, *streamed}, 3)
         likely = ", ".join(near) or f"{', '.join(OWN)}, or an exchange that ccxt streams"
         raise ValueError(f"source={source!r} is not known; did you mean {likely}?")
     from nexttick.venues.feeds.ccxt_feed import CcxtFeed

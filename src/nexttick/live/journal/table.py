@@ -15,8 +15,6 @@ import numpy as np
 import polars as pl
 
 from nexttick.live.journal.schema import Identity, column, explaining, identity_of, read_meta
-from nexttick.scores.bootstrap import Estimate
-from nexttick.scores.intervals import evaluate
 
 _ROWS = 200_000  # read together
 _ENOUGH = 500  # events for an interval
@@ -109,6 +107,8 @@ def score(events: pl.DataFrame, identity: Identity) -> dict[str, dict[str, Any]]
         By horizon `n`, `waiting`, `missing` (events without an answer) and, where there is one,
         each score as `[value, low, high]`; low and high are nan where events are too few.
     """
+    from nexttick.scores.intervals import evaluate  # numba, which a wrong name does not wait for
+
     scores: dict[str, dict[str, Any]] = {}
     for name, base_rate in zip(identity.horizons, identity.base_rates, strict=True):
         y = events[f"y_{name}"]
@@ -123,6 +123,6 @@ def score(events: pl.DataFrame, identity: Identity) -> dict[str, dict[str, Any]]
         estimates = evaluate(rise, p_by, sign=sign).intervals("live")
         if len(known) < _ENOUGH:
             nan = float("nan")
-            estimates = {key: Estimate(one.value, nan, nan) for key, one in estimates.items()}
+            estimates = {key: one._replace(low=nan, high=nan) for key, one in estimates.items()}
         scores[name] |= {key: list(one) for key, one in estimates.items()}
     return scores

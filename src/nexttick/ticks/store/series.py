@@ -21,7 +21,6 @@ from polars.io.plugins import register_io_source
 
 from nexttick.ticks.days import Span, without
 from nexttick.ticks.describing import describe_chunks
-from nexttick.ticks.outliers import Disbelief
 from nexttick.ticks.record import TickError, check_record
 from nexttick.ticks.source import Series
 from nexttick.ticks.store.folders import LOCK, Folder, LocalFolder
@@ -214,6 +213,8 @@ class StoredSeries:
         With `outliers` isolated price outliers are set aside, as by `read_ticks`, and chunks may
         have fewer rows.
         """
+        from nexttick.ticks.outliers import Disbelief  # numba, which looking at a store needs not
+
         records = self.between(first_day, last_day)
         unknown, disbelief = [] if _has_ids(records) else ["id"], Disbelief()
         for piece in self._even(records, rows):

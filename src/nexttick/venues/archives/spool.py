@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 
-from nexttick.ticks.cleaning import clean_parts
 from nexttick.ticks.days import DAY_NS, day_of
 from nexttick.ticks.record import SCHEMA, Ledger, Part, TickError, year_ns
 from nexttick.ticks.source import Missing, Page
@@ -39,6 +38,8 @@ def make_page(
 
     `noted` is what has been set aside already.
     """
+    from nexttick.ticks.cleaning import clean_parts  # numba, which a mistake does not wait for
+
     ledger = Ledger()
     if len(ticks):
         part = Part(name, ticks, first_line=0, earliest_ns=year_ns(1990))
