@@ -6,8 +6,10 @@ With a place (`venues`, `learn/predictor`, a file) its functions with a single c
 each with who calls it. A function is known by its imports, so two of one name are not taken for one
 another. A caller is a function or method of the package, its tests and its benchmarks, what is
 defined within it included; what stands at module level somewhere (a registry, a decorator) has to
-be a function and does not count as having a single caller. `cli/` and the package's face are left
-out of the shares: a command is called once.
+be a function and does not count as having a single caller. `cli/` and the package's face, with the
+names that it offers, are left out of the shares: a command is called once, and users call the rest.
+Compiled kernels and recursions count, though most of them cannot stand where they are called: the
+share without them is printed beside.
 
 Two modules of one name are within one's sight where they lie in the same of the nine folders, or
 one of them at the top; a folder's chief module, which bears its name, is no second one, and `cli/`
@@ -150,15 +152,23 @@ def single_callers(source: Mapping[str, Module]) -> tuple[list[Name], dict[Name,
     tops = (ROOT / "tests", ROOT / "bench")
     around = [read(path, ROOT) for top in tops for path in sorted(top.rglob("*.py"))]
     used = callers({**source, **{module.name: module for module in around}})
+    face = {name for module, name in source["nexttick"].imported.values()}
     counted = [
         (module.name, name)
         for module in source.values()
         if module.room not in {"", "cli", "__main__"}
         for name in module.functions
-        if not name.startswith("__")
+        if not name.startswith("__") and name not in face
     ]
     single = {f: min(used[f]) for f in counted if len(used[f]) == 1}
     return counted, {f: caller for f, caller in single.items() if caller not in source}
+
+
+def stands_alone(function: _Def) -> bool:
+    """Whether it is compiled, or calls itself."""
+    compiled = any("njit" in ast.unparse(decorator) for decorator in function.decorator_list)
+    names = (node.id for node in ast.walk(function) if isinstance(node, ast.Name))
+    return compiled or function.name in names
 
 
 # --- sizes and names
@@ -250,6 +260,8 @@ def measure(args: argparse.Namespace) -> running.Result:
         if length > LONGEST
     ]
     private = sum(name.startswith("_") for _, name in single)
+    alone = {f for f in counted if stands_alone(source[f[0]].functions[f[1]])}
+    movable = len(single.keys() - alone) / len(set(counted) - alone)
     return {
         "lines of Python in src/nexttick": lines.total(),
         "lines of each": dict(lines.most_common()),
@@ -257,6 +269,7 @@ def measure(args: argparse.Namespace) -> running.Result:
         "functions of module level": len(counted),
         "with a single caller, in 100": round(100 * len(single) / len(counted), 1),
         "private with a single caller, in 100": round(100 * private / len(counted), 1),
+        "single, kernels and recursions apart": round(100 * movable, 1),
         f"bodies over {LONGEST} lines": long,
         "loose modules": sorted(
             path.name for path in SOURCE.glob("*.py") if path.stem not in AT_THE_TOP

@@ -8,6 +8,8 @@ import pytest
 
 from bench import house
 
+MOST_LINES = 26_000  # of the package; what is new should find something that can go
+
 WALLS = """
 from rooms import helpers
 from rooms.helpers import shared, only_once as renamed
@@ -81,6 +83,7 @@ def test_the_house_stands() -> None:
     assert {path.stem for path in house.SOURCE.glob("*.py")} == house.AT_THE_TOP
     long = [(m.name, *f) for m in source.values() for f in house.bodies(m) if f[1] > house.LONGEST]
     assert long == []
+    assert sum(len(m.path.read_text().splitlines()) for m in source.values()) <= MOST_LINES
 
 
 def test_what_runs_up_the_floors_is_told(tmp_path: Path) -> None:

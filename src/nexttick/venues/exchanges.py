@@ -26,6 +26,11 @@ OWN_FORMS: dict[str, Callable[[Connection, Series], Source]] = {
     "kraken": KrakenHistory,
     "okx": okx.Okx,
 }
+# Of ccxt, for one market: its kind of markets only, and nothing private.
+OWN_OPTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
+    **dict.fromkeys(BINANCES, binance.options),
+    "okx": okx.options,
+}
 
 
 def open_exchange(
@@ -68,7 +73,7 @@ def open_exchange(
 
 def prepared(venue: str, symbol: str) -> Any:
     """The ccxt object that is made for one market; it loads no other kinds of markets."""
-    options = binance.options if venue in BINANCES else okx.options if venue == "okx" else None
+    options = OWN_OPTIONS.get(venue)
     return ccxt_exchange(venue, options(symbol) if options else None)
 
 

@@ -29,7 +29,7 @@ from nexttick.ticks.days import by_day, day_of, day_span
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
 from nexttick.venues.archives.spool import Spool, make_page, now_ns, within
-from nexttick.venues.archives.unpacking import read_columns, zip_lines
+from nexttick.venues.archives.unpacking import read_columns, unpacked_lines
 from nexttick.venues.http import Http, NotThereError, UnreachableError
 from nexttick.venues.retrying import ATTEMPTS
 
@@ -312,7 +312,7 @@ def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
         time: ("time", pl.Int64()),
         time + 1: ("buyer_maker", pl.Boolean()),
     }
-    for piece in zip_lines(path, member):
+    for piece in unpacked_lines(path, member):
         text = piece
         if line == 1:
             if not piece[:1].isdigit():  # only some files have a header

@@ -22,7 +22,7 @@ from nexttick.ticks.days import by_day
 from nexttick.ticks.record import SCHEMA, TickError, latest_ns, year_ns
 from nexttick.ticks.source import Missing, Page, Series, SourceError, TransientError
 from nexttick.venues.archives.spool import Spool, iso, make_page, now_ns, within
-from nexttick.venues.archives.unpacking import gzip_lines, read_columns
+from nexttick.venues.archives.unpacking import read_columns, unpacked_lines
 from nexttick.venues.http import Http
 from nexttick.venues.retrying import ATTEMPTS, retrying
 
@@ -152,7 +152,7 @@ class Bitcoincharts:
             path, spool, last_ns = Path(folder) / f"{self._own}.csv.gz", Spool(Path(folder)), 0
             url, what = f"{self._base}/csv/{path.name}", f"bitcoincharts {self._own}, all trades"
             self._http.download(url, what, path)
-            for text in gzip_lines(path):
+            for text in unpacked_lines(path):
                 ticks = _parsed(text, what)
                 last_ns = max(last_ns, _last_s(ticks) * _S_NS)
                 spool.add(ticks.filter(pl.col("time").is_between(start_ns, stop_ns - 1)))

@@ -38,12 +38,16 @@ def _unpacking(path: Path, packing: str) -> Iterator[None]:
         raise TickError(f"{path.name}: truncated or corrupt {packing} ({error})") from error
 
 
-def zip_lines(path: Path, member: str) -> Iterator[bytes]:
-    """Go through the text of a zip's only file, in pieces of some 32 MB that end in a line feed.
+def unpacked_lines(path: Path, member: str | None = None) -> Iterator[bytes]:
+    """Go through the text of a gzip file, or of a zip's only file, that `member` names.
 
-    A TickError where it is truncated or corrupt, holds another member than this or several, is
-    larger than can be, or no text.
+    It comes in pieces of some 32 MB that end in a line feed. A TickError where the file is
+    truncated or corrupt, holds another member or several, is larger than can be, or no text.
     """
+    if member is None:
+        with _unpacking(path, "gzip"), gzip.open(path) as text:
+            yield from _whole_lines(cast(IO[bytes], text), path, path.name)
+        return
     with _unpacking(path, "zip"), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         if [info.filename for info in infos] != [member]:
@@ -53,12 +57,6 @@ def zip_lines(path: Path, member: str) -> Iterator[bytes]:
         _check(path, infos[0].file_size)
         with archive.open(infos[0]) as file:
             yield from _whole_lines(file, path, f"{path.name}/{member}")
-
-
-def gzip_lines(path: Path) -> Iterator[bytes]:
-    """Go through the text of a gzip file; as `zip_lines`."""
-    with _unpacking(path, "gzip"), gzip.open(path) as file:
-        yield from _whole_lines(cast(IO[bytes], file), path, path.name)
 
 
 def check_size(path: Path) -> None:
