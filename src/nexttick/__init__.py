@@ -6,35 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nexttick.learn.predictor.predictor import Predictor
-    from nexttick.learn.train import train_network
-    from nexttick.options import Recipe
-    from nexttick.prepare.dataset import prepare_ticks
-    from nexttick.ticks.reading.read import read_pandas, read_ticks, to_pandas
-    from nexttick.ticks.record import TickError
-    from nexttick.ticks.simulated import SimulatedMarket, simulate
-    from nexttick.ticks.store import Store
-    from nexttick.ticks.store.fetch import fetch
-    from nexttick.ticks.writing import write_table
-    from nexttick.venues.opening import open_source
+    from nexttick.learn.predictor.predictor import Predictor as Predictor
+    from nexttick.learn.train import train_network as train_network
+    from nexttick.options import Recipe as Recipe
+    from nexttick.prepare.dataset import prepare_ticks as prepare_ticks
+    from nexttick.ticks.reading.read import read_pandas as read_pandas
+    from nexttick.ticks.reading.read import read_ticks as read_ticks
+    from nexttick.ticks.reading.read import to_pandas as to_pandas
+    from nexttick.ticks.record import TickError as TickError
+    from nexttick.ticks.simulated import SimulatedMarket as SimulatedMarket
+    from nexttick.ticks.simulated import simulate as simulate
+    from nexttick.ticks.store import Store as Store
+    from nexttick.ticks.store.fetch import fetch as fetch
+    from nexttick.ticks.writing import write_table as write_table
+    from nexttick.venues.opening import open_source as open_source
 
 __version__ = "0.1.0"
-__all__ = [
-    "Predictor",
-    "Recipe",
-    "SimulatedMarket",
-    "Store",
-    "TickError",
-    "fetch",
-    "open_source",
-    "prepare_ticks",
-    "read_pandas",
-    "read_ticks",
-    "simulate",
-    "to_pandas",
-    "train_network",
-    "write_table",
-]
 _MODULES = {
     "Predictor": "learn.predictor.predictor",
     "Recipe": "options",
@@ -51,6 +38,7 @@ _MODULES = {
     "train_network": "learn.train",
     "write_table": "ticks.writing",
 }
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

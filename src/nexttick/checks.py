@@ -37,8 +37,7 @@ def validate_evaluation(recipe: Recipe, options: EvaluateOptions) -> None:
 def check_device(name: str) -> None:
     """Refuse a word that is no device of PyTorch's, without PyTorch, which takes seconds to load.
 
-    Raises:
-        ValueError: it is none, and no extension of PyTorch's is installed that may bring it.
+    Any word may be one where an extension of PyTorch's is installed.
     """
     known = ("auto", *_DEVICES)
     if name.partition(":")[0] not in known and not entry_points(group="torch.backends"):

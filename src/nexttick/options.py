@@ -16,13 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-NS_PER: dict[str, int] = {
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-    "d": 86_400_000_000_000,
-}
+NS_PER = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 ARCHS: dict[str, tuple[str, ...]] = {
     "cnn": (
         "plain", "residual", "bottleneck", "dense", "condense", "dilated", "separable", "fcn",
@@ -43,28 +37,18 @@ Check = Callable[[str, Any], Iterator[str]]
 
 @dataclass(frozen=True)
 class Words:
-    """What the help calls the value of an option, or a group of options.
-
-    Attributes:
-        text: the words.
-        hint: said after the option's own text, in the place of its default.
-    """
+    """What the help calls the value of an option, or a group of options."""
 
     text: str
-    hint: str = ""
+    hint: str = ""  # said after the option's own text, in the place of its default
 
 
 @dataclass(frozen=True)
 class Must:
-    """A bound of an option, beside its field.
-
-    Attributes:
-        holds: whether a value keeps it.
-        message: what is said of one that does not, of `option` and `value`.
-    """
+    """A bound of an option, beside its field."""
 
     holds: Callable[[Any], bool]
-    message: str
+    message: str  # said of a value that does not keep it, of `option` and `value`
 
     def __call__(self, option: str, value: Any) -> Iterator[str]:
         """Mistakes of a value."""
@@ -105,8 +89,7 @@ def refuse(mistakes: Iterable[str]) -> None:
 
 def parse_duration_ns(text: str) -> int | None:
     """`"5s"` to nanoseconds; None where the text is no duration."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)", text)
-    if match is None:
+    if not (match := re.fullmatch(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)", text)):
         return None
     duration_ns = round(float(match[1]) * NS_PER[match[2]])
     return duration_ns if 0 < duration_ns < 2**62 else None  # more overflows a time stamp
@@ -114,11 +97,7 @@ def parse_duration_ns(text: str) -> int | None:
 
 def is_horizon(text: str) -> bool:
     """Whether the text is a horizon: a count of events, a duration or `move`."""
-    return (
-        text == "move"
-        or bool(re.fullmatch(r"[1-9]\d{0,8}", text))
-        or parse_duration_ns(text) is not None
-    )
+    return bool(re.fullmatch(r"move|[1-9]\d{0,8}", text)) or _duration(text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -149,9 +128,8 @@ def _kind(option: str, kind: str) -> Iterator[str]:
 
 
 def _networks(option: str, names: tuple[str, ...]) -> Iterator[str]:
-    twice = [name for name in set(names) if names.count(name) > 1]
-    if twice:
-        yield f"{option} names {', '.join(sorted(twice))} twice"
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield f"{option} names {', '.join(twice)} twice"
 
 
 def _baselines(option: str, names: tuple[str, ...]) -> Iterator[str]:
@@ -418,11 +396,7 @@ class Recipe:
 
 
 def named_model(what: str, options: ModelOptions) -> ModelOptions:
-    """The options with the type and architecture that a word names: cnn, dense, rnn-gru.
-
-    Raises:
-        ValueError: the word names neither, nor a class of one's own.
-    """
+    """The options with the type and architecture that a word names: cnn, dense, rnn-gru."""
     entries = [(kind, arch) for kind, archs in ARCHS.items() for arch in archs]
     names: dict[str, tuple[str, str | None]] = {arch: (kind, arch) for kind, arch in entries}
     names |= {f"{kind}-{arch}": (kind, arch) for kind, arch in entries}
@@ -434,11 +408,7 @@ def named_model(what: str, options: ModelOptions) -> ModelOptions:
 
 
 def network_recipes(recipe: Recipe, options: EvaluateOptions) -> dict[str, Recipe]:
-    """The recipe of each network that is judged, by its name.
-
-    Raises:
-        ValueError: a name is no network's.
-    """
+    """The recipe of each network that is judged, by its name."""
     models = [named_model(name, recipe.model) for name in options.networks] or [recipe.model]
     return {model.name: dataclasses.replace(recipe, model=model) for model in models}
 
@@ -453,21 +423,16 @@ SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(
 
 def _read_sections(values: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
     """Sections of options from plain values; what is not given stays at its default."""
-    wrong = [
-        f"unknown section {name!r}: {nearest(name, sections)}"
-        for name in values
-        if name not in sections
-    ]
-    parts = {}
+    unknown = (name for name in values if name not in sections)
+    wrong = [f"unknown section {name!r}: {nearest(name, sections)}" for name in unknown]
+    parts: dict[str, dict[str, Any]] = {}
     for name, section in sections.items():
-        given, hints = values.get(name, {}), get_type_hints(section)
+        given, hints, parts[name] = values.get(name, {}), get_type_hints(section), {}
         if not isinstance(given, dict):
             wrong.append(f"section {name!r} is {given!r}: give keys and values")
             continue
-        parts[name] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-        }
-        for key, value in parts[name].items():
+        for key, read in given.items():
+            value = parts[name][key] = tuple(read) if isinstance(read, list) else read
             if key not in hints:
                 wrong.append(f"unknown key {key!r} in {name!r}: {nearest(key, hints)}")
             elif not _fits(value, hints[key]):
@@ -495,11 +460,7 @@ class EvaluationRecipe:
 
 
 def read_recipe(path: Path) -> EvaluationRecipe:
-    """Read a recipe from a TOML file, closed to unknown keys.
-
-    Raises:
-        ValueError: it cannot be read, is no TOML, or holds what a recipe does not know.
-    """
+    """Read a recipe from a TOML file, closed to unknown keys."""
     try:
         values = tomllib.loads(path.read_text())
     except OSError as error:
@@ -513,11 +474,7 @@ def read_recipe(path: Path) -> EvaluationRecipe:
 
 
 def from_values(values: dict[str, Any]) -> EvaluationRecipe:
-    """A recipe from plain values.
-
-    Raises:
-        ValueError: every unknown section and key, each with the nearest known one.
-    """
+    """A recipe from plain values; every unknown section and key is told with the nearest one."""
     files = values.pop("files", [])
     if not (isinstance(files, list) and all(isinstance(file, str) for file in files)):
         raise ValueError(f"files is {files!r}: give a list of files, folders or globs")

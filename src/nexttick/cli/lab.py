@@ -96,10 +96,7 @@ def health(run: RunFolder, out: Folder = Path("runs/lab-health"), overwrite: Fla
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "vanishing": vanishing,
-    "exploding": exploding,
-    "example": example,
-    "health": health,
+    command.__name__: command for command in (vanishing, exploding, example, health)
 }
 
 

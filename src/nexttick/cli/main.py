@@ -17,13 +17,7 @@ import tyro
 import nexttick
 from nexttick.cli import evaluate, lab, live, networks, run, store, ticks
 from nexttick.cli.arguments import REGISTRY
-from nexttick.options import (
-    EvaluateOptions,
-    FeatureOptions,
-    LabelOptions,
-    is_horizon,
-    nearest,
-)
+from nexttick.options import EvaluateOptions, FeatureOptions, LabelOptions, is_horizon, nearest
 
 Command = Callable[..., int | None]
 
@@ -147,10 +141,7 @@ def _files_first(args: list[str]) -> list[str]:
     option = ""
     for word in args:
         option = word.replace("_", "-") if word.startswith("--") else option
-        swallowed = option in _MANY and word != option and _is_file(word)
-        (files if swallowed else others).append(word)
+        swallowed = option in _MANY and word != option and not is_horizon(word)
+        is_file = swallowed and (_FILE.search(word) or Path(word).exists())
+        (files if is_file else others).append(word)
     return [*files, *others]
-
-
-def _is_file(word: str) -> bool:
-    return not is_horizon(word) and (bool(_FILE.search(word)) or Path(word).exists())

@@ -162,9 +162,8 @@ class Training:
             transient=True,
             disable=quiet,
         )
-        self._task = self._progress.add_task(
-            "", total=prepared.split.valid, epoch=1, loss=0, speed=0
-        )
+        steps = prepared.split.valid
+        self._task = self._progress.add_task("", total=steps, epoch=1, loss=0, speed=0)
         self._pending, self._shown_s = 0, time.monotonic()
 
     def __enter__(self) -> Training:

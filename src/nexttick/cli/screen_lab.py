@@ -12,13 +12,11 @@ def show_vanishing(result: dict[str, Any]) -> None:
     from nexttick.networks.lab.signals import relative
 
     options = result["options"]
-    for part, title in (
-        ("ticks", f"Recurrent: {options['task']} problem, {options['length']} ticks"),
-        (
-            "layers",
-            f"CNNs of {options['depth']} convolutions: copying over {options['delay']} ticks",
-        ),
-    ):
+    titles = {
+        "ticks": f"Recurrent: {options['task']} problem, {options['length']} ticks",
+        "layers": f"CNNs of {options['depth']} convolutions: copying over {options['delay']} ticks",
+    }
+    for part, title in titles.items():
         table = plain_table(title, "", "untrained", "trained", "right answers", "loss")
         for name, trained in result[part]["trained"].items():
             untrained = result[part]["untrained"][name]
@@ -41,17 +39,12 @@ def show_exploding(result: dict[str, Any]) -> None:
     """Where both descents ended."""
     from nexttick.networks.lab.exploding import furthest_step
 
-    table = plain_table(
-        "Gradient descent at a cliff", "", "steepest", "furthest step", "last error"
-    )
+    headings = ("", "steepest", "furthest step", "last error")
+    table = plain_table("Gradient descent at a cliff", *headings)
     for name, words in (("plain", "without clipping"), ("clipped", "with clipping")):
         path = result[name]
-        table.add_row(
-            words,
-            f"{max(path['grad_norm']):.3g}",
-            f"{furthest_step(path)[1]:.3g}",
-            f"{path['error'][-1]:.4f}",
-        )
+        steepest, step = max(path["grad_norm"]), furthest_step(path)[1]
+        table.add_row(words, f"{steepest:.3g}", f"{step:.3g}", f"{path['error'][-1]:.4f}")
     console.print(table)
 
 

@@ -87,28 +87,22 @@ def _fares(health: Health) -> str:
 
 @contextmanager
 def saying(followed: Sequence[tuple[Market, Feed]], *, as_json: bool) -> Iterator[follow.Say]:
-    """JSON lines, or on a terminal a table."""
+    """JSON lines under the names of `nexttick predict`, or on a terminal a table."""
     if sys.stdout.isatty() and not as_json:
         with Watching([(market, feed.health) for market, feed in followed], screen.console) as one:
             yield one.say
-    else:
-        yield _Lines(several=len(followed) > 1).say
+        return
 
-
-class _Lines:
-    """Predictions as JSON lines, under the names of `nexttick predict`."""
-
-    def __init__(self, *, several: bool):
-        self._several = several
-
-    def say(self, market: Market, predictions: Sequence[Prediction]) -> None:
+    def say(market: Market, predictions: Sequence[Prediction]) -> None:
         names = ("time", "price", *(f"p_{name}" for name in market.promises))
-        first = {"symbol": market.board.name} if self._several else {}
+        first = {"symbol": market.board.name} if len(followed) > 1 else {}
         rows = ((one.time_ns, one.price, *one.p_H) for one in predictions)
         tables = (first | dict(zip(names, row, strict=True)) for row in rows)
         lines = (orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in tables)
         sys.stdout.buffer.write(b"".join(lines))
         sys.stdout.buffer.flush()
+
+    yield say
 
 
 @contextmanager

@@ -40,13 +40,9 @@ class Folds:
     def __enter__(self) -> Folds:
         width = max(len(task.contestant) for task in self._tasks)
         for task in self._tasks:
-            self._lines[task.number, task.contestant] = self._progress.add_task(
-                task.contestant.ljust(width),
-                start=False,
-                total=1,
-                number=task.number,
-                state="waits",
-            )
+            name, number = task.contestant.ljust(width), task.number
+            line = self._progress.add_task(name, start=False, total=1, number=number, state="waits")
+            self._lines[number, task.contestant] = line
         self._progress.start()
         self._watcher.start()
         return self
