@@ -98,11 +98,8 @@ def compare(runs: RunFolders, json: Flag = False) -> None:
 
     from nexttick.judge.compare import compare_runs
 
-    compared = compare_runs(runs)
-    if json:
-        screen.print_json(compared)
-    else:
-        show_comparison(compared)
+    show = screen.print_json if json else show_comparison
+    show(compare_runs(runs))
 
 
 def _asked(

@@ -219,11 +219,8 @@ def describe(series: SeriesName, store: StoreFolder = STORE, json: Flag = False)
         json: print one JSON object instead of a table.
     """
     (stored,) = _chosen(store, (series,))
-    report = stored.describe()
-    if json:
-        screen.print_json(report)
-    else:
-        screen.show_description(report)
+    show = screen.print_json if json else screen.show_description
+    show(stored.describe())
 
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
