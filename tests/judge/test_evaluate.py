@@ -292,6 +292,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     monkeypatch.setattr(folds, "run_task", stopped)
     assert call("evaluate", file, *args).code == 130
     assert ran == [(1, "cnn"), (1, BASELINES)]
+    assert "is no run" in refused("run", "--resume", "--out", tmp_path / "run")
     monkeypatch.setattr(
         folds,
         "run_task",

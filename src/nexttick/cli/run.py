@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -157,7 +158,7 @@ def _train(
     check_inputs(files, recipe.read)
 
     from nexttick.learn.baselines import fit_on_training
-    from nexttick.learn.epochs import DivergenceError, pick_device
+    from nexttick.learn.epochs import pick_device
     from nexttick.learn.train import check_parts, fresh_network, train_network
 
     network = fresh_network(recipe)
@@ -178,17 +179,10 @@ def _train(
         run_folder.write_log(folder, progress.records)
         progress.show_epoch(record)
 
-    try:
-        with progress:
-            predictor = train_network(
-                prepared, recipe, checkpoint, on_epoch, progress.show_step, network
-            )
-    except DivergenceError:  # it leaves its folder, for its configuration
-        raise
-    except BaseException:
-        if not checkpoint.exists():
-            run_folder.discard(folder)
-        raise
+    with _kept_if_begun(folder), progress:
+        predictor = train_network(
+            prepared, recipe, checkpoint, on_epoch, progress.show_step, network
+        )
     if predictor.provenance["stopped"]:
         screen.say(
             f"Stopped in epoch {len(progress.records) + 1}: "
@@ -197,6 +191,24 @@ def _train(
     fitted = fit_on_training(prepared)
     run_folder.save_trained(folder, predictor, fitted)
     return folder, prepared, predictor, fitted
+
+
+@contextmanager
+def _kept_if_begun(folder: Path) -> Iterator[None]:
+    """Remove the folder again where the training ends before its first checkpoint.
+
+    A training that diverges leaves its folder, for its configuration.
+    """
+    from nexttick.learn.epochs import DivergenceError
+
+    try:
+        yield
+    except DivergenceError:
+        raise
+    except BaseException:
+        if not (folder / run_folder.CHECKPOINT).exists():
+            run_folder.discard(folder)
+        raise
 
 
 def _prepared(
@@ -236,8 +248,9 @@ def resumed(given: EvaluationRecipe, output: OutputOptions, what: str) -> run_fo
     if output.overwrite:
         raise ValueError("--resume goes on with a run, --overwrite replaces it: give one of them")
     config = run_folder.read_config(output.out)
-    if what == "evaluation" and config.evaluate is None:
-        raise ValueError(f"{output.out} is no evaluation: go on with it by nexttick run --resume")
+    if (what == "evaluation") != (config.evaluate is not None):
+        command = "run" if what == "evaluation" else "evaluate"
+        raise ValueError(f"{output.out} is no {what}: go on with it by nexttick {command} --resume")
     if (output.out / "predictor").exists():
         raise ValueError(
             f"{output.out} is trained, there is nothing to resume; test it with: "
