@@ -63,8 +63,8 @@ def test_a_replay_goes_on_from_it(
     after = before.head(100).with_columns(pl.col("time") + later_ns, pl.col("id") + len(before))
     ticks = pl.concat([before, after])
     ticks.write_parquet(tmp_path / "later.parquet")
-    options = LiveOptions(source="replay", file=str(tmp_path / "later.parquet"), json=True)
-    live.live([run], options)
+    file = str(tmp_path / "later.parquet")
+    live.live([run], LiveOptions(source="replay", file=file, speed="max", json=True))
     said = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     batch = batch_predictions(run, ticks)
     assert [one["time"] for one in said] == after["time"].to_list()
