@@ -1,4 +1,4 @@
-# make demo: install, then the main job on the embedded market. make test: install, then all checks.
+# make demo: install, then train and test both networks on a simulated market. make test: install, then all checks.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -5,7 +5,7 @@
 Log loss in nats on the last fifth of the events with the default recipe, and the seconds that
 fitting and predicting take, on one thread each. Several files of one market are given as
 NAME=FILE,FILE or as a glob; without any, bitFlyer's six days are taken from NEXTTICK_DATA or
-../shared/data, or else a simulated market.
+a folder shared/data beside the clone, or else a simulated market.
 """
 
 from __future__ import annotations

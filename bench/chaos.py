@@ -35,7 +35,7 @@ import polars as pl
 from bench import running
 from bench.following import trained
 from nexttick.learn import run_folder
-from nexttick.live import follow as engine
+from nexttick.live import follow as following
 from nexttick.live.journal.journal import Journal
 from nexttick.live.market import Market
 from nexttick.live.page.board import Board
@@ -106,7 +106,7 @@ def follow(run: Path, path: Path, addresses: dict[str, str], symbol: str, last_i
 
     settle_s = (parse_duration_ns("10ms") or 0) / 1e9
     try:
-        asyncio.run(engine.run([(market, feed)], say, settle_s))
+        asyncio.run(following.run([(market, feed)], say, settle_s))
     finally:
         market.close()
     return feed.health, said

@@ -5,7 +5,8 @@
 `step`: the default CNN and LSTM, as `Stepper` computes them, beside ONNX Runtime, eager torch with
 its state (engine `torch`) and eager torch on a recomputed window, in turns over the same events.
 `zoo`: every architecture. Networks are not trained, which costs the same. Without files, a day of
-bitFlyer is taken from NEXTTICK_DATA or ../shared/data, or else a simulated market. All on one core.
+bitFlyer is taken from NEXTTICK_DATA or a folder shared/data beside the clone, or else a simulated
+market. All on one core.
 """
 
 from __future__ import annotations

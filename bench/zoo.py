@@ -4,8 +4,8 @@
 
 Every network is trained for the same number of epochs on the same events with the default sizes
 (2 layers of 64, 32 ticks), and judged on the last fifth. Without files, bitFlyer's six days are
-taken from NEXTTICK_DATA or ../shared/data, or else a simulated market. Speeds compare within one
-run only.
+taken from NEXTTICK_DATA or a folder shared/data beside the clone, or else a simulated market.
+Speeds compare within one run only.
 """
 
 from __future__ import annotations

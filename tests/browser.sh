@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Debian's Chromium for tests/test_page_browser.py where it is missing and that is possible.
+# Installs Debian's Chromium for tests/live/test_page_browser.py where it is missing and that is possible.
 # Without it those tests are skipped, so this never fails.
 set -u
 

@@ -24,7 +24,10 @@ def data_dir() -> Path:
     """The folder of recorded ticks; the test is skipped where there is none."""
     folder = _data_dir()
     if folder is None:
-        pytest.skip(f"{NO_TICKS}: set NEXTTICK_DATA to their folder, or put it at ../shared/data")
+        pytest.skip(
+            f"{NO_TICKS}: set NEXTTICK_DATA to their folder, or have a folder shared/data "
+            "beside the clone"
+        )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Checks of what needs two options; every bad value is told at once, each with its cure."""
+"""Checks of options, each alone and together: all mistakes at once, each with its cure."""
 
 from __future__ import annotations
 

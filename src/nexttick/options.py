@@ -237,9 +237,9 @@ class SplitOptions:
     """The parts of the ticks, in time order: training, validation, test."""
 
     valid: Annotated[float, Words("SHARE"), _WITHIN] = 0.1
-    """Share of the events that chooses the epoch; it lies before the test part."""
+    """Share of the events, or of each fold's past, that chooses the epoch; before the test part."""
     test: Share = 0.2
-    """Share of the events, the last ones, that judges."""
+    """Share of the events, the last ones, that judges; folds are tested on parts of their own."""
 
 
 @dataclass(frozen=True)
@@ -302,6 +302,7 @@ class TrainOptions:
     """Weights that are judged and kept: a running mean with this decay a step; 0 for none."""
     batch_size: CountOrNone = None
     """Segments in one step; 8, or fewer where an epoch would have less than 64 steps."""
+    # `learn/batches.py` calls it a run: a segment of events is all that lies between two gaps.
     segment_length: CountOrNone = None
     """Predictions in one segment, history not counted; 256 or 4 x sequence_length, the longer."""
     calibration: Annotated[str, OneOf(CALIBRATIONS)] = "temperature"
@@ -373,7 +374,8 @@ class OutputOptions:
     """Where a run goes; no part of the recipe."""
 
     out: Folder = None
-    """Run folder to make; by default the first free one of runs/TYPE-FILE."""
+    """Run folder to make; by default the first free one of runs/TYPE-FILE or, of an evaluation,
+    runs/evaluate-TYPE-FILE."""
     overwrite: bool = False
     """Replace an earlier run in --out."""
     resume: bool = False

@@ -63,11 +63,11 @@ def metrics(run: Path) -> dict:
     return strict_json((run / "metrics.json").read_text())
 
 
-# The main job
+# Training and testing
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_lectures_command_does_the_main_job(kind: str, tmp_path: Path) -> None:
+def test_the_lectures_command_trains_and_tests(kind: str, tmp_path: Path) -> None:
     write_table(simulated_ticks(N).drop("truth", "id"), tmp_path / "ticks.csv")
     options = ("--num_layers", 1, "--hidden_size", 4, "--sequence_length", 8, "--epochs", 2)
     said = python(ROOT / "run.py", "--type", kind, *options, "ticks.csv", cwd=tmp_path)

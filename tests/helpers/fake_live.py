@@ -1,4 +1,4 @@
-"""A made-up engine: random prices and probabilities told to boards, and the page served."""
+"""A made-up live run: random prices and probabilities told to boards, and the page served."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from nexttick.learn.predictor.calibration import (
     Platt,
     Temperature,
     Unchanged,
-    calibrate,
+    fit_calibration,
     from_json,
     to_json,
 )
@@ -175,14 +175,14 @@ def test_a_calibration_that_surely_helps_is_fitted_on_all_events() -> None:
     y, p = off_by(0.5, 0.3, 11, 20_000)
     for kind, fits in CALIBRATIONS.items():
         expected = Unchanged() if kind == "none" else fits.fit(y, p)
-        assert calibrate(y, p, kind) == expected
+        assert fit_calibration(y, p, kind) == expected
 
 
 def test_a_calibration_of_who_is_right_is_mostly_not_kept() -> None:
     kept = 0
     for seed in range(40):
         y, p = off_by(1.0, 0.0, seed, 2000)
-        kept += calibrate(y, p, "platt") != Unchanged()
+        kept += fit_calibration(y, p, "platt") != Unchanged()
     assert kept <= 3  # one of forty is expected at the most
 
 
@@ -191,14 +191,17 @@ def test_a_calibration_that_does_not_last_is_not_kept() -> None:
     later_y, later_p = off_by(1.5, 0.0, 13, 10_000)
     y, p = np.concatenate([y, later_y]), np.concatenate([p, later_p])
     assert Temperature.fit(y, p).slope != pytest.approx(1, abs=0.02)
-    assert calibrate(y, p) == Unchanged()
+    assert fit_calibration(y, p) == Unchanged()
 
 
 def test_what_cannot_be_judged_is_not_calibrated() -> None:
     for n in (0, 1, 2):
-        assert calibrate(np.arange(n, dtype=np.int8) % 2, np.linspace(0.4, 0.6, n)) == Unchanged()
+        assert (
+            fit_calibration(np.arange(n, dtype=np.int8) % 2, np.linspace(0.4, 0.6, n))
+            == Unchanged()
+        )
     with pytest.raises(ValueError, match="did you mean 'isotonic'"):
-        calibrate(np.array([0, 1]), np.array([0.4, 0.6]), "isotonc")
+        fit_calibration(np.array([0, 1]), np.array([0.4, 0.6]), "isotonc")
 
 
 # Kept as JSON

@@ -222,8 +222,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "unknown option": (lambda told: told["model"].update(heads=2), "predictor"),
     "more horizons": (lambda told: told["horizons"].append("rise@10"), "predictor"),
     "short scaler": (lambda told: told["scaler"]["mean"].pop(), "predictor"),
-    "nothing of the reference": (lambda told: told.pop("training_shares"), "predictor"),
-    "another reference": (
+    "no training shares": (lambda told: told.pop("training_shares"), "predictor"),
+    "other training shares": (
         lambda told: told.update(
             training_shares={
                 "edges": [[]],
@@ -233,7 +233,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
                 "limit": [0.0],
             }
         ),
-        "its reference is not one of",
+        "its training shares are not of",
     ),
     "nothing of the features": (lambda told: told.pop("features"), "predictor"),
     "nothing of the scaler": (lambda told: told.pop("scaler"), "predictor"),

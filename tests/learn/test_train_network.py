@@ -1,4 +1,4 @@
-"""The main job up to the test: nothing that decides anything has seen anything later."""
+"""From ticks to the test: nothing that decides anything has seen anything later."""
 
 from __future__ import annotations
 

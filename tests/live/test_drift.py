@@ -32,7 +32,7 @@ def features(ticks: int, seed: int = 5, signal: float = 1.0) -> NDArray[np.float
 
 
 @cache
-def reference() -> TrainingShares:
+def training_shares() -> TrainingShares:
     return TrainingShares.fit(features(200_000)[:120_000])
 
 
@@ -101,7 +101,7 @@ def test_no_bin_is_too_small_to_count_in(seed: int) -> None:
 
 
 def test_a_reference_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no event to take a reference from"):
+    with pytest.raises(ValueError, match="no event to take training shares from"):
         TrainingShares.fit(np.empty((0, 3), np.float32))
 
 
@@ -152,10 +152,10 @@ def test_a_window_of_another_reference_is_refused() -> None:
 
 def watched(x_NF: NDArray[np.float32]) -> list[tuple[set[str], list[str]]]:
     """Features that have left training, and the warnings, at the end of each window."""
-    drift, told = Drift(reference(), SPEC.names), []
+    drift, told = Drift(training_shares(), SPEC.names), []
     for i, x_F in enumerate(x_NF, 1):
         drift.take(x_F)
-        if i % reference().window == 0:
+        if i % training_shares().window == 0:
             told.append((set(drift.left()), drift.warnings()))
     return told
 
@@ -177,7 +177,7 @@ def test_a_market_that_changes_is_warned_of_by_the_features_that_changed() -> No
 
 def test_names_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 names, 48 features"):
-        Drift(reference(), ("a", "b"))
+        Drift(training_shares(), ("a", "b"))
 
 
 # In the predictor

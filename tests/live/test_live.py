@@ -33,7 +33,7 @@ from helpers.live_runs import (
 )
 from nexttick.cli import live
 from nexttick.learn.predictor.stepper import Stepper
-from nexttick.live import follow as engine
+from nexttick.live import follow as following
 from nexttick.live.records import Prediction
 from nexttick.options import LabelOptions, LiveOptions
 from nexttick.prepare.events import merge_events
@@ -67,7 +67,7 @@ def test_a_replay_says_what_predict_says(
 
 def test_a_journal_knows_outcomes_as_labels_do(live_run: Path, later: Path, tmp_path: Path) -> None:
     market = opened(live_run, tmp_path / "j")
-    asyncio.run(engine.run([(market, Replay(later, None))], lambda *_: None, None))
+    asyncio.run(following.run([(market, Replay(later, None))], lambda *_: None, None))
     market.close()
     told = events_of(tmp_path / "j")
     events = merge_events(pl.read_parquet(later))
@@ -86,7 +86,9 @@ def test_started_again_it_says_nothing_twice(live_run: Path, later: Path, tmp_pa
         market = opened(live_run, tmp_path / "j")
         feed = Replay(part, None)
         asyncio.run(
-            engine.run([(market, feed)], lambda _, told: said.extend(p.event for p in told), None)
+            following.run(
+                [(market, feed)], lambda _, told: said.extend(p.event for p in told), None
+            )
         )
         market.close()
     assert said == list(range(len(merge_events(ticks))))

@@ -78,21 +78,21 @@ def test_stream_reads_what_read_ticks_reads(days: list[str]) -> None:
 def test_prepared_and_trained_streamed_equals_whole(days: list[str], tmp_path: Path) -> None:
     whole = prepare_ticks(read_ticks(days)[0], RECIPE)
     stream = opened(days)
-    spilled = prepare_ticks(stream.chunks(), RECIPE, on_disk=OnDisk(tmp_path))
-    assert spilled.events.equals(whole.events)
-    assert spilled.data_hash == whole.data_hash
-    assert spilled.spec == whole.spec
+    on_disk = prepare_ticks(stream.chunks(), RECIPE, on_disk=OnDisk(tmp_path))
+    assert on_disk.events.equals(whole.events)
+    assert on_disk.data_hash == whole.data_hash
+    assert on_disk.spec == whole.spec
     for name in ("features_NF", "x_NF", "starts"):
-        np.testing.assert_array_equal(getattr(spilled, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(on_disk, name), getattr(whole, name))
     for name in ("y_NH", "known_at_NH", "known_ns_NH", "tie_NH"):
-        np.testing.assert_array_equal(getattr(spilled.labels, name), getattr(whole.labels, name))
+        np.testing.assert_array_equal(getattr(on_disk.labels, name), getattr(whole.labels, name))
     p_NH = [
-        train_network(one, RECIPE).score(whole.x_NF, whole.starts).p_NH for one in (whole, spilled)
+        train_network(one, RECIPE).score(whole.x_NF, whole.starts).p_NH for one in (whole, on_disk)
     ]
     np.testing.assert_array_equal(*p_NH)
 
 
-def test_spilled_columns_are_seen_and_not_copied(tmp_path: Path) -> None:
+def test_columns_on_disk_are_seen_and_not_copied(tmp_path: Path) -> None:
     values = OnDisk(tmp_path).empty(1000, np.int64)
     column = pl.DataFrame({"a": values[:900]})["a"]
     values[7] = 3

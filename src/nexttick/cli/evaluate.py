@@ -15,6 +15,7 @@ from nexttick.cli.screen_scores import Folds, show_audit, show_comparison, show_
 from nexttick.cli.ticks import check_inputs, read_named
 from nexttick.learn import run_folder
 from nexttick.options import (
+    BASELINES,
     EvaluateOptions,
     EvaluationRecipe,
     OutputOptions,
@@ -23,7 +24,7 @@ from nexttick.options import (
     read_recipe,
 )
 
-_BASELINES = {"none": (), "all": ("trees", "lecture_2018_leaky")}  # beside the cheap ones
+_BASELINES = {"none": (), "all": BASELINES}  # beside the cheap ones, which are always there
 
 
 def evaluate(
@@ -56,7 +57,8 @@ def evaluate(
 
     named = asked.evaluate.baselines
     for one in recipes.values():
-        fresh_network(one)  # refused now, before anything is read, where it cannot be built
+        # Refused now, before anything is read, where it cannot be built.
+        fresh_network(one)
     names = choose(_BASELINES.get(named[0], named) if len(named) == 1 else named)
     ticks, set_aside = read_named(asked.files, asked.recipe.read)
     if not output.quiet:

@@ -75,10 +75,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return 141
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("NEXTTICK_TRACEBACK"):
-            raise  # a message says what the user can mend, and not where a bug of ours lies
+            # A message says what the user can mend, and not where a bug of ours lies.
+            raise
         text = str(error)
         if isinstance(error, OSError) and error.strerror and error.filename is None:
-            text = error.strerror  # without Python's `[Errno 28]`: it says it in words
+            # Without Python's `[Errno 28]`: it says it in words.
+            text = error.strerror
         for line in text.splitlines():
             print(f"nexttick: {line}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The main job: train a network on ticks, test it, ask it for predictions."""
+"""Train a network on ticks, test it, ask it for predictions."""
 
 from __future__ import annotations
 

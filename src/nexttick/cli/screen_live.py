@@ -170,7 +170,7 @@ def show_journal(report: dict[str, Any]) -> None:
     screen.show_description(
         {
             "market": f"{report['source']} {report['symbol']}",
-            "predictor": f"{report['fingerprint'][:12]} ({report['run'] or 'run not told'})",
+            "predictor": f"{report['fingerprint'][:12]} ({report['run'] or 'run unknown'})",
             "started": _utc(report["started_ns"]),
             "ticks": report["ticks"],
             "from": _utc(report["first_ns"]),

@@ -154,3 +154,4 @@ def show_audit(audit: dict[str, Any]) -> None:
             if finding["passed"] is not None:
                 outcome = "ok    " if finding["passed"] else "FAILED"
                 say(f"  {outcome} {network}, {finding['name']}: {finding['sentence']}")
+    say("What was noted and can neither pass nor fail is in the report.")

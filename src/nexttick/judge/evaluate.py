@@ -10,7 +10,7 @@ import polars as pl
 
 from nexttick.judge.audit import AuditFinding, audit, passed
 from nexttick.judge.costs.backtest import Costs
-from nexttick.judge.folds import BASELINES, Task
+from nexttick.judge.folds import BASELINES_TASK, Task
 from nexttick.judge.pooling import Pooled, report, report_data
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.options import EvaluationRecipe
@@ -64,7 +64,7 @@ def _audit(subject: Subject, tasks: list[Task], say: Callable[[str], None]) -> d
     findings: dict[str, list[AuditFinding]] = {}
     last = max(task.number for task in tasks)
     for task in tasks:
-        if task.number != last or task.contestant == BASELINES:
+        if task.number != last or task.contestant == BASELINES_TASK:
             continue
         say(f"Auditing {task.contestant}")
         fold = task.fold

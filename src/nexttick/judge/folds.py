@@ -26,14 +26,14 @@ from nexttick.prepare.dataset import prepare_events
 from nexttick.prepare.splits import Fold, walk_forward
 from nexttick.ticks.writing import write_table
 
-BASELINES = "baselines"  # the task that fits them all
+BASELINES_TASK = "baselines"  # the task that fits them all
 PREDICTIONS = "predictions.parquet"
 VALID, TEST = 0, 1  # parts that a prediction can be of
 
 
 @dataclass(frozen=True)
 class Task:
-    """One contestant on one fold: a network's name with its recipe, or `BASELINES`.
+    """One contestant on one fold: a network's name with its recipe, or `BASELINES_TASK`.
 
     Folds are numbered from 1. `baselines` are those that are fitted beside the cheap ones.
     """
@@ -74,7 +74,7 @@ def plan(
         sliding=options.scheme == "sliding",
         embargo_ns=parse_duration_ns(options.embargo or "") or 0,
     )
-    contestants = {**recipes, BASELINES: first}
+    contestants = {**recipes, BASELINES_TASK: first}
     return [
         Task(name, k, fold, recipe, baselines, folder / "folds" / str(k) / name)
         for k, fold in enumerate(folds, start=1)
@@ -114,7 +114,7 @@ def run_task(task: Task, events: pl.DataFrame, data_hash: str) -> Task:
         records.append(record)
         run_folder.write_log(task.folder, records)
 
-    if task.contestant == BASELINES:
+    if task.contestant == BASELINES_TASK:
         rows, part = test, np.full(len(test), TEST)
         answers = ask_baselines(fit_on_training(prepared, task.baselines), prepared, rows)
     else:
@@ -140,7 +140,7 @@ def pool(tasks: Sequence[Task], events: pl.DataFrame) -> Pooled:
     tables = []
     for number in sorted({task.number for task in tasks}):
         own = [task for task in tasks if task.number == number]
-        (last,) = (task for task in own if task.contestant == BASELINES)
+        (last,) = (task for task in own if task.contestant == BASELINES_TASK)
         table = last.read().drop("part").with_columns(fold=pl.lit(number))
         for task in own:
             if task is not last:
@@ -149,5 +149,5 @@ def pool(tasks: Sequence[Task], events: pl.DataFrame) -> Pooled:
                 names |= {f"raw_{h}": f"raw_{task.contestant}_{h}" for h in horizons}
                 table = table.join(answers.rename(names), on="event", how="left", validate="1:1")
         tables.append(table)
-    networks = dict.fromkeys(t.contestant for t in tasks if t.contestant != BASELINES)
+    networks = dict.fromkeys(t.contestant for t in tasks if t.contestant != BASELINES_TASK)
     return Pooled.of(pl.concat(tables), events, tuple(networks), horizons)

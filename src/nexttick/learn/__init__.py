@@ -1,1 +1,1 @@
-"""Training: from prepared ticks to a predictor and its run folder."""
+"""What is fitted on prepared ticks: networks and baselines, and the run folder that keeps them."""

@@ -1,7 +1,8 @@
 """The only index arithmetic: features and labels to tensors, runs of ticks to batches.
 
 A run is `segment_length` predictions in a row and the `context - 1` ticks of history before the
-first of them. Runs are gathered on the device that holds the ticks, so that a training step
+first of them; `--segment-length` and `--batch-size` call it a segment, which is here all that
+lies between two gaps. Runs are gathered on the device that holds the ticks, so that a training step
 moves indices only. For people who come from PyTorch, two Datasets give the same rows to any
 DataLoader, one window or one segment a sample.
 

@@ -1,4 +1,4 @@
-"""Training: dense runs in, one record an epoch out, the best epoch's weights at the end."""
+"""The loop over epochs: batches of runs in, a record an epoch out, the best weights at the end."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def fit(
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train a model on the data's device; a record an epoch, those of an earlier session first.
+    """Train a model on the data's device; a record an epoch, those of an earlier start first.
 
     When the generator ends or is closed, the model holds its best weights. Training goes on from
     `checkpoint` where that file exists, and keeps it up to date.

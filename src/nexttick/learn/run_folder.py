@@ -1,7 +1,9 @@
 """The run folder: what a run leaves behind, and reading it back.
 
 `config.json` (recipe and files), `log.jsonl` (a record an epoch), `checkpoint.safetensors` (to go
-on from), `predictor/`, `baselines.json`, `predictions.parquet` and `metrics.json`.
+on from), `predictor/`, `baselines.json`, `predictions.parquet` and `metrics.json`; of an evaluation
+`report.html` and `folds/` too. Live runs keep their journals in `live/`: it is not in `_WRITTEN`,
+so that `--overwrite` refuses such a folder: no training brings back what was recorded there.
 """
 
 from __future__ import annotations

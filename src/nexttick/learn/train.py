@@ -1,4 +1,4 @@
-"""Training, from prepared ticks to a predictor: all that happens before the test."""
+"""`train_network`: parts, network, epochs and calibration, from prepared ticks to a predictor."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from nexttick.learn.batches import Ranges, predictable
 from nexttick.learn.checkpoint import EpochRecord
 from nexttick.learn.epochs import OnStep, TrainingData, fit, pick_device, set_threads
-from nexttick.learn.predictor.calibration import Calibration
-from nexttick.learn.predictor.calibration import calibrate as fit_calibration
+from nexttick.learn.predictor.calibration import Calibration, fit_calibration
 from nexttick.learn.predictor.predictor import Predictor
 from nexttick.learn.predictor.training_shares import TrainingShares
 from nexttick.networks.models import build_model
@@ -91,7 +90,7 @@ def train_network(
 def calibrate(predictor: Predictor, prepared: Prepared, kind: str) -> tuple[Calibration, ...]:
     """Curves of each horizon, fitted on the validation part's labels that are known at its end.
 
-    A curve is kept where it surely helps within that part (see `calibration.calibrate`).
+    A curve is kept where it surely helps within that part (see `calibration.fit_calibration`).
     """
     if kind == "none":
         return ()

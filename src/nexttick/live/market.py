@@ -65,12 +65,15 @@ class Market:
         self._drift = None if shares is None else Drift(shares, predictor.spec.names)
         self._unknown = [float("nan")] * len(horizons)
         self._events, self._trades = journal.events, journal.trades
-        self._included = self._kept_events = 0  # trades in the state, events at the last checkpoint
+        # Trades in the state, events at the last checkpoint.
+        self._included = self._kept_events = 0
         self.last_trade: Trade | None = None
-        self._sound = True  # whether all that the state includes is in the journal
+        # Whether all that the state includes is in the journal.
+        self._sound = True
         self._warned, self._quiet_until_s = False, 0.0
         self._resume()
-        self.report()  # the first time is slow: now, and not between two trades
+        # The first time is slow: now, and not between two trades.
+        self.report()
 
     # --- the newest messages
 

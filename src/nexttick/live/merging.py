@@ -1,4 +1,4 @@
-"""Trades of one time stamp and side made one event, as they come: `events.merge_events` live."""
+"""Trades of one time stamp and side made one event as they come, as in `prepare/events.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Merger:
         self._number = -1
         self._ended: tuple[int, int] | None = None
         self.last_ns = self.split = self.stepped_back = 0
-        merge_run(np.ones(2), np.ones(2))  # loads the compiled code now, and not at the first event
+        # This loads the compiled code now, and not at the first event.
+        merge_run(np.ones(2), np.ones(2))
 
     @property
     def holds(self) -> bool:

@@ -64,7 +64,8 @@ class _Running:
         self._held_p: list[float] = []
         self._y, self._p = np.empty(0, np.int8), np.empty(0)  # of the window
         self._n, self._loss, self._base_loss, self._error = 0, 0.0, 0.0, 0.0
-        self._window: dict[str, float] = {}  # its scores when there were `_scored_at` outcomes
+        # Its scores when there were `_scored_at` outcomes.
+        self._window: dict[str, float] = {}
         self._scored_at = 0
         self._falls_B, self._rises_B, self._p_B = (np.zeros(_FINE) for _ in range(3))
 

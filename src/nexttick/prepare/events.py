@@ -1,4 +1,4 @@
-"""Ticks of one instant merged into events, and events split into segments at gaps.
+"""Ticks of one time stamp and side merged into events, whole or in chunks.
 
 A market order that eats through the book prints many ticks at one instant. Nobody can act
 between them, so they are one event: its first, last and volume-weighted price, its summed

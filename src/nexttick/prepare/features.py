@@ -25,6 +25,8 @@ REVISION = 1
 
 EVENT = ("time", "first", "price", "vwap", "amount", "side", "count")
 
+# A feature stands in `out` at its position here. `_write_fixed` and, for each half-life anew from
+# 0, `_write_average` write by these positions; "pause" alone is written in `update`.
 FIXED = (
     "return",  # log price change over the usual volatility
     "direction",  # its sign
@@ -203,7 +205,8 @@ def _write_fixed(state, event, out, change, taker, per_vol, more_amount):  # typ
     out[4] = taker
     out[5] = taker * math.log(1.0 + math.exp(min(more_amount, 20.0)))
     out[6] = _squash(more_amount)
-    if event[6] == 1:  # most events are one tick, and three logarithms can be saved
+    # Most events are one tick, and three logarithms can be saved.
+    if event[6] == 1:
         out[8] = out[9] = out[10] = 0.0
     else:
         out[8] = math.log(float(event[6]))

@@ -183,7 +183,8 @@ def _rows_outside(values: pl.Series, lowest: float, highest: float) -> np.ndarra
 @numba.njit(cache=True)
 def _count_outside(values: np.ndarray, lowest: float, highest: float) -> int:
     count = 0
-    for value in values:  # one pass over memory, without a branch or a mask
+    # One pass over memory, without a branch or a mask.
+    for value in values:
         count += not ((value >= lowest) & (value <= highest))
     return count
 

@@ -1,1 +1,1 @@
-"""Where ticks come from: one file a venue or archive, and a simulated market beside them."""
+"""Where ticks come from: one file a venue or archive; past trades, and those of now."""

@@ -265,7 +265,8 @@ class Rest:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._persistence = persistence(_REST_ATTEMPTS, first_wait_s, longest_wait_s)
-        self.respite = Respite(self.url)  # made longer where the venue wants to be left alone
+        # Made longer where the venue wants to be left alone.
+        self.respite = Respite(self.url)
 
     async def get(
         self,

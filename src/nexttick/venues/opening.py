@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nexttick.options import nearest
 from nexttick.ticks.source import Source
@@ -101,7 +101,30 @@ _PARSERS: dict[type, tuple[str, Callable[[str], Any]]] = {
     bool: ("yes or no", lambda text: _YES_OR_NO[text.lower()]),
 }
 _SECRET = "key"  # a command line is seen by all: keys come from the environment
-OWN = ("binance", "kraken", "replay", "stdin")
+
+
+class OwnStream(NamedTuple):
+    """A venue's own stream, its addresses, and what REST is to send."""
+
+    stream: Callable[..., Feed]
+    ws_url: str
+    rest_url: str
+    headers: Mapping[str, str] = {}
+    key_header: str = ""  # that carries $NEXTTICK_<VENUE>_KEY, of a venue that may want one
+
+
+STREAMS = {
+    "binance": OwnStream(
+        binance.BinanceStream,
+        binance.WS_URL,
+        binance.REST_URL,
+        binance.MICROSECONDS,
+        "X-MBX-APIKEY",
+    ),
+    "kraken": OwnStream(kraken.KrakenStream, kraken.WS_URL, kraken.REST_URL),
+}
+"""Venues with a stream of their own; others are followed through ccxt."""
+OWN = (*STREAMS, "replay", "stdin")
 
 
 def open_feed(
@@ -144,21 +167,19 @@ def open_feed(
         return Stdin(symbol)
     if not all(symbol.partition("/")):
         raise ValueError(f"symbol={symbol!r}: give base and quote, e.g. BTC/USDT")
-    if source in OWN and ":" not in symbol:  # BTC/USDT:USDT is a future
+    if source in STREAMS and ":" not in symbol:  # BTC/USDT:USDT is a future
         from nexttick.venues.http import Rest
 
-        module, waits = {"binance": binance, "kraken": kraken}[source], waits or Waits()
-        ws_url = ws_url or os.environ.get(f"NEXTTICK_{source.upper()}_WS") or module.WS_URL
-        rest_url = rest_url or os.environ.get(f"NEXTTICK_{source.upper()}_REST") or module.REST_URL
+        live, named, waits = STREAMS[source], f"NEXTTICK_{source.upper()}", waits or Waits()
+        ws_url = ws_url or os.environ.get(f"{named}_WS") or live.ws_url
+        rest_url = rest_url or os.environ.get(f"{named}_REST") or live.rest_url
         for url, schemes in ((ws_url, ("ws://", "wss://")), (rest_url, ("http://", "https://"))):
             if not url.startswith(schemes):
                 raise ValueError(f"address {url!r}: it begins with {' or '.join(schemes)}")
-        key = os.environ.get("NEXTTICK_BINANCE_KEY") if module is binance else None
-        headers = binance.MICROSECONDS if module is binance else {}
-        secrets = {"X-MBX-APIKEY": key} if key else {}
-        rest = Rest(rest_url, headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
-        kind = binance.BinanceStream if module is binance else kraken.KrakenStream
-        return kind(symbol, ws_url, rest, waits)
+        key = os.environ.get(f"{named}_KEY") if live.key_header else None
+        secrets = {live.key_header: key} if key else {}
+        rest = Rest(rest_url, live.headers, waits.open_s, waits.first_s, waits.longest_s, secrets)
+        return live.stream(symbol, ws_url, rest, waits)
     streamed = ccxt_names("pro")
     if source not in streamed:
         near = get_close_matches(source.lower(), {*OWN, *streamed}, 3)

@@ -230,7 +230,8 @@ def _walk(  # type: ignore[no-untyped-def]
     """
     last = stop - 1
     at = start  # where the newest signal is executed
-    position, until = 0, 0  # what is held, and the event that the order to close it answers
+    # What is held, and the event that the order to close it answers.
+    position, until = 0, 0
     for s in range(len(saying)):
         i = saying[s]
         at = _executed(time_ns, i, max(at, i), stop, latency_ns)

@@ -1,4 +1,4 @@
-"""Baselines that count: the base rate, and the share of rises after what has just been seen."""
+"""The cheap baselines: three that count rises after what has just been seen, and a regression."""
 
 from __future__ import annotations
 
@@ -67,6 +67,31 @@ class Persistence(Baseline):
         return np.array(self.rates)[_last_known(seen, rows)]
 
 
+@dataclass(frozen=True)
+class Logistic(Baseline):
+    """Logistic regression on the features of the event itself (scikit-learn's, C = 1)."""
+
+    weights: list[float]
+    bias: float
+
+    @classmethod
+    def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:
+        """Maximise the likelihood with a weak ridge penalty."""
+        rate = float(train.y.mean())
+        # There is nothing to tell apart, and scikit-learn refuses.
+        if rate in (0.0, 1.0):
+            return cls([0.0] * seen.x_NF.shape[1], math.copysign(SURE, rate - 0.5))
+        from sklearn.linear_model import LogisticRegression  # takes a second, and only to fit
+
+        model = LogisticRegression(max_iter=2000).fit(seen.x_NF[train.rows], train.y)
+        return cls(model.coef_[0].tolist(), float(model.intercept_[0]))
+
+    def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
+        """The logistic function of a weighted sum."""
+        logit = seen.x_NF[rows] @ np.array(self.weights, np.float64) + self.bias
+        return 1 / (1 + np.exp(-logit))
+
+
 def last_moves(seen: Seen, rows: Rows, k: int) -> NDArray[np.int8]:
     """The last k move signs of these events, newest first; 0 before a segment's start."""
     return np.stack([seen.lagged(seen.direction_N, rows, lag, 0) for lag in range(k)], axis=1)
@@ -84,27 +109,3 @@ def _rates(cells: NDArray[np.int64], y: NDArray[np.int8], count: int) -> list[fl
     rises = np.bincount(cells, weights=y, minlength=count) + PRIOR * y.mean()
     rates: list[float] = (rises / (np.bincount(cells, minlength=count) + PRIOR)).tolist()
     return rates
-
-
-@dataclass(frozen=True)
-class Logistic(Baseline):
-    """Logistic regression on the features of the event itself (scikit-learn's, C = 1)."""
-
-    weights: list[float]
-    bias: float
-
-    @classmethod
-    def fit(cls, seen: Seen, train: Known, valid: Known) -> Self:
-        """Maximise the likelihood with a weak ridge penalty."""
-        rate = float(train.y.mean())
-        if rate in (0.0, 1.0):  # nothing to tell apart, and scikit-learn refuses
-            return cls([0.0] * seen.x_NF.shape[1], math.copysign(SURE, rate - 0.5))
-        from sklearn.linear_model import LogisticRegression  # takes a second, and only to fit
-
-        model = LogisticRegression(max_iter=2000).fit(seen.x_NF[train.rows], train.y)
-        return cls(model.coef_[0].tolist(), float(model.intercept_[0]))
-
-    def predict(self, seen: Seen, rows: Rows) -> NDArray[np.float64]:
-        """The logistic function of a weighted sum."""
-        logit = seen.x_NF[rows] @ np.array(self.weights, np.float64) + self.bias
-        return 1 / (1 + np.exp(-logit))

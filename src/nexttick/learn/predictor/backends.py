@@ -1,8 +1,10 @@
 """What computes a step of the network: the machine, ONNX Runtime, or PyTorch as it is.
 
 All take a tick's unscaled features and give probabilities that can be said. The machine serves
-every layer of this package and is 5 to 15 times faster than ONNX Runtime on them; ONNX Runtime
-serves the rest, where it is installed; PyTorch serves everything.
+the layers that `compiled.compiling` has a program for, the default networks in a quarter to a
+seventh of ONNX Runtime's time (`docs/live.md`); it has none for transposed convolutions, strides
+and encoder-decoders (`fcn`). ONNX Runtime serves the rest, where it is installed; PyTorch serves
+everything.
 """
 
 from __future__ import annotations

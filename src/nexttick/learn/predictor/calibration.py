@@ -11,9 +11,9 @@ fit (no event, one outcome only, one probability only) the curve is the identity
 - `none`: the identity.
 
 A curve fitted on the validation part is wrong once the market changes, and more often than not it
-does: fitted always, each kind costs bits on later events of most markets. `calibrate` therefore
-fits on the first half of the validation part and keeps the kind only if it surely gains on the
-second.
+does: fitted always, each kind costs bits on later events of most markets. `fit_calibration`
+therefore fits on the first half of the validation part and keeps the kind only if it surely gains
+on the second.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ CALIBRATIONS: dict[str, type[Calibration]] = {
 }
 
 
-def calibrate(y_N: NDArray[np.integer], p_N: Array, kind: str = "temperature") -> Calibration:
+def fit_calibration(y_N: NDArray[np.integer], p_N: Array, kind: str = "temperature") -> Calibration:
     """Fit a calibration where it surely helps.
 
     It is fitted on the first half of the events, which are in time order. Where the 95 % interval

@@ -227,7 +227,7 @@ class Predictor:
         kept = values["training_shares"]
         shares = None if kept is None else TrainingShares.from_json(kept)
         if shares is not None and len(shares.edges) != len(spec.names):
-            raise ValueError(f"{folder}: its reference is not one of {len(spec.names)} features")
+            raise ValueError(f"{folder}: its training shares are not of {len(spec.names)} features")
         return cls(
             spec,
             Scaler(mean, scale),

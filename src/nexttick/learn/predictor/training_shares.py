@@ -54,7 +54,9 @@ class TrainingShares:
     def fit(cls, x_NF: NDArray[np.float32]) -> TrainingShares:
         """From the features of the training part, as they are before scaling, in time order."""
         if len(x_NF) == 0:
-            raise ValueError("there is no event to take a reference from: give the training part")
+            raise ValueError(
+                "there is no event to take training shares from: give the training part"
+            )
         sample = x_NF[:: max(1, len(x_NF) // _SAMPLE)]
         edges = tuple(_edges(np.sort(column)) for column in sample.T)
         shares = tuple(
@@ -87,7 +89,7 @@ class TrainingShares:
         limit_F = np.array(values["limit"], np.float64)
         fitting = [len(one) + 1 for one in edges] == [len(one) for one in shares]
         if not fitting or len(limit_F) != len(edges):
-            raise ValueError("its reference is damaged: edges, shares and limits do not fit")
+            raise ValueError("its training shares are damaged: edges, shares and limits do not fit")
         return cls(edges, shares, values["rows"], values["window"], limit_F)
 
     @property

@@ -1,4 +1,4 @@
-"""The page of a live run: served from the engine's own loop, to this machine or for a token."""
+"""The page of a live run: served from the live run's own loop, to this machine or for a token."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Takes no signals: the engine has its own way to end."""
+    """Takes no signals: the live run has its own way to end."""
 
     def __init__(self, app: Starlette):
         config = uvicorn.Config(
@@ -190,7 +190,8 @@ class _Server(uvicorn.Server):
             log_level="warning",  # below that, tokens would be written
             access_log=False,
             server_header=False,
-            ws_per_message_deflate=False,  # would cost the engine's loop more than it saves
+            # It would cost the live run's loop more than it saves.
+            ws_per_message_deflate=False,
             ws_max_size=1_024,  # pages have nothing to say
             timeout_graceful_shutdown=_CLOSE_S,
         )

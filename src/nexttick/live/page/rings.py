@@ -72,7 +72,8 @@ class Ring:
             np.full((capacity, rest), np.nan, np.float32),
             np.zeros(capacity, np.bool_),
         )
-        self.opened = 0  # points since the beginning, the last of which is still open
+        # Points since the beginning, the last of which is still open.
+        self.opened = 0
         self._closes_ns: int | None = None
         self._breaks = False
         self._at = 0

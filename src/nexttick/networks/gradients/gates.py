@@ -83,7 +83,8 @@ class CellWatch(GateWatch):
         if not self._hiddens:
             return {}
         input_TG, hidden_TG = torch.cat(self._inputs), torch.cat(self._hiddens)
-        self._inputs, self._hiddens = [], []  # till the next look, memory belongs to the training
+        # Till the next look, memory belongs to the training.
+        self._inputs, self._hiddens = [], []
         ticks = min(len(input_TG), len(hidden_TG), MOST_TICKS)
         gates = self._cell.gate_values(input_TG[-ticks:], hidden_TG[-ticks:])
         saturated = {
@@ -131,7 +132,8 @@ class TorchWatch(GateWatch):
         if self._stretch is None:
             return {}
         (x_1TC, state), self._stretch = self._stretch, None
-        if state is not None:  # as the cells take it: all parts of a layer side by side
+        # As the cells take it: all parts of a layer side by side.
+        if state is not None:
             parts, layers = (state,) if isinstance(state, Tensor) else state, self._layer.num_layers
             state = tuple(p.detach()[k, :1].float() for k in range(layers) for p in parts)
         self._cells.to(x_1TC.device).load_torch(self._layer)

@@ -81,7 +81,8 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each place by itself."""
         y = super().forward(x.movedim(1, -1)).movedim(-1, 1)
-        return y.contiguous()  # the copy is cheaper than backward passes along the wrong axis
+        # The copy is cheaper than backward passes along the wrong axis.
+        return y.contiguous()
 
 
 def norm_layer(norm: str, channels: int, nd: int) -> nn.Module:

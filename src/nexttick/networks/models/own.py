@@ -25,7 +25,8 @@ def build_own(options: ModelOptions, num_features: int, num_horizons: int) -> Ti
     name = options.type
     module_name, _, class_name = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look where it is started
+    # An installed command does not look where it is started.
+    if here not in sys.path:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)

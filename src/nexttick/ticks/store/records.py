@@ -118,11 +118,12 @@ class UnknownFormatError(TickError):
     """A newer version of this program wrote it: what, where, the cure."""
 
 
-def check_format(values: Mapping[str, Any], what: str) -> None:
+def check_store_format(values: Mapping[str, Any], what: str) -> None:
     """Refuse what another version wrote: `UnknownFormatError` where the number is another.
 
     A file that cannot be read is fetched again and replaced; one that a newer version wrote is not
-    to be lost that way. Manifests carry the number since December 2026, records from the first.
+    to be lost that way. Manifests carry the number since the end of November 2026, records from
+    the first.
     """
     found = values.get("format", FORMAT)
     if found != FORMAT:
@@ -134,7 +135,7 @@ def check_format(values: Mapping[str, Any], what: str) -> None:
 
 def from_json(values: Mapping[str, Any]) -> DayRecord:
     """A record from plain values; `ValueError` where keys lack or are unknown."""
-    check_format(values, "a record")
+    check_store_format(values, "a record")
     names = {one.name for one in dataclasses.fields(DayRecord)}
     if wrong := sorted(set(values) ^ (names | {"format"})):
         raise ValueError(f"a record with keys missing or unknown: {', '.join(map(str, wrong))}")

@@ -29,7 +29,7 @@ from nexttick.ticks.store.records import (
     STORED,
     DayRecord,
     UnknownFormatError,
-    check_format,
+    check_store_format,
     damaged,
     from_json,
     read_record,
@@ -123,7 +123,7 @@ class StoredSeries:
             return {}
         if not isinstance(manifest, dict) or not isinstance(manifest.get("days"), dict):
             return {}
-        check_format(manifest, f"{self.folder}/{MANIFEST}: a manifest")
+        check_store_format(manifest, f"{self.folder}/{MANIFEST}: a manifest")
         return manifest
 
     def record(self, day: date) -> DayRecord:

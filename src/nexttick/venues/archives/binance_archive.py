@@ -28,7 +28,7 @@ import polars as pl
 from nexttick.ticks.days import by_day, day_of, day_span
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
-from nexttick.venues.archives.spool import Spool, make_page, now_ns, within
+from nexttick.venues.archives.spool import Spool, clipped, make_page, now_ns
 from nexttick.venues.archives.unpacking import read_columns, unpacked_lines
 from nexttick.venues.http import Http, NotThereError, UnreachableError
 from nexttick.venues.retrying import ATTEMPTS
@@ -165,7 +165,7 @@ class BinanceArchive:
         ):
             until_ns = start_ns
             for whole in parts:
-                part = within(whole, start_ns, stop_ns) if whole else Page(_NO_TICKS, until_ns)
+                part = clipped(whole, start_ns, stop_ns) if whole else Page(_NO_TICKS, until_ns)
                 if isinstance(part, Page):
                     until_ns = part.until_ns
                     part = replace(part, received=http.received())

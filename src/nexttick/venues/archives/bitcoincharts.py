@@ -21,7 +21,7 @@ import polars as pl
 from nexttick.ticks.days import by_day
 from nexttick.ticks.record import SCHEMA, TickError, latest_ns, year_ns
 from nexttick.ticks.source import Missing, Page, Series, SourceError, TransientError
-from nexttick.venues.archives.spool import Spool, iso, make_page, now_ns, within
+from nexttick.venues.archives.spool import Spool, clipped, make_page, now_ns, to_the_second
 from nexttick.venues.archives.unpacking import read_columns, unpacked_lines
 from nexttick.venues.http import Http
 from nexttick.venues.retrying import ATTEMPTS, retrying
@@ -80,7 +80,7 @@ class Bitcoincharts:
         if self._history:
             from_s = max(from_s, (yield from self._all_of_file(start_ns, stop_ns)))
         for part in self._from(from_s, stop_ns):
-            yield within(part, start_ns, stop_ns)
+            yield clipped(part, start_ns, stop_ns)
 
     # --- pages
 
@@ -91,7 +91,8 @@ class Bitcoincharts:
             ticks, ended = self._ask(from_s, held), False
             if _last_s(ticks) == from_s:
                 ended = self._ask(from_s + 1, held=False).is_empty()
-                if not ended:  # a trade may have come between the two questions
+                # A trade may have come between the two questions.
+                if not ended:
                     ticks = self._ask(from_s, held=True)
             if ended or ticks.is_empty():
                 yield from self._end(ticks, from_s, stop_ns)
@@ -142,7 +143,7 @@ class Bitcoincharts:
         return make_page(ticks, self._what(from_s), until_s * _S_NS, self._http.received())
 
     def _what(self, from_s: int) -> str:
-        return f"bitcoincharts {self._own} from {iso(from_s * _S_NS)}"
+        return f"bitcoincharts {self._own} from {to_the_second(from_s * _S_NS)}"
 
     # --- the whole history
 

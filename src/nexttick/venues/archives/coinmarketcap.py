@@ -17,7 +17,7 @@ import polars as pl
 from nexttick.ticks.days import DAY_NS
 from nexttick.ticks.record import SCHEMA, TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
-from nexttick.venues.archives.spool import iso, make_page, now_ns
+from nexttick.venues.archives.spool import make_page, now_ns, to_the_second
 from nexttick.venues.http import Http, json_of
 from nexttick.venues.retrying import ATTEMPTS
 
@@ -93,12 +93,12 @@ class CoinMarketCap:
             yield Missing(known_ns, stop_ns, f"{reason}; fetch it then", fault=False)
 
     def _page(self, number: int, start_ns: int, stop_ns: int) -> Page:
-        what = f"CoinMarketCap {self._coin} {iso(start_ns)} to {iso(stop_ns)}"
+        what = f"CoinMarketCap {self._coin} {to_the_second(start_ns)} to {to_the_second(stop_ns)}"
         # The time that it starts from is left out, and here and there a quote is a bit late.
         asked = {
             "id": number,
-            "time_start": iso(start_ns - _INTERVAL_NS),
-            "time_end": iso(stop_ns + 10**9 - 1),
+            "time_start": to_the_second(start_ns - _INTERVAL_NS),
+            "time_end": to_the_second(stop_ns + 10**9 - 1),
             "interval": "5m",
             "count": _POINTS,
             "convert": self._currency,

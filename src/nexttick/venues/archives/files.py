@@ -30,7 +30,7 @@ from nexttick.ticks.reading.files import expand
 from nexttick.ticks.reading.read import read_ticks
 from nexttick.ticks.record import TickError
 from nexttick.ticks.source import Missing, Page, Series, SourceError
-from nexttick.venues.archives.spool import now_ns, within
+from nexttick.venues.archives.spool import clipped, now_ns
 from nexttick.venues.archives.unpacking import check_size
 from nexttick.venues.http import Http, NotThereError, UnreachableError, shown
 from nexttick.venues.retrying import ATTEMPTS
@@ -149,7 +149,7 @@ class Files:
                         whole.start_ns < stop_ns and whole.stop_ns > start_ns
                     ):
                         continue
-                    part = within(whole, start_ns, stop_ns)
+                    part = clipped(whole, start_ns, stop_ns)
                     if isinstance(part, Page):
                         part = replace(part, received=self._http.received())
                     yield part

@@ -22,7 +22,7 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-def iso(time_ns: int) -> str:
+def to_the_second(time_ns: int) -> str:
     """A time to the second, such as `2024-01-05T07:00:00Z`."""
     return f"{datetime.fromtimestamp(time_ns // 10**9, tz=UTC):%Y-%m-%dT%H:%M:%S}Z"
 
@@ -51,7 +51,7 @@ def make_page(
     return Page(ticks, until_ns, received, (*noted, *dropped))
 
 
-def within(part: Page | Missing, start_ns: int, stop_ns: int) -> Page | Missing:
+def clipped(part: Page | Missing, start_ns: int, stop_ns: int) -> Page | Missing:
     """The part of a page or of a gap with start_ns <= time < stop_ns; they have one in common."""
     if isinstance(part, Missing):
         starts, stops = max(part.start_ns, start_ns), min(part.stop_ns, stop_ns)

@@ -44,7 +44,8 @@ class OrderById:
     ):
         if after is not None and after.id < 0:
             raise ValueError(f"after={after}: this venue numbers its trades; give one with its id")
-        self.steps_back = 0  # trades handed on whose time is before that of the trade before them
+        # Trades handed on whose time is before that of the trade before them.
+        self.steps_back = 0
         self._health, self._delay_ns, self._limit = health, int(delay_s * 1e9), limit
         self._last = after
         self._waiting: dict[int, Trade] = {}

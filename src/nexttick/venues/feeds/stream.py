@@ -84,7 +84,8 @@ class Stream(ConnectedFeed):
             try:
                 opened = await connect(
                     self.url,
-                    compression=None,  # a trade is small: to unpack it costs more than to read it
+                    # A trade is small: to unpack it costs more than to read it.
+                    compression=None,
                     open_timeout=waits.open_s,
                     ping_interval=waits.ping_s,
                     ping_timeout=waits.ping_s,
@@ -100,7 +101,8 @@ class Stream(ConnectedFeed):
                 self.health.connected = True
                 self.health.reconnects += self._lives > 0
                 self._lives += 1
-                inbox.interrupted()  # now, when REST's answer will reach to what comes
+                # Now, when REST's answer will reach to what comes.
+                inbox.interrupted()
                 _log.info("%s %s: connected to %s", self.name, self.symbol, self.url)
                 return await self._listen(socket, inbox)
         except TransientError as error:

@@ -77,7 +77,8 @@ class Connection:
             answer = call()
         except ccxt.BaseError as error:  # of ccxt's own, no request failed
             problem = self._refusal(error, None)
-        if problem:  # not within the except block, so that nothing unscrubbed hangs on it
+        # Not within the except block, so that nothing unscrubbed hangs on it.
+        if problem:
             raise problem
         if isinstance(answer, shape):
             return answer
@@ -145,7 +146,8 @@ class Connection:
         return SourceError(f"{self._failed(error)}; trying again will not help: {cure}")
 
     def _failed(self, error: Exception) -> str:
-        words = system_words(error)  # of the connection below, which ccxt leaves out
+        # Of the connection below, which ccxt leaves out.
+        words = system_words(error)
         said = f"{self._where()} failed: {type(error).__name__}: {self._scrubbed(str(error))}"
         return f"{said} ({words})" if words else said
 

@@ -13,7 +13,11 @@ from numba import njit
 
 from nexttick.scores.tally import EPS
 
-# Columns of a program's row.
+# Columns of a program's row. A layer of a KIND reads SIZE numbers of the memory from SOURCE on and
+# writes OUT numbers from TARGET on; its weights begin at WEIGHTS, and at PAST, in the memory too,
+# what it keeps of earlier ticks. A convolution looks at TAPS ticks that lie DILATION apart, its
+# channels in GROUPS, AT_ONCE taps in one sum. FIELD keeps two other numbers in these columns: its
+# window in TAPS and the steps of its mean field in DILATION.
 KIND, SOURCE, TARGET, SIZE, OUT, WEIGHTS, PAST, TAPS, DILATION, GROUPS, AT_ONCE = range(11)
 COLUMNS = 11
 

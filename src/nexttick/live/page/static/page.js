@@ -218,15 +218,15 @@ function readChances(data, i) {
 
 function showSkill() {
   const horizon = shown.horizons[shown.chosen];
-  const told = state.skill[horizon];
-  const known = told && told.bits !== null;
-  const promised = known && told.low !== null && told.high !== null;
+  const skill = state.skill[horizon];
+  const known = skill && skill.bits !== null;
+  const promised = known && skill.low !== null && skill.high !== null;
   $("skill-horizon").textContent = horizon;
-  $("bits").textContent = known ? signed(told.bits, 4) : "–";
-  $("skill-note").textContent = known ? skillText(told, promised) : "No answer is known yet.";
+  $("bits").textContent = known ? signed(skill.bits, 4) : "–";
+  $("skill-note").textContent = known ? skillText(skill, promised) : "No answer is known yet.";
   $("skill-verdict").hidden = !promised;
   if (promised) {
-    const where = told.bits < told.low ? "below" : told.bits > told.high ? "above" : "within";
+    const where = skill.bits < skill.low ? "below" : skill.bits > skill.high ? "above" : "within";
     $("skill-verdict").textContent = `${where} its band`;
     $("skill-verdict").className = where === "below" ? "badge bad" : "badge";
   }
@@ -236,10 +236,10 @@ function showSkill() {
   charts.skill.show(drawn.columns(0, ["time", "value", "low", "high"]), range);
 }
 
-function skillText(told, promised) {
-  const auc = told.auc === null ? "" : `, AUC ${told.auc.toFixed(3)}`;
-  const band = promised ? `; the test promised ${told.low.toFixed(4)} to ${told.high.toFixed(4)}` : "";
-  return `log loss ${fixed(told.log_loss, 4)}${auc}, ${told.events.toLocaleString("en")} events${band}`;
+function skillText(skill, promised) {
+  const auc = skill.auc === null ? "" : `, AUC ${skill.auc.toFixed(3)}`;
+  const band = promised ? `; the test promised ${skill.low.toFixed(4)} to ${skill.high.toFixed(4)}` : "";
+  return `log loss ${fixed(skill.log_loss, 4)}${auc}, ${skill.events.toLocaleString("en")} events${band}`;
 }
 
 function showStatus() {
