@@ -20,7 +20,7 @@ from helpers.markets import FINITE_TAMPERINGS, simulated_ticks, tampered, tiny_r
 from nexttick.checks import validate_evaluation
 from nexttick.cli import screen, screen_scores
 from nexttick.judge.audit import AuditFinding
-from nexttick.judge.folds import BASELINES, TEST, VALID, Task, plan, pool, run_tasks
+from nexttick.judge.folds import BASELINES_TASK, TEST, VALID, Task, plan, pool, run_tasks
 from nexttick.judge.pooling import Pooled, report
 from nexttick.judge.report.page import render
 from nexttick.options import EvaluateOptions, EvaluationRecipe, ModelOptions, Recipe, read_recipe
@@ -249,7 +249,7 @@ def test_validation_predictions_are_kept_apart_from_those_of_the_test(tmp_path: 
     test = table.filter(pl.col("part") == TEST)["event"]
     assert (valid[0], valid[-1]) == (split.valid, split.valid_stop - 1)
     assert (test[0], test[-1]) == (split.test, split.end - 1)
-    assert last.contestant == BASELINES
+    assert last.contestant == BASELINES_TASK
     assert last.read()["event"].equals(test)
 
 
@@ -291,7 +291,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
 
     monkeypatch.setattr(folds, "run_task", stopped)
     assert call("evaluate", file, *args).code == 130
-    assert ran == [(1, "cnn"), (1, BASELINES)]
+    assert ran == [(1, "cnn"), (1, BASELINES_TASK)]
     assert "is no run" in refused("run", "--resume", "--out", tmp_path / "run")
     monkeypatch.setattr(
         folds,
@@ -299,7 +299,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
         lambda task, *rest: ran.append((task.number, task.contestant)) or real(task, *rest),
     )
     done("evaluate", "--resume", "--out", tmp_path / "run", "--quiet")
-    assert ran[2:] == [(2, "cnn"), (2, BASELINES)]
+    assert ran[2:] == [(2, "cnn"), (2, BASELINES_TASK)]
     whole, again = metrics_of(evaluated), metrics_of(tmp_path / "run")
     assert values(whole["test"]) == values(again["test"])
     for name, scores in whole["baselines"].items():
