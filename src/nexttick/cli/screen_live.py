@@ -41,7 +41,8 @@ class Watching:
             get_renderable=self._table,
             console=console,
             refresh_per_second=_PER_S,
-            redirect_stderr=sys.stderr.isatty(),  # above the table, unless it goes to a file
+            # Above the table, unless it goes to a file.
+            redirect_stderr=sys.stderr.isatty(),
         )
 
     def __enter__(self) -> Watching:

@@ -52,9 +52,11 @@ async def follow(market: Market, feed: Feed, say: Say, settle_s: float | None) -
                 break
             for start in range(0, len(messages), PART):
                 if start:
-                    await asyncio.sleep(0)  # pings, pages and other markets get their turn
+                    # Pings, pages and other markets get their turn.
+                    await asyncio.sleep(0)
                 say_any(market.take(messages[start : start + PART]))
-    say_any(market.settle())  # the feed has ended: nothing more can come
+    # The feed has ended: nothing more can come.
+    say_any(market.settle())
     market.report()
 
 

@@ -35,7 +35,8 @@ class Bitstamp(Walked):
         market = self._connection.market(self.series.symbol)
         call = self._connection.exchange.publicGetTransactionsPair
         rows = self._asked(call, {"pair": market["id"], "time": reach}, read_trade)
-        oldest_ns = self._oldest_ns(reach)  # waiting for the answer may have taken a while
+        # Waiting for the answer may have taken a while.
+        oldest_ns = self._oldest_ns(reach)
         if start_ns < oldest_ns:
             yield self._too_old(start_ns, min(stop_ns, oldest_ns))
         yield self._page(rows, (max(start_ns, oldest_ns), stop_ns), stop_ns)

@@ -111,7 +111,8 @@ def newest_known(y, known_at):  # type: ignore[no-untyped-def]
     for k in range(len(y)):
         while i < len(y) and (y[i] == MISSING or known_at[i] <= k):
             if y[i] != MISSING:
-                newest = y[i]  # of several known at once, the last one stands
+                # Of several known at once, the last one stands.
+                newest = y[i]
             i += 1
         out[k] = newest
     return out

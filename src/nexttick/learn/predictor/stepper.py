@@ -57,7 +57,8 @@ class Stepper:
         self._constants = predictor.spec.constants()
         self._features = predictor.spec.initial_state()
         self.seen = self.last_ns = 0
-        self.step(_EVENT)  # loads the compiled code, or compiles it
+        # This loads the compiled code, or compiles it.
+        self.step(_EVENT)
         self.reset()
 
     def step(self, event: tuple[Any, ...]) -> NDArray[np.float32] | None:

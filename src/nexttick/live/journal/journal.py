@@ -140,7 +140,8 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.execute("BEGIN IMMEDIATE")
             trades: list[tuple[object, ...]] = []
             gaps: list[tuple[object, ...]] = []
-            for message in messages:  # a gap has the number of the trade after it
+            # A gap has the number of the trade after it.
+            for message in messages:
                 at = self.trades + len(trades)
                 (gaps if isinstance(message, Gap) else trades).append((at, *message))
             self._db.executemany("INSERT INTO trades VALUES (?, ?, ?, ?, ?, ?, ?)", trades)

@@ -121,7 +121,8 @@ class Look:
         self.seen: Layers = {name: {} for name in weights}  # what was measured, by layer
         self._weights, self._gates = weights, gates
         self._before = {name: [w.detach().clone() for w in own] for name, own in weights.items()}
-        self._channels = 1  # their axis in what the latest layer gave
+        # Their axis in what the latest layer gave.
+        self._channels = 1
         self._dead: dict[str, list[Tensor]] = {}
         self._handles: list[RemovableHandle] = []
         for path, module in model.named_modules():

@@ -64,4 +64,5 @@ def save_picture(folder: Path, name: str, draw: Callable[[], Figure]) -> None:
         for kind in FORMATS:
             write = partial(figure.savefig, format=kind, dpi=_DPI, metadata=_METADATA[kind])
             write_whole(folder / f"{name}.{kind}", write)
-            figure.set_layout_engine("none")  # both have the places that the first one found
+            # Both have the places that the first one found.
+            figure.set_layout_engine("none")

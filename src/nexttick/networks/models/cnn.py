@@ -124,7 +124,8 @@ class WideConv(nn.Conv1d):
         B, C, T = x_BCT.shape
         (lags,) = self.kernel_size
         K = T - lags + 1
-        if lags > K:  # most products would lie outside every window
+        # Most products would lie outside every window.
+        if lags > K:
             return super().forward(x_BCT)
         weight = self.weight.transpose(1, 2).reshape(-1, C)
         products = (weight @ x_BCT).view(B, -1, lags * T)

@@ -109,7 +109,8 @@ class CcxtFeed(ConnectedFeed):
             opened = open_client(url)
             if not isinstance(opened.handle_message, _Guarded):
                 opened.handle_message = _Guarded(opened.handle_message, self.health)
-                if self._client is not None:  # the cache ends with what the last one brought
+                # The cache ends with what the last one brought.
+                if self._client is not None:
                     self._look(inbox)
                     inbox.interrupted()
                 self._client = opened

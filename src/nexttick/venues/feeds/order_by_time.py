@@ -56,7 +56,8 @@ class OrderByTime:
         self._received: OrderedDict[Identity, Trade] = OrderedDict()
         self._held: list[Trade] = []  # not joined
         self._since: Counter[Identity] = Counter()  # who they are
-        self._filled: Counter[Identity] = Counter()  # given by REST, and not yet by the stream
+        # Given by REST, and not yet by the stream.
+        self._filled: Counter[Identity] = Counter()
         self._joining, self._asked = after is not None, False
         if after is not None:
             # Where ids order nothing, others of its time stamp are taken for known: a restart

@@ -51,12 +51,14 @@ class TradesByTime(Walked):
             # An empty page is no end: a venue may look ahead for some time only.
             ended = not _goes_on(rows, since_ns) and self._nothing_after(since_ns)
             if not (ended or _goes_on(rows, since_ns)):
-                rows = self._believed(since_ns)  # what came after may have come just now
+                # What came after may have come just now.
+                rows = self._believed(since_ns)
             empty = empty + 1 if rows.ticks.is_empty() else 0
             if ended:
                 until_ns = stop_ns
             elif _goes_on(rows, since_ns):
-                until_ns = _last(rows)  # before its last millisecond, which may go on
+                # Before its last millisecond, which may go on.
+                until_ns = _last(rows)
             # Where nothing came, a venue may look ahead for some time only, and one of whole
             # seconds may have nothing left of this one: the way on is in strides that grow.
             elif empty:

@@ -42,7 +42,8 @@ class Connection:
         self.exchange = exchange
         # ccxt would write request headers, a key among them, to its own logger.
         exchange.logger = logging.Logger("silent", logging.CRITICAL + 1)
-        exchange.has["fetchCurrencies"] = False  # of no use here, and private on some venues
+        # Of no use here, and private on some venues.
+        exchange.has["fetchCurrencies"] = False
         # requests would take ccxt's headers along to wherever it is sent.
         if exchange.apiKey:
             exchange.session.max_redirects = 0
