@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,20 @@ def test_mistakes_are_explained(what: str, source: Recorded) -> None:
     args, words = WRONG[what]
     assert words in refused(*args)
     assert not Path("store").exists()
+
+
+def test_a_series_of_a_newer_version_hides_no_other(source: Recorded) -> None:
+    done("fetch", "recorded", "BTC/USDT", *DAYS, "--quiet")
+    shutil.copytree("store/recorded/BTC-USDT", "store/recorded/ETH-USDT")
+    path = Path("store/recorded/ETH-USDT/trades/manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    said = call("store", "list")
+    assert said.code == 0
+    assert "BTC-USDT/trades" in said.out
+    assert "a manifest of format 2" in said.err
+    report = json.loads(done("store", "list", "--json").out)["series"]
+    assert ["error" in one for one in report] == [False, True]
+    assert "a manifest of format 2" in call("store", "check").out
 
 
 def test_unknown_series_are_explained(source: Recorded) -> None:

@@ -92,6 +92,11 @@ def test_prepared_and_trained_streamed_equals_whole(days: list[str], tmp_path: P
     np.testing.assert_array_equal(*p_NH)
 
 
+def test_a_long_history_without_a_tick_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TickError, match="there is no tick in any of these files"):
+        prepare_ticks(iter(()), RECIPE, on_disk=OnDisk(tmp_path))
+
+
 def test_columns_on_disk_are_seen_and_not_copied(tmp_path: Path) -> None:
     values = OnDisk(tmp_path).empty(1000, np.int64)
     column = pl.DataFrame({"a": values[:900]})["a"]

@@ -174,6 +174,18 @@ def test_iso_and_decimal_times_are_exact(time_ns: int) -> None:
     assert seconds_to_ns(f"{whole}.{rest:09}") == time_ns
 
 
+def test_what_is_finer_than_a_nanosecond_is_cut_off() -> None:
+    assert iso_to_ns("2023-09-25T07:49:37.12345678999Z") == iso_to_ns(
+        "2023-09-25T07:49:37.123456789Z"
+    )
+    assert seconds_to_ns("1695628177.12345678999") == seconds_to_ns("1695628177.123456789")
+
+
+def test_a_row_may_become_longer() -> None:
+    row = ["26000.1", "0.5", "1695628177.1234567", "b", "l", "", 7]
+    assert read_in_us([*row, "more"]) == read_in_us(row)
+
+
 def test_iso_times_of_other_zones() -> None:
     assert iso_to_ns("1970-01-01T02:00:01.5+02:00") == 1_500_000_000
     assert iso_to_ns("1970-01-02") == 86_400 * 10**9

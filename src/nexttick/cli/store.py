@@ -141,18 +141,25 @@ def list_series(store: StoreFolder = STORE, json: Flag = False) -> None:
     """
     from nexttick.cli import screen_store
     from nexttick.ticks.store import Store, names_of
+    from nexttick.ticks.store.records import UnknownFormatError
 
     listed, report = [], []
     for series in Store(store).series():
-        days = Store(store).open(series).look()
-        folder, records = "/".join(names_of(series)), list(days.records.values())
+        folder = "/".join(names_of(series))
+        try:
+            days = Store(store).open(series).look()
+        except UnknownFormatError as error:  # its neighbours are listed all the same
+            screen.note(f"nexttick: {error}")
+            report.append(series._asdict() | {"folder": folder, "error": str(error)})
+            continue
+        records = list(days.records.values())
         size = sum(int(stamp.split()[0]) for stamp in days.stamps.values())
         listed.append((folder, records, size))
         written = [one.to_json() for one in records]
         report.append(series._asdict() | {"folder": folder, "bytes": size, "days": written})
     if json:
         screen.print_json({"series": report})
-    elif listed:
+    elif report:
         screen_store.show_series(listed)
     else:
         print(f"{store}: no series is stored here; nexttick fetch brings one")

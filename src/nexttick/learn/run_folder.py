@@ -122,12 +122,11 @@ def read_config(run: Path) -> RunConfig:
     path = run / "config.json"
     values = read_json(path, f"{run} is no run folder: it holds no config.json")
     try:
-        form = values.pop("format", 1)
+        check_format(path, values.pop("format", 1), CONFIG_FORMAT)
         source, judged = values.pop("source"), "evaluate" in values
         source = tuple(source["files"]), source["data_hash"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no configuration of a run ({error})") from error
-    check_format(path, form, CONFIG_FORMAT)
     try:
         read = from_values(values)
         validate(read.recipe)

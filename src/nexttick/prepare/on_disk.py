@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from nexttick.ticks.record import TickError
+
 # Makes an array of a shape and type whose values will be written: `np.empty`, or `OnDisk.empty`.
 Empty = Callable[[Any, Any], NDArray[Any]]
 
@@ -38,7 +40,7 @@ class OnDisk:
     def table(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Consecutive parts of a table as one, whose columns of numbers lie on disk."""
         files: dict[str, IO[bytes]] = {}
-        rows = 0
+        rows, part = 0, None
         with ExitStack() as opened:
             for part in parts:
                 for name in part.columns:
@@ -46,6 +48,8 @@ class OnDisk:
                         files[name] = opened.enter_context(self._file())
                     part[name].to_numpy().tofile(files[name])
                 rows += len(part)
+            if part is None:
+                raise TickError("there is no tick in any of these files: give others too")
             if rows == 0:
                 return part
             dtypes = {name: part[name].to_numpy().dtype for name in files}

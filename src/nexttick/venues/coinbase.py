@@ -42,7 +42,13 @@ class Coinbase(TradesById):
 
 
 class CoinbaseAdvanced(Walked):
-    """One market of Coinbase Advanced; see `Walked`."""
+    """One market of Coinbase Advanced; see `Walked`.
+
+    Its form is the newest trades of a window of whole seconds, so a window that holds more than
+    an answer is halved. Each is asked for until two answers are the same, for nothing else says
+    whether one is whole. `side` is the maker's here too (ccxt leaves it so), and the taker's is
+    the other. Coinbase Exchange pages by id and is the better source of the same market.
+    """
 
     def _past(self, start_ns: int, stop_ns: int) -> Iterator[Page | Missing]:
         market = self._connection.market(self.series.symbol)

@@ -249,6 +249,9 @@ class Rest:
 
     All paths begin with `url`. `secrets` are more headers, whose values no message shows and no
     redirection takes elsewhere. `timeout_s` is for each answer; waits are as in `persistence`.
+
+    It is aiohttp's and not requests in a thread: a question in flight ends at once when the feed
+    is cancelled, and one thread serves all symbols.
     """
 
     def __init__(

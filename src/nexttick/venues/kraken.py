@@ -50,8 +50,8 @@ _REST_S = 15.0  # after too much; Kraken doesn't say how long
 
 
 def read_trade(row: list[Any]) -> Tick:
-    """One row of REST: price, amount, time, side, order type, a remark, id."""
-    price, amount, time_s, side, _, _, number = row
+    """One row of REST: price, amount, time, side, order type, a remark, id, and what may come."""
+    price, amount, time_s, side, number = *row[:4], row[6]
     return seconds_to_ns(time_s), float(price), float(amount), _SIDES[side], number
 
 

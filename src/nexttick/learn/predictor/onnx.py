@@ -197,9 +197,9 @@ def checked_graph(predictor: Predictor) -> bytes:
     name, context = predictor.model_options.name, predictor.model.context
     events = merge_events(simulate(SimulatedMarket(context + _MORE, seed=0)), raw_ticks=True)
     x_NF = compute_features(events, predictor.spec)
-    p_NH = predictor.score(predictor.scaler(x_NF), np.zeros(1, np.int64)).p_NH
-    said_NH = np.empty_like(p_NH)
     try:
+        p_NH = predictor.score(predictor.scaler(x_NF), np.zeros(1, np.int64)).p_NH
+        said_NH = np.empty_like(p_NH)
         onnx.checker.check_model(graph, full_check=True)
         engine = OnnxRuntime(graph)
         for i, x_F in enumerate(x_NF):

@@ -12,7 +12,14 @@ import polars as pl
 from nexttick.ticks.cleaning import sorted_by_time
 from nexttick.ticks.days import day_of, day_span, readable, readable_span, without
 from nexttick.ticks.record import TickError
-from nexttick.ticks.store.records import DayRecord, Provenance, gaps_in_ids, interruptions, measure
+from nexttick.ticks.store.records import (
+    DayRecord,
+    Provenance,
+    UnknownFormatError,
+    gaps_in_ids,
+    interruptions,
+    measure,
+)
 from nexttick.ticks.store.series import StoredSeries
 from nexttick.ticks.store.writer import within
 
@@ -40,7 +47,13 @@ class StoreFinding:
 
 def check(stored: StoredSeries) -> Iterator[StoreFinding]:
     """Read all files of a series, say what is wrong, and name every gap; two days in memory."""
-    days, name = stored.look(), str(stored)
+    name = str(stored)
+    try:
+        days = stored.look()
+    except UnknownFormatError as error:  # its neighbours are looked at all the same
+        what, _, cure = str(error).rpartition("; ")
+        yield StoreFinding(name, None, what, cure)
+        return
     for day, reason in days.damaged.items():
         yield _of_error(name, day, reason)
     for strange in days.strange:

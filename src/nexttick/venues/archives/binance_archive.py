@@ -303,6 +303,10 @@ class BinanceArchive:
 
 def frames(path: Path, member: str, kind: str) -> Iterator[pl.DataFrame]:
     """Go through the ticks of one zip as they stand there, with their ids."""
+    # With a header or without, the columns of the two kinds differ before the time:
+    #   trades     id, price, qty, quoteQty (coin-margined: baseQty), time, isBuyerMaker[, …]
+    #   aggTrades  id, price, qty, firstId, lastId, time, isBuyerMaker[, isBestMatch]
+    # isBuyerMaker true means that the seller took; qty is in contracts on the coin-margined market.
     line, width, time = 1, 0, _TIME[kind]
     side = pl.when("buyer_maker").then(-1).otherwise(1).cast(SCHEMA["side"]).alias("side")
     columns = {
