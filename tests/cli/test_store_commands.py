@@ -207,7 +207,7 @@ def test_a_series_of_a_newer_version_hides_no_other(source: Recorded) -> None:
     assert said.code == 0
     assert "BTC-USDT/trades" in said.out
     assert "a manifest of format 2" in said.err
-    report = json.loads(done("store", "list", "--json").out)["series"]
+    report = json.loads(call("store", "list", "--json").out)["series"]
     assert ["error" in one for one in report] == [False, True]
     assert "a manifest of format 2" in call("store", "check").out
 
