@@ -5,11 +5,11 @@
 With a place (`venues`, `learn/predictor`, a file) its functions with a single caller are listed,
 each with who calls it. A function is known by its imports, so two of one name are not taken for one
 another. A caller is a function or method of the package, its tests and its benchmarks, what is
-defined within it included; what stands at module level somewhere (a registry, a decorator) has to
-be a function and does not count as having a single caller. `cli/` and the package's face, with the
-names that it offers, are left out of the shares: a command is called once, and users call the rest.
-Compiled kernels and recursions count, though most of them cannot stand where they are called: the
-share without them is printed beside.
+defined within it included; what stands at the level of a module or class (a registry, a decorator,
+a bound beside a field) has to be a function and does not count as having a single caller. `cli/`
+and the package's face, with the names that it offers, are left out of the shares: a command is
+called once, and users call the rest. Compiled kernels and recursions count, though most of them
+cannot stand where they are called: the share without them is printed beside.
 
 Two modules of one name are within one's sight where they lie in the same of the nine folders, or
 one of them at the top; a folder's chief module, which bears its name, is no second one, and `cli/`
@@ -161,7 +161,14 @@ def single_callers(source: Mapping[str, Module]) -> tuple[list[Name], dict[Name,
         if not name.startswith("__") and name not in face
     ]
     single = {f: min(used[f]) for f in counted if len(used[f]) == 1}
-    return counted, {f: caller for f, caller in single.items() if caller not in source}
+    classes = {
+        f"{module.name}.{node.name}"
+        for module in source.values()
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+    tables = source.keys() | classes  # the bodies of both hold what has to be a function
+    return counted, {f: caller for f, caller in single.items() if caller not in tables}
 
 
 def stands_alone(function: _Def) -> bool:
