@@ -9,8 +9,17 @@ import os
 import sys
 from pathlib import Path
 
-from nexttick.cli import live
+import nexttick.learn.predictor.stepper
+import nexttick.live.follow
+import nexttick.live.journal.journal
+import nexttick.live.market
+import nexttick.live.page.app
+import nexttick.live.promises
+import nexttick.venues.feeds.replay
+from nexttick.cli import live, screen_live
 from nexttick.options import LiveOptions
+
+__all__ = ["nexttick", "screen_live"]  # loaded here, so that no child has to
 
 
 def follow(run: Path, options: LiveOptions, out: Path) -> None:
